@@ -1,0 +1,128 @@
+//! The one error type of the crate.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A `Result` whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong. Every message names the file or key at fault and what was expected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A configuration value that cannot be used.
+    #[error("configuration {origin}: `{key}`: {reason}")]
+    Config {
+        /// The preset or the file that holds the value.
+        origin: String,
+        /// The key's full path, such as `model.transformer.heads`.
+        key: String,
+        /// The value found and what was expected.
+        reason: String,
+    },
+
+    /// A configuration that is neither a preset nor a file.
+    #[error("no configuration `{name}`: expected a file or one of the presets {presets}")]
+    UnknownConfig {
+        /// The name as given.
+        name: String,
+        /// The embedded presets, separated by commas.
+        presets: String,
+    },
+
+    /// A file or folder that cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// An output that exists already, or that would overwrite an input.
+    #[error("{}: {reason}", path.display())]
+    Refused {
+        /// The file that stays as it is.
+        path: PathBuf,
+        /// Why it is not written.
+        reason: String,
+    },
+
+    /// An image that cannot be decoded, encoded or used.
+    #[error("{}: {reason}", path.display())]
+    Image {
+        /// The image's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A tensor whose shape does not suit the operation.
+    #[error("{what}: found shape {found:?}, expected {expected}")]
+    Shape {
+        /// The tensor's role, such as `blur`.
+        what: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape in words or symbols.
+        expected: String,
+    },
+
+    /// A weight file that is damaged, foreign or unreadable as a whole.
+    #[error("{}: {reason}", path.display())]
+    Weights {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// Weight files that hold other tensors than the model has.
+    #[error("{}: does not fit the configured model:{}", path.display(), list(problems))]
+    Mismatch {
+        /// The file or folder.
+        path: PathBuf,
+        /// One line per tensor: missing, unexpected, of another shape, or not finite.
+        problems: Vec<String>,
+    },
+
+    /// A dataset that cannot be used as it is.
+    #[error("{}: {reason}", path.display())]
+    Data {
+        /// The dataset's folder or file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+
+    /// A training run that cannot start or go on.
+    #[error("training: {0}")]
+    Training(String),
+}
+
+impl Error {
+    /// An operating-system error about `path`, ready for `map_err`.
+    pub fn io(path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Error {
+        let path = path.as_ref().to_path_buf();
+        move |source| Error::Io { path, source }
+    }
+
+    pub(crate) fn weights(path: &Path, reason: impl Into<String>) -> Error {
+        Error::Weights { path: path.to_path_buf(), reason: reason.into() }
+    }
+}
+
+/// At most this many lines of a mismatch are printed; a wrong file has hundreds.
+const LISTED: usize = 12;
+
+fn list(problems: &[String]) -> String {
+    let mut text = String::new();
+    for problem in problems.iter().take(LISTED) {
+        text.push_str("\n  ");
+        text.push_str(problem);
+    }
+    if problems.len() > LISTED {
+        text.push_str(&format!("\n  … and {} more", problems.len() - LISTED));
+    }
+    text
+}

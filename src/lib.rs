@@ -1,0 +1,3 @@
+//! HI-Diff on Burn.
+pub mod error;
+pub use error::{Error, Result};
