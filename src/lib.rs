@@ -1,3 +1,8 @@
 //! HI-Diff on Burn.
+#![deny(missing_docs)]
+
+pub mod config;
 pub mod error;
+
+pub use config::Config;
 pub use error::{Error, Result};

@@ -1,0 +1,758 @@
+//! The TOML configuration: the model, its diffusion, the data and the training.
+//!
+//! Every key has a default, the published GoPro model's, so a file says only what differs. Unknown keys, wrong
+//! types and impossible values are errors that name the key.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The presets of `configs/`, by file name.
+const PRESETS: &[(&str, &str)] = &[
+    ("gopro", include_str!("../configs/gopro.toml")),
+    ("realblur-j", include_str!("../configs/realblur-j.toml")),
+    ("realblur-r", include_str!("../configs/realblur-r.toml")),
+    ("hi-diff-2", include_str!("../configs/hi-diff-2.toml")),
+    ("paper", include_str!("../configs/paper.toml")),
+    ("tiny", include_str!("../configs/tiny.toml")),
+    ("ablation/baseline", include_str!("../configs/ablation/baseline.toml")),
+    ("ablation/single-guide", include_str!("../configs/ablation/single-guide.toml")),
+    ("ablation/split-training", include_str!("../configs/ablation/split-training.toml")),
+];
+
+/// A whole configuration file.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The networks.
+    pub model: ModelConfig,
+    /// The diffusion of the prior.
+    pub diffusion: DiffusionConfig,
+    /// Where training images come from. No part of a weight file.
+    #[serde(skip_serializing_if = "is_default")]
+    pub data: DataConfig,
+    /// How both stages are trained. No part of a weight file.
+    #[serde(skip_serializing_if = "is_default")]
+    pub training: TrainingConfig,
+}
+
+/// How the prior reaches the Transformer (paper, Table 1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Prior {
+    /// `z₁` and `z₂` through cross-attention at levels 1 to 3, `z₃` by modulation at level 4.
+    #[default]
+    MultiScale,
+    /// The same `z` through cross-attention at all four levels ("Single-Guide").
+    SingleScale,
+    /// A plain Restormer ("Baseline"): no encoder, no denoiser.
+    None,
+}
+
+/// The networks' shapes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// How the prior guides the Transformer.
+    pub prior: Prior,
+    /// The prior has `group²` tokens.
+    pub group: usize,
+    /// The prior has `4 · embed_dim` channels.
+    pub embed_dim: usize,
+    /// The image-to-image network.
+    pub transformer: TransformerSettings,
+    /// LE and LE_DM. Unused where `prior` is `none`.
+    pub latent_encoder: LatentEncoderSettings,
+    /// The denoising network. Unused where `prior` is `none`.
+    pub denoiser: DenoiserSettings,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            prior: Prior::MultiScale,
+            group: 4,
+            embed_dim: 64,
+            transformer: TransformerSettings::default(),
+            latent_encoder: LatentEncoderSettings::default(),
+            denoiser: DenoiserSettings::default(),
+        }
+    }
+}
+
+impl ModelConfig {
+    /// Tokens of the prior, N.
+    pub fn prior_tokens(&self) -> usize {
+        self.group * self.group
+    }
+
+    /// Channels of the prior, C'.
+    pub fn prior_channels(&self) -> usize {
+        4 * self.embed_dim
+    }
+}
+
+/// The layer normalisation over channels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NormKind {
+    /// `(x − mean) / √(var + ε) · weight + bias`.
+    #[default]
+    WithBias,
+    /// `x / √(var + ε) · weight`, the variance still about the mean.
+    BiasFree,
+}
+
+/// The Transformer (paper, section 3.1 and Fig. 1a).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TransformerSettings {
+    /// Channels at level 1; each level below has twice as many.
+    pub dim: usize,
+    /// Blocks at levels 1 to 4; the decoder has as many as the encoder.
+    pub blocks: [usize; 4],
+    /// Blocks after the last decoder level.
+    pub refinement_blocks: usize,
+    /// Attention heads at levels 1 to 4.
+    pub heads: [usize; 4],
+    /// GDFN's hidden channels are `floor(C · expansion)`.
+    pub expansion: f64,
+    /// Whether the convolutions, and HIM's query and key-value maps, have a bias.
+    pub bias: bool,
+    /// The layer normalisation.
+    pub norm: NormKind,
+}
+
+impl Default for TransformerSettings {
+    fn default() -> Self {
+        Self {
+            dim: 48,
+            blocks: [3, 5, 6, 6],
+            refinement_blocks: 4,
+            heads: [1, 2, 4, 8],
+            expansion: 2.66,
+            bias: false,
+            norm: NormKind::WithBias,
+        }
+    }
+}
+
+/// Which published latent encoder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LatentEncoderVariant {
+    /// GELU, one head convolution, mixer of width `embed_dim` (GoPro).
+    #[default]
+    Gelu,
+    /// LeakyReLU(0.1), three head convolutions, mixer of width `4 · embed_dim` (RealBlur, HI-Diff-2).
+    Lrelu,
+}
+
+/// The latent encoders LE and LE_DM (paper, Fig. 1e).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LatentEncoderSettings {
+    /// Which published encoder.
+    pub variant: LatentEncoderVariant,
+    /// Residual blocks, L.
+    pub blocks: usize,
+    /// Hidden width of the mixer's token map, as a multiple of N.
+    pub patch_expansion: f64,
+    /// Hidden width of the mixer's channel map, as a multiple of its width.
+    pub channel_expansion: f64,
+}
+
+impl Default for LatentEncoderSettings {
+    fn default() -> Self {
+        Self {
+            variant: LatentEncoderVariant::Gelu,
+            blocks: 6,
+            patch_expansion: 0.5,
+            channel_expansion: 4.0,
+        }
+    }
+}
+
+/// The denoising network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "variant", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum DenoiserSettings {
+    /// Mixer blocks over the tokens (GoPro).
+    Mixer {
+        /// Width H.
+        #[serde(default = "mixer_hidden")]
+        hidden: usize,
+        /// Mixer blocks.
+        #[serde(default = "mixer_blocks")]
+        blocks: usize,
+        /// Hidden width of the token map, as a multiple of N.
+        #[serde(default = "mixer_patch_expansion")]
+        patch_expansion: f64,
+        /// Hidden width of the channel map, as a multiple of H.
+        #[serde(default = "mixer_channel_expansion")]
+        channel_expansion: f64,
+    },
+    /// Linear layers on each token by itself (RealBlur, HI-Diff-2).
+    Mlp {
+        /// Layers between the first and the prediction, n.
+        #[serde(default = "mlp_layers")]
+        layers: usize,
+    },
+}
+
+fn mixer_hidden() -> usize {
+    512
+}
+fn mixer_blocks() -> usize {
+    2
+}
+fn mixer_patch_expansion() -> f64 {
+    0.5
+}
+fn mixer_channel_expansion() -> f64 {
+    2.0
+}
+fn mlp_layers() -> usize {
+    4
+}
+
+impl Default for DenoiserSettings {
+    fn default() -> Self {
+        Self::Mixer {
+            hidden: mixer_hidden(),
+            blocks: mixer_blocks(),
+            patch_expansion: mixer_patch_expansion(),
+            channel_expansion: mixer_channel_expansion(),
+        }
+    }
+}
+
+/// What the denoiser predicts and how one reverse step is made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SamplerKind {
+    /// Predicts the noise; the posterior mean, no noise added (GoPro release).
+    #[default]
+    Eps,
+    /// Predicts the prior itself; the posterior mean, no noise added (RealBlur release).
+    X0,
+    /// Predicts the noise; Eq. 6, noise added except at the last step (the paper).
+    Ancestral,
+}
+
+/// How β grows with the timestep.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs)] // The names are the formulas'; see `diffusion::schedule`.
+pub enum ScheduleKind {
+    #[default]
+    Linear,
+    Quad,
+    Warmup10,
+    Warmup50,
+    Const,
+    Jsd,
+    Cosine,
+}
+
+/// The diffusion in the latent space (paper, section 3.2).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DiffusionConfig {
+    /// The reverse step.
+    pub sampler: SamplerKind,
+    /// Steps, T.
+    pub timesteps: usize,
+    /// The formula for β.
+    pub schedule: ScheduleKind,
+    /// The first β.
+    pub beta_start: f64,
+    /// The last β.
+    pub beta_end: f64,
+}
+
+impl Default for DiffusionConfig {
+    fn default() -> Self {
+        Self {
+            sampler: SamplerKind::Eps,
+            timesteps: 8,
+            schedule: ScheduleKind::Linear,
+            beta_start: 0.1,
+            beta_end: 0.99,
+        }
+    }
+}
+
+/// Where the training images are and how they are read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// Folder of the training pairs, with `input/` and `target/` inside; `--data` replaces it.
+    pub train: Option<PathBuf>,
+    /// Folder of the validation pairs; without one, `validation_share` of the training pairs.
+    pub validation: Option<PathBuf>,
+    /// Share of the training pairs kept for validation where there is no folder for it.
+    pub validation_share: f64,
+    /// Whether patches are flipped and rotated.
+    pub augment: bool,
+    /// Threads that read and crop images.
+    pub workers: usize,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self { train: None, validation: None, validation_share: 0.05, augment: true, workers: 2 }
+    }
+}
+
+/// How the two stages are trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainingConfig {
+    /// Seed of the weights, the patches and the noise.
+    pub seed: u64,
+    /// LE and Transformer together (paper, section 3.1).
+    pub stage_one: StageConfig,
+    /// Transformer, LE_DM and denoiser (paper, section 3.2).
+    pub stage_two: StageConfig,
+    /// Whether stage two trains the Transformer with the diffusion, or the diffusion alone by Eq. 7.
+    pub objective: Objective,
+    /// Validation during training.
+    pub validation: ValidationConfig,
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            stage_one: StageConfig::default(),
+            stage_two: StageConfig::default(),
+            objective: Objective::Joint,
+            validation: ValidationConfig::default(),
+        }
+    }
+}
+
+/// What stage two optimises.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Objective {
+    /// `L1(output, sharp) + L1(z, ẑ)` through the whole reverse chain.
+    #[default]
+    Joint,
+    /// Eq. 7 alone; the Transformer stays as stage one left it (ablation "Split-Training").
+    Split,
+}
+
+/// One training stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StageConfig {
+    /// Optimiser steps.
+    pub iterations: usize,
+    /// The optimiser.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate by iteration.
+    pub learning_rate: LearningRateConfig,
+    /// Bound of the gradient's norm over all parameters; 0 for none.
+    pub clip: f64,
+    /// Patch and batch size by iteration: each entry holds for its `iterations`, the last one to the end.
+    pub patches: Vec<PatchConfig>,
+}
+
+impl Default for StageConfig {
+    fn default() -> Self {
+        let patch = |patch, batch, iterations| PatchConfig { patch, batch, iterations };
+        Self {
+            iterations: 300_000,
+            optimizer: OptimizerConfig::default(),
+            learning_rate: LearningRateConfig::default(),
+            clip: 0.01,
+            patches: vec![
+                patch(128, 64, 20_000),
+                patch(160, 40, 20_000),
+                patch(192, 32, 20_000),
+                patch(256, 16, 20_000),
+                patch(320, 8, 20_000),
+                patch(384, 8, 200_000),
+            ],
+        }
+    }
+}
+
+/// Which optimiser.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OptimizerKind {
+    /// Adam with decoupled weight decay (the release).
+    #[default]
+    Adamw,
+    /// Adam (the paper).
+    Adam,
+}
+
+/// The optimiser and its constants.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OptimizerConfig {
+    /// Which optimiser.
+    pub kind: OptimizerKind,
+    /// Decay rates of the first and second moment.
+    pub betas: [f64; 2],
+    /// Decoupled weight decay; none with `adam`.
+    pub weight_decay: f64,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self { kind: OptimizerKind::Adamw, betas: [0.9, 0.999], weight_decay: 1e-4 }
+    }
+}
+
+/// Cosine annealing in cycles: within cycle i the rate falls from `initial · restart_weights[i]` to `minima[i]`
+/// over `periods[i]` iterations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LearningRateConfig {
+    /// The rate at the start.
+    pub initial: f64,
+    /// Iterations of each cycle.
+    pub periods: Vec<usize>,
+    /// The factor on `initial` at the start of each cycle.
+    pub restart_weights: Vec<f64>,
+    /// The rate at the end of each cycle.
+    pub minima: Vec<f64>,
+}
+
+impl Default for LearningRateConfig {
+    fn default() -> Self {
+        Self {
+            initial: 2e-4,
+            periods: vec![100_000, 200_000],
+            restart_weights: vec![1.0, 1.0],
+            minima: vec![2e-4, 1e-6],
+        }
+    }
+}
+
+/// Patch and batch size for a number of iterations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchConfig {
+    /// Side of the square patches in pixels, a multiple of 8.
+    pub patch: usize,
+    /// Patches in a step, over all devices.
+    pub batch: usize,
+    /// Iterations before the next entry.
+    pub iterations: usize,
+}
+
+/// Validation, checkpoints and log lines.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ValidationConfig {
+    /// Iterations between validations; each ends with a checkpoint.
+    pub every: usize,
+    /// At most this many images are deblurred.
+    pub images: usize,
+    /// Iterations between log lines.
+    pub log_every: usize,
+    /// Checkpoints kept, besides the best.
+    pub keep: usize,
+}
+
+impl Default for ValidationConfig {
+    fn default() -> Self {
+        Self { every: 4_000, images: 64, log_every: 100, keep: 2 }
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Config {
+    /// The names of the embedded presets.
+    pub fn presets() -> impl Iterator<Item = &'static str> {
+        PRESETS.iter().map(|(name, _)| *name)
+    }
+
+    /// An embedded preset such as `gopro` or `ablation/baseline`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownConfig`] if there is no such preset.
+    pub fn preset(name: &str) -> Result<Self> {
+        match PRESETS.iter().find(|(preset, _)| *preset == name) {
+            Some((name, text)) => Self::parse(text, name),
+            None => Err(Error::UnknownConfig {
+                name: name.to_string(),
+                presets: Self::presets().collect::<Vec<_>>().join(", "),
+            }),
+        }
+    }
+
+    /// A preset by name, or else the TOML file of that path.
+    ///
+    /// # Errors
+    /// As [`preset`](Self::preset) and [`parse`](Self::parse), or [`Error::Io`].
+    pub fn load(name_or_path: &str) -> Result<Self> {
+        let path = Path::new(name_or_path);
+        if !path.is_file() {
+            return Self::preset(name_or_path);
+        }
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        Self::parse(&text, name_or_path)
+    }
+
+    /// Reads and checks a configuration in TOML. `origin` is what errors call it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the key, what was found and what was expected.
+    pub fn parse(text: &str, origin: &str) -> Result<Self> {
+        let fail = |key: &str, reason: String| Error::Config {
+            origin: origin.to_string(),
+            key: key.to_string(),
+            reason,
+        };
+        let document = toml::Deserializer::parse(text)
+            .map_err(|error| fail("(syntax)", syntax_reason(text, &error)))?;
+        let config: Self = serde_path_to_error::deserialize(document).map_err(|error| {
+            let path = error.path().to_string();
+            let key = if path == "." { "(top level)".to_string() } else { path };
+            fail(&key, error.into_inner().message().to_string())
+        })?;
+        config.validate(origin)?;
+        Ok(config)
+    }
+
+    /// Checks that every value can be used.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for the first that cannot.
+    pub fn validate(&self, origin: &str) -> Result<()> {
+        let check = Check { origin };
+        self.model.validate(&check)?;
+        self.diffusion.validate(&check)?;
+        self.data.validate(&check)?;
+        self.training.validate(&check)
+    }
+
+    /// The model and diffusion alone: what a weight file carries.
+    pub fn without_training(&self) -> Self {
+        Self { data: DataConfig::default(), training: TrainingConfig::default(), ..self.clone() }
+    }
+}
+
+fn syntax_reason(text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+    format!("line {line}: {}", error.message().trim())
+}
+
+/// Makes validation errors.
+struct Check<'a> {
+    origin: &'a str,
+}
+
+impl Check<'_> {
+    fn that(&self, good: bool, key: &str, found: impl fmt::Debug, expected: &str) -> Result<()> {
+        if good {
+            return Ok(());
+        }
+        Err(Error::Config {
+            origin: self.origin.to_string(),
+            key: key.to_string(),
+            reason: format!("found {found:?}, expected {expected}"),
+        })
+    }
+
+    fn size(&self, key: &str, found: usize, least: usize, most: usize) -> Result<()> {
+        let expected = format!("an integer from {least} to {most}");
+        self.that((least..=most).contains(&found), key, found, &expected)
+    }
+
+    fn number(&self, key: &str, found: f64, least: f64, most: f64) -> Result<()> {
+        let expected = format!("a number from {least} to {most}");
+        self.that((least..=most).contains(&found), key, found, &expected)
+    }
+}
+
+/// Far above any model that fits a machine, and low enough that sizes cannot overflow.
+const MOST_CHANNELS: usize = 65_536;
+const MOST_BLOCKS: usize = 1_024;
+
+impl ModelConfig {
+    fn validate(&self, check: &Check) -> Result<()> {
+        check.size("model.group", self.group, 1, 64)?;
+        check.size("model.embed_dim", self.embed_dim, 1, MOST_CHANNELS)?;
+        if self.prior == Prior::MultiScale {
+            check.that(
+                self.group >= 2,
+                "model.group",
+                self.group,
+                "at least 2 with the multi-scale prior, which makes a quarter as many tokens",
+            )?;
+        }
+        self.transformer.validate(check)?;
+        self.latent_encoder.validate(check, self.prior_tokens())?;
+        self.denoiser.validate(check, self.prior_tokens())
+    }
+}
+
+impl TransformerSettings {
+    fn validate(&self, check: &Check) -> Result<()> {
+        check.size("model.transformer.dim", self.dim, 2, MOST_CHANNELS)?;
+        check.that(
+            self.dim.is_multiple_of(2),
+            "model.transformer.dim",
+            self.dim,
+            "an even number, since each resampling halves or doubles it",
+        )?;
+        for (level, &blocks) in self.blocks.iter().enumerate() {
+            check.size(&format!("model.transformer.blocks[{level}]"), blocks, 0, MOST_BLOCKS)?;
+        }
+        check.size(
+            "model.transformer.refinement_blocks",
+            self.refinement_blocks,
+            0,
+            MOST_BLOCKS,
+        )?;
+        for (level, &heads) in self.heads.iter().enumerate() {
+            let key = format!("model.transformer.heads[{level}]");
+            let channels = self.dim << level;
+            check.that(
+                heads > 0 && channels.is_multiple_of(heads),
+                &key,
+                heads,
+                &format!("a divisor of the level's {channels} channels"),
+            )?;
+        }
+        check.number("model.transformer.expansion", self.expansion, 0.0, 64.0)?;
+        check.that(
+            self.dim as f64 * self.expansion >= 1.0,
+            "model.transformer.expansion",
+            self.expansion,
+            "at least one hidden channel",
+        )
+    }
+}
+
+impl LatentEncoderSettings {
+    fn validate(&self, check: &Check, tokens: usize) -> Result<()> {
+        check.size("model.latent_encoder.blocks", self.blocks, 0, MOST_BLOCKS)?;
+        expansion(check, "model.latent_encoder.patch_expansion", self.patch_expansion, tokens)?;
+        expansion(check, "model.latent_encoder.channel_expansion", self.channel_expansion, 1)
+    }
+}
+
+impl DenoiserSettings {
+    fn validate(&self, check: &Check, tokens: usize) -> Result<()> {
+        match *self {
+            Self::Mixer { hidden, blocks, patch_expansion, channel_expansion } => {
+                check.size("model.denoiser.hidden", hidden, 1, MOST_CHANNELS)?;
+                check.size("model.denoiser.blocks", blocks, 0, MOST_BLOCKS)?;
+                expansion(check, "model.denoiser.patch_expansion", patch_expansion, tokens)?;
+                expansion(check, "model.denoiser.channel_expansion", channel_expansion, hidden)
+            }
+            Self::Mlp { layers } => check.size("model.denoiser.layers", layers, 0, MOST_BLOCKS),
+        }
+    }
+}
+
+fn expansion(check: &Check, key: &str, value: f64, width: usize) -> Result<()> {
+    check.number(key, value, 0.0, 64.0)?;
+    check.that(width as f64 * value >= 1.0, key, value, "at least one hidden unit")
+}
+
+impl DiffusionConfig {
+    fn validate(&self, check: &Check) -> Result<()> {
+        check.size("diffusion.timesteps", self.timesteps, 1, 10_000)?;
+        let inside = |beta: f64| beta > 0.0 && beta < 1.0;
+        let expected = "a number above 0 and below 1";
+        check.that(inside(self.beta_start), "diffusion.beta_start", self.beta_start, expected)?;
+        check.that(inside(self.beta_end), "diffusion.beta_end", self.beta_end, expected)?;
+        check.that(
+            self.beta_start <= self.beta_end,
+            "diffusion.beta_end",
+            self.beta_end,
+            "no less than diffusion.beta_start",
+        )
+    }
+}
+
+impl DataConfig {
+    fn validate(&self, check: &Check) -> Result<()> {
+        let share = self.validation_share;
+        check.that(
+            (0.0..1.0).contains(&share),
+            "data.validation_share",
+            share,
+            "a number from 0 to below 1",
+        )?;
+        check.size("data.workers", self.workers, 1, 1_024)
+    }
+}
+
+impl TrainingConfig {
+    fn validate(&self, check: &Check) -> Result<()> {
+        self.stage_one.validate(check, "training.stage_one")?;
+        self.stage_two.validate(check, "training.stage_two")?;
+        let validation = &self.validation;
+        check.size("training.validation.every", validation.every, 1, usize::MAX)?;
+        check.size("training.validation.images", validation.images, 1, usize::MAX)?;
+        check.size("training.validation.log_every", validation.log_every, 1, usize::MAX)?;
+        check.size("training.validation.keep", validation.keep, 1, usize::MAX)
+    }
+}
+
+impl StageConfig {
+    fn validate(&self, check: &Check, stage: &str) -> Result<()> {
+        let key = |name: &str| format!("{stage}.{name}");
+        check.size(&key("iterations"), self.iterations, 1, usize::MAX)?;
+        check.number(&key("clip"), self.clip, 0.0, f64::MAX)?;
+        let moment = |beta: f64| (0.0..1.0).contains(&beta);
+        check.that(
+            self.optimizer.betas.into_iter().all(moment),
+            &key("optimizer.betas"),
+            self.optimizer.betas,
+            "two numbers from 0 to below 1",
+        )?;
+        let decay = self.optimizer.weight_decay;
+        check.number(&key("optimizer.weight_decay"), decay, 0.0, f64::MAX)?;
+
+        let rate = &self.learning_rate;
+        check.number(&key("learning_rate.initial"), rate.initial, 0.0, f64::MAX)?;
+        check.that(
+            !rate.periods.is_empty() && rate.periods.iter().all(|&period| period > 0),
+            &key("learning_rate.periods"),
+            &rate.periods,
+            "one or more cycles of one or more iterations",
+        )?;
+        for (name, values) in
+            [("restart_weights", &rate.restart_weights), ("minima", &rate.minima)]
+        {
+            check.that(
+                values.len() == rate.periods.len() && values.iter().all(|value| *value >= 0.0),
+                &key(&format!("learning_rate.{name}")),
+                values,
+                "a number that is not negative for each of the periods",
+            )?;
+        }
+
+        check.that(!self.patches.is_empty(), &key("patches"), &self.patches, "one or more")?;
+        for (index, entry) in self.patches.iter().enumerate() {
+            let key = |name: &str| format!("{stage}.patches[{index}].{name}");
+            check.that(
+                entry.patch > 0 && entry.patch.is_multiple_of(8),
+                &key("patch"),
+                entry.patch,
+                "a multiple of 8",
+            )?;
+            check.size(&key("batch"), entry.batch, 1, usize::MAX)?;
+            check.size(&key("iterations"), entry.iterations, 1, usize::MAX)?;
+        }
+        Ok(())
+    }
+}
