@@ -1,0 +1,8 @@
+//! Datasets: pairs of photographs, and the samples that training takes from them.
+
+pub mod augment;
+pub mod dataset;
+#[cfg(feature = "train")]
+pub mod loader;
+pub mod pairs;
+pub(crate) mod random;
