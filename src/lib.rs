@@ -3,9 +3,13 @@
 
 pub mod backend;
 pub mod config;
+#[cfg(feature = "image")]
+pub mod data;
 pub mod diffusion;
 pub mod error;
 pub mod model;
+#[cfg(feature = "train")]
+pub mod training;
 
 pub use config::Config;
 pub use error::{Error, Result};

@@ -14,10 +14,8 @@ pub(crate) enum Purpose {
     Diffusion = 3,
     /// The diffusion's noise for a validation image.
     Validation = 4,
-    /// What the networks draw during a step.
-    Step = 5,
-    /// The initial weights.
-    Weights = 6,
+    /// A stage's own seed.
+    Stage = 5,
 }
 
 /// The 64-bit seed at a position.

@@ -9,9 +9,9 @@ use burn::train::renderer::{
     EvaluationName, EvaluationProgress, MetricState, MetricsRenderer, MetricsRendererEvaluation,
     MetricsRendererTraining, ProgressType, TrainingProgress,
 };
-use burn::train::{Interrupter, LearnerSummary};
+use burn::train::LearnerSummary;
 
-use super::metrics::{DiffusionLoss, PixelLoss, Psnr, Quantity};
+use super::metrics::{DiffusionLoss, GradientNormMetric, PixelLoss, Psnr, Quantity};
 use crate::config::StageConfig;
 
 /// Prints a line of means every few iterations, and one after each validation.
@@ -23,8 +23,9 @@ pub struct Lines<W> {
     names: HashMap<MetricId, String>,
     means: BTreeMap<String, Mean>,
     iteration: usize,
+    /// Images of the current epoch that have passed.
+    passed: usize,
     window: Window,
-    interrupter: Interrupter,
 }
 
 /// The sizes of the steps of a stage, and where a validation interval begins.
@@ -79,15 +80,13 @@ struct Window {
 }
 
 impl<W: Write + Send + Sync> Lines<W> {
-    /// Lines on `out` for a stage that goes on after `done` iterations. A loss that is not a number stops the
-    /// training through `interrupter`.
+    /// Lines on `out` for a stage that goes on after `done` iterations.
     pub fn new(
         out: W,
         stage: &'static str,
         schedule: Schedule,
         log_every: usize,
         done: usize,
-        interrupter: Interrupter,
     ) -> Self {
         Self {
             out,
@@ -97,22 +96,22 @@ impl<W: Write + Send + Sync> Lines<W> {
             names: HashMap::new(),
             means: BTreeMap::new(),
             iteration: done,
+            passed: 0,
             window: Window { start: Instant::now(), first: done, images: 0 },
-            interrupter,
         }
     }
 
-    fn collect(&mut self, state: MetricState) -> Option<(String, f64, usize)> {
+    fn collect(&mut self, state: MetricState) {
         let MetricState::Numeric(MetricEntry { metric_id, .. }, entry) = state else {
-            return None;
+            return;
         };
-        let name = self.names.get(&metric_id)?.clone();
         let (value, count) = match entry {
             NumericEntry::Value(value) => (value, 1),
             NumericEntry::Aggregated { aggregated_value, count } => (aggregated_value, count),
         };
-        self.means.entry(name.clone()).or_default().add(value, count);
-        Some((name, value, count))
+        if let Some(name) = self.names.get(&metric_id) {
+            self.means.entry(name.clone()).or_default().add(value, count);
+        }
     }
 
     fn mean(&self, name: &str) -> Option<f64> {
@@ -132,7 +131,7 @@ impl<W: Write + Send + Sync> Lines<W> {
         for (name, label) in labels {
             parts.extend(self.mean(name).map(|mean| format!("{label} {mean:.5}")));
         }
-        parts.extend(self.mean("Gradient norm").map(|norm| format!("gradient norm {norm:.4}")));
+        parts.extend(self.mean(GradientNormMetric::NAME).map(|norm| format!("gradient norm {norm:.4}")));
         parts.push(format!("lr {:.3e}", self.schedule.config.learning_rate.at(self.iteration)));
         parts.push(format!("{:.1} images/s", self.window.images as f64 / elapsed));
         let done = self.schedule.pixels(self.window.first, self.iteration);
@@ -163,16 +162,7 @@ fn duration(seconds: f64) -> String {
 
 impl<W: Write + Send + Sync> MetricsRendererTraining for Lines<W> {
     fn update_train(&mut self, state: MetricState) {
-        if let Some((name, value, count)) = self.collect(state)
-            && [PixelLoss::NAME, DiffusionLoss::NAME].contains(&name.as_str())
-        {
-            self.window.images = self.window.images.max(self.pending_images(count));
-            if !value.is_finite() {
-                let iteration = self.iteration + 1;
-                let reason = format!("{name} is {value} at iteration {iteration}");
-                self.interrupter.stop(Some(&reason));
-            }
-        }
+        self.collect(state);
     }
 
     fn update_valid(&mut self, state: MetricState) {
@@ -183,6 +173,10 @@ impl<W: Write + Send + Sync> MetricsRendererTraining for Lines<W> {
         let epoch = item.global_progress.items_processed;
         let first = epoch.saturating_sub(1) * self.schedule.every;
         self.iteration = first + item.iteration.unwrap_or(0);
+        let passed = item.progress.map_or(0, |progress| progress.items_processed);
+        let before = if passed < self.passed { 0 } else { self.passed };
+        self.window.images += passed - before;
+        self.passed = passed;
         let last = self.iteration == self.schedule.config.iterations;
         if self.iteration.is_multiple_of(self.log_every) || last {
             self.training_line();
@@ -208,5 +202,47 @@ impl<W: Write + Send + Sync> MetricsRendererTraining for Lines<W> {
         _: Option<LearnerSummary>,
     ) -> Result<(), Box<dyn core::error::Error>> {
         Ok(())
+    }
+}
+
+impl<W: Write + Send + Sync> MetricsRendererEvaluation for Lines<W> {
+    fn update_test(&mut self, _: EvaluationName, _: MetricState) {}
+
+    fn render_test(&mut self, _: EvaluationProgress, _: Vec<ProgressType>) {}
+}
+
+impl<W: Write + Send + Sync> MetricsRenderer for Lines<W> {
+    fn manual_close(&mut self) {}
+
+    fn register_metric(&mut self, definition: MetricDefinition) {
+        self.names.insert(definition.metric_id, definition.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PatchConfig;
+
+    #[test]
+    fn the_time_left_goes_with_the_pixels_of_the_steps() {
+        let entry = |patch, batch, iterations| PatchConfig { patch, batch, iterations };
+        let config = StageConfig {
+            iterations: 100,
+            patches: vec![entry(8, 4, 10), entry(16, 2, 5)],
+            ..StageConfig::default()
+        };
+        let schedule = Schedule::new(&config, 50);
+        assert_eq!(schedule.pixels(0, 10), 10.0 * 256.0);
+        assert_eq!(schedule.pixels(8, 12), 2.0 * 256.0 + 2.0 * 512.0);
+        assert_eq!(schedule.pixels(15, 100), 85.0 * 512.0, "the last entry holds to the end");
+    }
+
+    #[test]
+    fn durations_are_read_at_a_glance() {
+        assert_eq!(duration(59.9), "59 s");
+        assert_eq!(duration(61.0), "1 min 01 s");
+        assert_eq!(duration(7_260.0), "2 h 01 min");
+        assert_eq!(duration(f64::NAN), "unknown time");
     }
 }

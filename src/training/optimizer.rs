@@ -10,6 +10,7 @@ use burn::optim::{
 };
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
+use burn::train::Interrupter;
 
 use crate::config::{OptimizerConfig, OptimizerKind};
 
@@ -20,8 +21,13 @@ const EPSILON: f32 = 1e-8;
 const NORM_EPSILON: f64 = 1e-6;
 
 impl OptimizerConfig {
-    /// Burn's optimiser for a module. Adam is AdamW without decay, so both share one type and one record.
-    pub fn init<M, B>(&self, clip: f64) -> ClippedOptimizer<OptimizerAdaptor<AdamW, M, B>>
+    /// Burn's optimiser for a module, behind a bound on the gradient's norm; see [`ClippedOptimizer::new`]. Adam is
+    /// AdamW without decay, so both share one type and one record.
+    pub fn init<M, B>(
+        &self,
+        clip: f64,
+        interrupter: Interrupter,
+    ) -> ClippedOptimizer<OptimizerAdaptor<AdamW, M, B>>
     where
         B: AutodiffBackend,
         M: AutodiffModule<B>,
@@ -36,7 +42,7 @@ impl OptimizerConfig {
             .with_epsilon(EPSILON)
             .with_weight_decay(weight_decay as f32)
             .init();
-        ClippedOptimizer::new(adamw, clip)
+        ClippedOptimizer::new(adamw, clip, interrupter)
     }
 }
 
@@ -56,17 +62,19 @@ impl GradientNorm {
 }
 
 /// An optimiser behind a bound on the Euclidean norm of the whole gradient.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ClippedOptimizer<O> {
     inner: O,
     bound: f64,
     norm: GradientNorm,
+    interrupter: Interrupter,
 }
 
 impl<O> ClippedOptimizer<O> {
-    /// Puts a bound before `inner`; 0 for none.
-    pub fn new(inner: O, bound: f64) -> Self {
-        Self { inner, bound, norm: GradientNorm::default() }
+    /// Puts a bound before `inner`; 0 for none. A gradient that is not finite stops the training through
+    /// `interrupter`, and the weights stay as they are.
+    pub fn new(inner: O, bound: f64, interrupter: Interrupter) -> Self {
+        Self { inner, bound, norm: GradientNorm::default(), interrupter }
     }
 
     /// A handle on the norm of the last step.
@@ -74,19 +82,19 @@ impl<O> ClippedOptimizer<O> {
         self.norm.clone()
     }
 
-    fn clip<M, B>(&self, module: &M, gradients: &mut GradientsParams)
+    /// Clips the gradients, and says whether they can be used.
+    fn clip<M, B>(&self, module: &M, gradients: &mut GradientsParams) -> bool
     where
         B: AutodiffBackend,
         M: AutodiffModule<B>,
     {
         let norm = gradient_norm(module, gradients);
         self.norm.set(norm);
-        if self.bound > 0.0 {
-            let factor = self.bound / (norm + NORM_EPSILON);
-            if factor < 1.0 {
-                scale(module, gradients, factor);
-            }
+        let factor = self.bound / (norm + NORM_EPSILON);
+        if self.bound > 0.0 && factor < 1.0 {
+            scale(module, gradients, factor);
         }
+        norm.is_finite()
     }
 }
 
@@ -157,7 +165,10 @@ where
     type Record = O::Record;
 
     fn step(&mut self, lr: LearningRate, module: M, mut grads: GradientsParams) -> M {
-        self.clip(&module, &mut grads);
+        if !self.clip(&module, &mut grads) {
+            self.interrupter.stop(Some("the gradient is not finite; the last step was left out"));
+            return module;
+        }
         self.inner.step(lr, module, grads)
     }
 
@@ -247,7 +258,7 @@ mod tests {
     fn clipping_keeps_the_direction_and_bounds_the_norm() {
         let (layers, mut gradients) = layers_and_gradients();
         let before = values(&layers, &gradients);
-        let optimizer = OptimizerConfig::default().init::<Layers<B>, B>(0.01);
+        let optimizer = OptimizerConfig::default().init::<Layers<B>, B>(0.01, Interrupter::new());
         optimizer.clip(&layers, &mut gradients);
         let after = values(&layers, &gradients);
         assert!((norm(&after) - 0.01).abs() < 1e-7, "norm {}", norm(&after));
@@ -263,8 +274,22 @@ mod tests {
         for bound in [0.0, 1e9] {
             let (layers, mut gradients) = layers_and_gradients();
             let before = values(&layers, &gradients);
-            OptimizerConfig::default().init::<Layers<B>, B>(bound).clip(&layers, &mut gradients);
+            let optimizer = OptimizerConfig::default().init::<Layers<B>, B>(bound, Interrupter::new());
+            assert!(optimizer.clip(&layers, &mut gradients));
             assert_eq!(values(&layers, &gradients), before, "bound {bound}");
         }
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_stops_the_training_and_leaves_the_weights() {
+        let (layers, mut gradients) = layers_and_gradients();
+        let bad = Tensor::<Flex, 1>::from_floats([f32::NAN, 1.0], &Default::default());
+        gradients.register(layers.second.bias.as_ref().unwrap().id, bad);
+        let interrupter = Interrupter::new();
+        let mut optimizer = OptimizerConfig::default().init(0.01, interrupter.clone());
+        let before = layers.first.weight.val().into_data();
+        let after = optimizer.step(0.1, layers, gradients);
+        assert!(interrupter.should_stop());
+        assert_eq!(after.first.weight.val().into_data(), before);
     }
 }
