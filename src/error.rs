@@ -95,6 +95,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A backend that this build or machine does not have.
+    #[error("backend `{name}` {reason}")]
+    Backend {
+        /// Its name on the command line.
+        name: String,
+        /// Why, and what to use instead.
+        reason: String,
+    },
+
     /// A training run that cannot start or go on.
     #[error("training: {0}")]
     Training(String),
