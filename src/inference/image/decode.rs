@@ -4,7 +4,12 @@ use std::fs;
 use std::io::{Cursor, ErrorKind};
 use std::path::Path;
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageReader};
+use image::codecs::bmp::BmpDecoder;
+use image::codecs::jpeg::JpegDecoder;
+use image::codecs::png::PngDecoder;
+use image::codecs::tiff::TiffDecoder;
+use image::codecs::webp::WebPDecoder;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageResult};
 
 use super::Format;
 use crate::error::{Error, Result};
@@ -68,12 +73,9 @@ pub(super) fn decode(bytes: &[u8], origin: &Path, limits: &Limits) -> Result<Dec
     let format = Format::of_content(bytes).map_err(|reason| Error::image(origin, reason))?;
     let failed = |error: ImageError| Error::image(origin, reason(format, &error));
 
-    // The sides are compared below, where the message can say what they are.
     let mut decoder_limits = image::Limits::no_limits();
     decoder_limits.max_alloc = Some(limits.max_alloc);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format.to_image());
-    reader.limits(decoder_limits);
-    let mut decoder = reader.into_decoder().map_err(failed)?;
+    let mut decoder = decoder(format, bytes, &decoder_limits).map_err(failed)?;
 
     let (width, height) = decoder.dimensions();
     check_size(width, height, decoder.total_bytes(), limits)
@@ -96,12 +98,30 @@ pub(super) fn decode(bytes: &[u8], origin: &Path, limits: &Limits) -> Result<Dec
         .map_err(failed)?
         .filter(|profile| describes_output(profile));
     let orientation = decoder.orientation().map_err(failed)?;
+    // Not before: with these limits, the TIFF decoder finds a profile larger than the pixels too large.
+    decoder.set_limits(decoder_limits).map_err(failed)?;
     let mut pixels = DynamicImage::from_decoder(decoder).map_err(failed)?;
     pixels.apply_orientation(orientation);
     Ok(Decoded {
         pixels,
         icc,
         format,
+    })
+}
+
+/// A decoder that has read the file's header and no pixels.
+fn decoder<'a>(
+    format: Format,
+    bytes: &'a [u8],
+    limits: &image::Limits,
+) -> ImageResult<Box<dyn ImageDecoder + 'a>> {
+    let file = Cursor::new(bytes);
+    Ok(match format {
+        Format::Png => Box::new(PngDecoder::with_limits(file, limits.clone())?),
+        Format::Jpeg => Box::new(JpegDecoder::new(file)?),
+        Format::WebP => Box::new(WebPDecoder::new(file)?),
+        Format::Tiff => Box::new(TiffDecoder::new(file)?),
+        Format::Bmp => Box::new(BmpDecoder::new(file)?),
     })
 }
 

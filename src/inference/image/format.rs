@@ -14,7 +14,7 @@ pub enum Format {
     /// Lossy; 8 bits, gray and colour, ICC profile, no alpha. At most 65,535 pixels a side.
     Jpeg,
     /// Written losslessly (also where the original was lossy); 8 bits, alpha, ICC profile, no gray of
-    /// its own. At most 16,384 pixels a side when written.
+    /// its own. At most 16,383 pixels a side.
     WebP,
     /// Written uncompressed; 8 and 16 bits, gray and colour, alpha with colour only, ICC profile.
     Tiff,
@@ -74,16 +74,6 @@ impl Format {
                 Self::LIST
             )),
             Err(_) => Err(format!("not an image, expected {}", Self::LIST)),
-        }
-    }
-
-    pub(super) fn to_image(self) -> ImageFormat {
-        match self {
-            Format::Png => ImageFormat::Png,
-            Format::Jpeg => ImageFormat::Jpeg,
-            Format::WebP => ImageFormat::WebP,
-            Format::Tiff => ImageFormat::Tiff,
-            Format::Bmp => ImageFormat::Bmp,
         }
     }
 
