@@ -7,6 +7,8 @@ pub mod config;
 pub mod data;
 pub mod diffusion;
 pub mod error;
+#[cfg(feature = "image")]
+pub mod inference;
 pub mod model;
 #[cfg(feature = "train")]
 pub mod training;
