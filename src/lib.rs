@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod error;
+pub mod weights;
 
 pub use config::Config;
 pub use error::{Error, Result};
