@@ -18,9 +18,18 @@ const PRESETS: &[(&str, &str)] = &[
     ("hi-diff-2", include_str!("../configs/hi-diff-2.toml")),
     ("paper", include_str!("../configs/paper.toml")),
     ("tiny", include_str!("../configs/tiny.toml")),
-    ("ablation/baseline", include_str!("../configs/ablation/baseline.toml")),
-    ("ablation/single-guide", include_str!("../configs/ablation/single-guide.toml")),
-    ("ablation/split-training", include_str!("../configs/ablation/split-training.toml")),
+    (
+        "ablation/baseline",
+        include_str!("../configs/ablation/baseline.toml"),
+    ),
+    (
+        "ablation/single-guide",
+        include_str!("../configs/ablation/single-guide.toml"),
+    ),
+    (
+        "ablation/split-training",
+        include_str!("../configs/ablation/split-training.toml"),
+    ),
 ];
 
 /// A whole configuration file.
@@ -304,7 +313,13 @@ pub struct DataConfig {
 
 impl Default for DataConfig {
     fn default() -> Self {
-        Self { train: None, validation: None, validation_share: 0.05, augment: true, workers: 2 }
+        Self {
+            train: None,
+            validation: None,
+            validation_share: 0.05,
+            augment: true,
+            workers: 2,
+        }
     }
 }
 
@@ -365,7 +380,11 @@ pub struct StageConfig {
 
 impl Default for StageConfig {
     fn default() -> Self {
-        let patch = |patch, batch, iterations| PatchConfig { patch, batch, iterations };
+        let patch = |patch, batch, iterations| PatchConfig {
+            patch,
+            batch,
+            iterations,
+        };
         Self {
             iterations: 300_000,
             optimizer: OptimizerConfig::default(),
@@ -408,7 +427,11 @@ pub struct OptimizerConfig {
 
 impl Default for OptimizerConfig {
     fn default() -> Self {
-        Self { kind: OptimizerKind::Adamw, betas: [0.9, 0.999], weight_decay: 1e-4 }
+        Self {
+            kind: OptimizerKind::Adamw,
+            betas: [0.9, 0.999],
+            weight_decay: 1e-4,
+        }
     }
 }
 
@@ -466,7 +489,12 @@ pub struct ValidationConfig {
 
 impl Default for ValidationConfig {
     fn default() -> Self {
-        Self { every: 4_000, images: 64, log_every: 100, keep: 2 }
+        Self {
+            every: 4_000,
+            images: 64,
+            log_every: 100,
+            keep: 2,
+        }
     }
 }
 
@@ -521,7 +549,11 @@ impl Config {
             .map_err(|error| fail("(syntax)", syntax_reason(text, &error)))?;
         let config: Self = serde_path_to_error::deserialize(document).map_err(|error| {
             let path = error.path().to_string();
-            let key = if path == "." { "(top level)".to_string() } else { path };
+            let key = if path == "." {
+                "(top level)".to_string()
+            } else {
+                path
+            };
             fail(&key, error.into_inner().message().to_string())
         })?;
         config.validate(origin)?;
@@ -542,12 +574,18 @@ impl Config {
 
     /// The model and diffusion alone: what a weight file carries.
     pub fn without_training(&self) -> Self {
-        Self { data: DataConfig::default(), training: TrainingConfig::default(), ..self.clone() }
+        Self {
+            data: DataConfig::default(),
+            training: TrainingConfig::default(),
+            ..self.clone()
+        }
     }
 }
 
 fn syntax_reason(text: &str, error: &toml::de::Error) -> String {
-    let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+    let line = error
+        .span()
+        .map_or(1, |span| text[..span.start].matches('\n').count() + 1);
     format!("line {line}: {}", error.message().trim())
 }
 
@@ -611,7 +649,12 @@ impl TransformerSettings {
             "an even number, since each resampling halves or doubles it",
         )?;
         for (level, &blocks) in self.blocks.iter().enumerate() {
-            check.size(&format!("model.transformer.blocks[{level}]"), blocks, 0, MOST_BLOCKS)?;
+            check.size(
+                &format!("model.transformer.blocks[{level}]"),
+                blocks,
+                0,
+                MOST_BLOCKS,
+            )?;
         }
         check.size(
             "model.transformer.refinement_blocks",
@@ -642,19 +685,44 @@ impl TransformerSettings {
 impl LatentEncoderSettings {
     fn validate(&self, check: &Check, tokens: usize) -> Result<()> {
         check.size("model.latent_encoder.blocks", self.blocks, 0, MOST_BLOCKS)?;
-        expansion(check, "model.latent_encoder.patch_expansion", self.patch_expansion, tokens)?;
-        expansion(check, "model.latent_encoder.channel_expansion", self.channel_expansion, 1)
+        expansion(
+            check,
+            "model.latent_encoder.patch_expansion",
+            self.patch_expansion,
+            tokens,
+        )?;
+        expansion(
+            check,
+            "model.latent_encoder.channel_expansion",
+            self.channel_expansion,
+            1,
+        )
     }
 }
 
 impl DenoiserSettings {
     fn validate(&self, check: &Check, tokens: usize) -> Result<()> {
         match *self {
-            Self::Mixer { hidden, blocks, patch_expansion, channel_expansion } => {
+            Self::Mixer {
+                hidden,
+                blocks,
+                patch_expansion,
+                channel_expansion,
+            } => {
                 check.size("model.denoiser.hidden", hidden, 1, MOST_CHANNELS)?;
                 check.size("model.denoiser.blocks", blocks, 0, MOST_BLOCKS)?;
-                expansion(check, "model.denoiser.patch_expansion", patch_expansion, tokens)?;
-                expansion(check, "model.denoiser.channel_expansion", channel_expansion, hidden)
+                expansion(
+                    check,
+                    "model.denoiser.patch_expansion",
+                    patch_expansion,
+                    tokens,
+                )?;
+                expansion(
+                    check,
+                    "model.denoiser.channel_expansion",
+                    channel_expansion,
+                    hidden,
+                )
             }
             Self::Mlp { layers } => check.size("model.denoiser.layers", layers, 0, MOST_BLOCKS),
         }
@@ -663,7 +731,12 @@ impl DenoiserSettings {
 
 fn expansion(check: &Check, key: &str, value: f64, width: usize) -> Result<()> {
     check.number(key, value, 0.0, 64.0)?;
-    check.that(width as f64 * value >= 1.0, key, value, "at least one hidden unit")
+    check.that(
+        width as f64 * value >= 1.0,
+        key,
+        value,
+        "at least one hidden unit",
+    )
 }
 
 impl DiffusionConfig {
@@ -671,8 +744,18 @@ impl DiffusionConfig {
         check.size("diffusion.timesteps", self.timesteps, 1, 10_000)?;
         let inside = |beta: f64| beta > 0.0 && beta < 1.0;
         let expected = "a number above 0 and below 1";
-        check.that(inside(self.beta_start), "diffusion.beta_start", self.beta_start, expected)?;
-        check.that(inside(self.beta_end), "diffusion.beta_end", self.beta_end, expected)?;
+        check.that(
+            inside(self.beta_start),
+            "diffusion.beta_start",
+            self.beta_start,
+            expected,
+        )?;
+        check.that(
+            inside(self.beta_end),
+            "diffusion.beta_end",
+            self.beta_end,
+            expected,
+        )?;
         check.that(
             self.beta_start <= self.beta_end,
             "diffusion.beta_end",
@@ -701,8 +784,18 @@ impl TrainingConfig {
         self.stage_two.validate(check, "training.stage_two")?;
         let validation = &self.validation;
         check.size("training.validation.every", validation.every, 1, usize::MAX)?;
-        check.size("training.validation.images", validation.images, 1, usize::MAX)?;
-        check.size("training.validation.log_every", validation.log_every, 1, usize::MAX)?;
+        check.size(
+            "training.validation.images",
+            validation.images,
+            1,
+            usize::MAX,
+        )?;
+        check.size(
+            "training.validation.log_every",
+            validation.log_every,
+            1,
+            usize::MAX,
+        )?;
         check.size("training.validation.keep", validation.keep, 1, usize::MAX)
     }
 }
@@ -730,9 +823,10 @@ impl StageConfig {
             &rate.periods,
             "one or more cycles of one or more iterations",
         )?;
-        for (name, values) in
-            [("restart_weights", &rate.restart_weights), ("minima", &rate.minima)]
-        {
+        for (name, values) in [
+            ("restart_weights", &rate.restart_weights),
+            ("minima", &rate.minima),
+        ] {
             check.that(
                 values.len() == rate.periods.len() && values.iter().all(|value| *value >= 0.0),
                 &key(&format!("learning_rate.{name}")),
@@ -741,7 +835,12 @@ impl StageConfig {
             )?;
         }
 
-        check.that(!self.patches.is_empty(), &key("patches"), &self.patches, "one or more")?;
+        check.that(
+            !self.patches.is_empty(),
+            &key("patches"),
+            &self.patches,
+            "one or more",
+        )?;
         for (index, entry) in self.patches.iter().enumerate() {
             let key = |name: &str| format!("{stage}.patches[{index}].{name}");
             check.that(

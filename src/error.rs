@@ -107,8 +107,12 @@ impl Error {
         move |source| Error::Io { path, source }
     }
 
+    #[allow(dead_code)] // FIXME
     pub(crate) fn weights(path: &Path, reason: impl Into<String>) -> Error {
-        Error::Weights { path: path.to_path_buf(), reason: reason.into() }
+        Error::Weights {
+            path: path.to_path_buf(),
+            reason: reason.into(),
+        }
     }
 }
 

@@ -1,9 +1,13 @@
-//! HI-Diff on Burn.
+//! HI-Diff (Hierarchical Integration Diffusion Model for Realistic Image Deblurring, NeurIPS 2023) on Burn.
 #![deny(missing_docs)]
 
+pub mod backend;
 pub mod config;
+pub mod diffusion;
 pub mod error;
+pub mod model;
 pub mod weights;
 
 pub use config::Config;
 pub use error::{Error, Result};
+pub use model::{HiDiff, Noise};

@@ -7,6 +7,7 @@
 //! Files are taken for what strangers sent: no code in a pickle is run, nothing is allocated because a header says so,
 //! checksums are compared where the format has them, and a damaged or foreign file is one [`Error`] that names it.
 
+mod model;
 mod module;
 mod names;
 mod pickle;
@@ -21,11 +22,13 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::tensor::backend::Backend;
 
+pub use model::{Parts, load};
 pub use state_dict::{NamedTensor, StateDict};
 pub use write::{Precision, save_pytorch, save_safetensors};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use module::{Parameters, Root};
 use tensors::Tensors;
 
 /// A network of the model, as weight files divide it.
@@ -68,6 +71,10 @@ impl Network {
 
     fn title(self) -> String {
         self.name().replace('_', " ")
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|network| network.name() == name)
     }
 
     fn from_stem(stem: &str) -> Option<Self> {
@@ -160,25 +167,33 @@ impl Weights {
         module: &mut M,
         options: &LoadOptions,
     ) -> Result<()> {
-        let state = self.state_dict(network, module, options)?;
-        *module = state.into_module(module.clone());
+        let root = Root::Network(network);
+        let states = self.fit(vec![network], module::shapes(root, module), options)?;
+        *module = module::replace(root, module.clone(), states);
         Ok(())
     }
 
-    /// The weights of `network`, known to fit `module`, which is not changed.
-    ///
-    /// # Errors
-    /// As [`apply`](Self::apply).
-    pub fn state_dict<B: Backend, M: Module<B>>(
+    /// The weights of `networks`, or one error with all that differs from the parameters expected.
+    fn fit(
         &self,
-        network: Network,
-        module: &M,
+        networks: Vec<Network>,
+        mut expected: Parameters,
         options: &LoadOptions,
-    ) -> Result<StateDict> {
-        let mut fitting = Fitting::new(self, options);
-        let state = fitting.network(network, module)?;
-        fitting.finish()?;
-        state.ok_or_else(|| Error::weights(&self.path, "no weights"))
+    ) -> Result<Vec<StateDict>> {
+        let mut states = Vec::new();
+        let mut problems = Vec::new();
+        for network in networks {
+            let expected = expected.remove(&network).unwrap_or_default();
+            let label = |key: Option<&str>| self.label(network, key);
+            match StateDict::fit(network, expected, &self.tensors(network)?, options, label) {
+                Ok(state) => states.push(state),
+                Err(lines) => problems.extend(lines),
+            }
+        }
+        if problems.is_empty() {
+            return Ok(states);
+        }
+        Err(Error::Mismatch { path: self.path.clone(), problems })
     }
 
     fn tensors(&self, network: Network) -> Result<Tensors> {
@@ -201,47 +216,11 @@ impl Weights {
     }
 
     /// Where a user finds a key: in which file, or under which prefix.
-    fn label(&self, network: Network, key: &str) -> String {
-        match self.source {
-            Source::Folder(_) => format!("{}: `{key}`", network.file_name()),
-            Source::File(_) => format!("`{}.{key}`", network.stem()),
+    fn label(&self, network: Network, key: Option<&str>) -> String {
+        match (&self.source, key) {
+            (Source::Folder(_), Some(key)) => format!("{}: `{key}`", network.file_name()),
+            (Source::Folder(_), None) => network.file_name(),
+            (Source::File(_), key) => format!("`{}.{}`", network.stem(), key.unwrap_or("*")),
         }
-    }
-}
-
-/// Compares several networks with their modules and reports all that does not fit at once.
-struct Fitting<'a> {
-    weights: &'a Weights,
-    options: &'a LoadOptions,
-    problems: Vec<String>,
-}
-
-impl<'a> Fitting<'a> {
-    fn new(weights: &'a Weights, options: &'a LoadOptions) -> Self {
-        Self { weights, options, problems: Vec::new() }
-    }
-
-    /// The weights of one network, or nothing if they do not fit, which [`finish`](Self::finish) then tells.
-    fn network<B: Backend, M: Module<B>>(
-        &mut self,
-        network: Network,
-        module: &M,
-    ) -> Result<Option<StateDict>> {
-        let tensors = self.weights.tensors(network)?;
-        let label = |key: &str| self.weights.label(network, key);
-        match StateDict::fit(network, module, &tensors, self.options, label) {
-            Ok(state) => Ok(Some(state)),
-            Err(problems) => {
-                self.problems.extend(problems);
-                Ok(None)
-            }
-        }
-    }
-
-    fn finish(self) -> Result<()> {
-        if self.problems.is_empty() {
-            return Ok(());
-        }
-        Err(Error::Mismatch { path: self.weights.path.clone(), problems: self.problems })
     }
 }

@@ -1,58 +1,73 @@
 //! The parameters of a Burn module under their PyTorch names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
 use super::names::pytorch_name;
-use super::state_dict::NamedTensor;
+use super::state_dict::{NamedTensor, StateDict};
 use super::Network;
 
+/// What a module is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Root {
+    /// One network.
+    Network(Network),
+    /// A whole model, whose fields are named as the networks are.
+    Model,
+}
+
+/// Parameters in a module's order, by network.
+pub(super) type Parameters = BTreeMap<Network, Vec<NamedTensor>>;
+
 /// A module's parameters without their values, so that none that is still lazy is initialised.
-pub(super) fn shapes<B: Backend, M: Module<B>>(network: Network, module: &M) -> Vec<NamedTensor> {
-    visit(network, module, false)
+pub(super) fn shapes<B: Backend, M: Module<B>>(root: Root, module: &M) -> Parameters {
+    visit(root, module, false)
 }
 
-/// The parameters of a module with their values.
-pub(super) fn values<B: Backend, M: Module<B>>(network: Network, module: &M) -> Vec<NamedTensor> {
-    visit(network, module, true)
+/// A module's parameters with their values.
+pub(super) fn values<B: Backend, M: Module<B>>(root: Root, module: &M) -> Parameters {
+    visit(root, module, true)
 }
 
-fn visit<B: Backend, M: Module<B>>(network: Network, module: &M, values: bool) -> Vec<NamedTensor> {
+fn visit<B: Backend, M: Module<B>>(root: Root, module: &M, values: bool) -> Parameters {
     let mut visitor = Visitor::<B> {
-        position: Position::new(network),
+        position: Position::new(root),
         values,
-        found: Vec::new(),
+        found: Parameters::new(),
         backend: PhantomData,
     };
     module.visit(&mut visitor);
     visitor.found
 }
 
-/// The module with the parameters replaced by those of the same name.
-///
-/// The caller has compared names and shapes; a parameter without a match stays as it is.
+/// The module with the parameters of the same names and shapes instead of its own.
 pub(super) fn replace<B: Backend, M: Module<B>>(
-    network: Network,
+    root: Root,
     module: M,
-    parameters: Vec<NamedTensor>,
+    states: impl IntoIterator<Item = StateDict>,
 ) -> M {
-    let parameters = parameters.into_iter().map(|parameter| (parameter.name.clone(), parameter));
-    module.map(&mut Mapper { position: Position::new(network), parameters: parameters.collect() })
+    let mut parameters = HashMap::new();
+    for state in states {
+        let network = state.network();
+        let named = state.into_tensors().into_iter();
+        parameters.extend(named.map(|tensor| ((network, tensor.name.clone()), tensor)));
+    }
+    module.map(&mut Mapper { position: Position::new(root), parameters })
 }
 
 /// Where a walk over a module is.
 struct Position {
-    network: Network,
+    root: Root,
     path: Vec<String>,
     containers: Vec<String>,
 }
 
 impl Position {
-    fn new(network: Network) -> Self {
-        Self { network, path: Vec::new(), containers: Vec::new() }
+    fn new(root: Root) -> Self {
+        Self { root, path: Vec::new(), containers: Vec::new() }
     }
 
     fn enter(&mut self, name: &str, container: &str) {
@@ -65,8 +80,16 @@ impl Position {
         self.containers.pop();
     }
 
-    fn name(&self) -> String {
-        pytorch_name(self.network, &self.path)
+    /// The network and the PyTorch name of the parameter here.
+    fn key(&self) -> Option<(Network, String)> {
+        let (network, path) = match self.root {
+            Root::Network(network) => (network, self.path.as_slice()),
+            Root::Model => {
+                let (field, path) = self.path.split_first()?;
+                (Network::from_name(field)?, path)
+            }
+        };
+        Some((network, pytorch_name(network, path)))
     }
 
     /// Burn keeps the weight of a linear layer as `[in, out]`, PyTorch as `[out, in]`.
@@ -78,7 +101,7 @@ impl Position {
 struct Visitor<B> {
     position: Position,
     values: bool,
-    found: Vec<NamedTensor>,
+    found: Parameters,
     backend: PhantomData<B>,
 }
 
@@ -92,6 +115,9 @@ impl<B: Backend> ModuleVisitor<B> for Visitor<B> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        let Some((network, name)) = self.position.key() else {
+            return;
+        };
         let mut shape: Vec<usize> = param.lazy_shape().iter().copied().collect();
         let mut values = Vec::new();
         if self.values {
@@ -102,13 +128,13 @@ impl<B: Backend> ModuleVisitor<B> for Visitor<B> {
             values = transpose(&values, &shape);
             shape.reverse();
         }
-        self.found.push(NamedTensor { name: self.position.name(), shape, values });
+        self.found.entry(network).or_default().push(NamedTensor { name, shape, values });
     }
 }
 
 struct Mapper {
     position: Position,
-    parameters: HashMap<String, NamedTensor>,
+    parameters: HashMap<(Network, String), NamedTensor>,
 }
 
 impl<B: Backend> ModuleMapper<B> for Mapper {
@@ -121,7 +147,8 @@ impl<B: Backend> ModuleMapper<B> for Mapper {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let Some(mut parameter) = self.parameters.remove(&self.position.name()) else {
+        let found = self.position.key().and_then(|key| self.parameters.remove(&key));
+        let Some(mut parameter) = found else {
             return param;
         };
         if self.position.is_transposed(D) {

@@ -3,8 +3,10 @@
 use burn::module::Module;
 use burn::tensor::backend::Backend;
 
+use super::module::{self, Root};
 use super::tensors::Tensors;
-use super::{LoadOptions, Network, module};
+use super::{LoadOptions, Network};
+use crate::model::HiDiff;
 
 /// The parameters of one network under their published names, in the module's order.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +29,14 @@ pub struct NamedTensor {
 impl StateDict {
     /// The parameters that `module` has now, where `network` says which part of a model it is.
     pub fn of<B: Backend, M: Module<B>>(network: Network, module: &M) -> Self {
-        Self { network, tensors: module::values(network, module) }
+        let mut parameters = module::values(Root::Network(network), module);
+        Self { network, tensors: parameters.remove(&network).unwrap_or_default() }
+    }
+
+    /// The parameters of each network that `model` has.
+    pub fn of_model<B: crate::backend::Backend>(model: &HiDiff<B>) -> Vec<Self> {
+        let parameters = module::values(Root::Model, model).into_iter();
+        parameters.map(|(network, tensors)| Self { network, tensors }).collect()
     }
 
     /// The network they are for.
@@ -40,22 +49,20 @@ impl StateDict {
         &self.tensors
     }
 
-    /// The module with these parameters. The caller knows that it has the same ones.
-    pub(super) fn into_module<B: Backend, M: Module<B>>(self, module: M) -> M {
-        module::replace(self.network, module, self.tensors)
+    pub(super) fn into_tensors(self) -> Vec<NamedTensor> {
+        self.tensors
     }
 
-    /// The parameters of `module` as `found` has them, or one line for each that does not fit.
+    /// The parameters `tensors` of a module with the values in `found`, or one line for each that does not fit.
     ///
-    /// `label` makes a line's beginning of a key: the place where a user finds it.
-    pub(super) fn fit<B: Backend, M: Module<B>>(
+    /// `label` makes the beginning of a line: where a user finds a key, or all of them.
+    pub(super) fn fit(
         network: Network,
-        module: &M,
+        mut tensors: Vec<NamedTensor>,
         found: &Tensors,
         options: &LoadOptions,
-        label: impl Fn(&str) -> String,
+        label: impl Fn(Option<&str>) -> String,
     ) -> Result<Self, Vec<String>> {
-        let mut tensors = module::shapes(network, module);
         let mut problems = Vec::new();
         let mut unexpected = found.entries.clone();
         for NamedTensor { name, shape, values } in &mut tensors {
@@ -77,10 +84,11 @@ impl StateDict {
                     }
                 }
             };
-            problems.push(format!("{}: {problem}", label(name)));
+            problems.push(format!("{}: {problem}", label(Some(name))));
         }
+        let nothing_fits = unexpected.len() == found.entries.len();
         for (name, entry) in unexpected {
-            problems.push(format!("{}: unexpected, of shape {:?}", label(&name), entry.shape));
+            problems.push(format!("{}: unexpected, of shape {:?}", label(Some(&name)), entry.shape));
         }
         if problems.is_empty() {
             return Ok(Self { network, tensors });
@@ -88,7 +96,10 @@ impl StateDict {
         if let Some(other) = recognise(found).filter(|&other| other != network) {
             let (other, network) = (other.title(), network.title());
             let line = format!("these are the keys of the {other}, expected the {network}'s");
-            problems.insert(0, format!("{}: {line}", label("*")));
+            if nothing_fits {
+                problems.clear(); // hundreds of keys that only hide what is wrong with other files
+            }
+            problems.insert(0, format!("{}: {line}", label(None)));
         }
         Err(problems)
     }

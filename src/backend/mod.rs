@@ -1,0 +1,75 @@
+//! The few operations the model needs beyond Burn's own.
+//!
+//! [`Backend`] extends Burn's trait by methods that all have a body in plain Burn operations, so any backend joins
+//! with an empty `impl`; see `examples/your_backend.rs`. The CPU backends override them with kernels of this crate
+//! (`backend::cpu`), and [`Autodiff`](burn::backend::Autodiff) gives each its backward, in terms of the inner backend's
+//! methods.
+
+mod autodiff;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+mod cpu;
+pub mod plain;
+
+use burn::tensor::ops::FloatTensor;
+
+/// What the model asks of a backend.
+pub trait Backend: burn::tensor::backend::Backend {
+    /// The 3×3 convolution of each channel by itself: stride 1, zero padding 1.
+    ///
+    /// # Shapes
+    /// - x: `[batch, channels, height, width]`
+    /// - weight: `[channels, 1, 3, 3]`
+    /// - bias: `[channels]`
+    /// - output: as x
+    fn depthwise_conv3x3(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        plain::depthwise_conv3x3::<Self>(x, weight, bias)
+    }
+
+    /// The gradients of [`depthwise_conv3x3`](Self::depthwise_conv3x3) for its input and its weight, of the shapes of
+    /// these. (The bias's gradient is the sum of `grad` over batch, height and width.)
+    ///
+    /// # Shapes
+    /// - x and grad: `[batch, channels, height, width]`
+    /// - weight: `[channels, 1, 3, 3]`
+    fn depthwise_conv3x3_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        plain::depthwise_conv3x3_backward::<Self>(x, weight, grad)
+    }
+}
+
+/// A [`Backend`] that differentiates, over an inner [`Backend`]: what training asks for.
+pub trait AutodiffBackend:
+    Backend + burn::tensor::backend::AutodiffBackend<InnerBackend: Backend>
+{
+}
+
+impl<B> AutodiffBackend for B where
+    B: Backend + burn::tensor::backend::AutodiffBackend<InnerBackend: Backend>
+{
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod gpu {
+    //! The GPU backends take every operation in plain Burn operations.
+
+    use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
+
+    impl<R, F, I, T> super::Backend for CubeBackend<R, F, I, T>
+    where
+        R: CubeRuntime,
+        F: FloatElement,
+        I: IntElement,
+        T: BoolElement,
+    {
+    }
+
+    #[cfg(feature = "fusion")]
+    impl<B: burn_fusion::FusionBackend> super::Backend for burn_fusion::Fusion<B> {}
+}

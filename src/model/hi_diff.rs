@@ -1,0 +1,376 @@
+//! HI-Diff as a whole: the networks, the two training passes and inference (paper, sections 3.1 to 3.3).
+
+use burn::module::Module;
+use burn::prelude::{Device, Tensor};
+use burn::tensor::TensorData;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand_distr::{Distribution, StandardNormal};
+
+use super::denoiser::{Denoiser, DenoiserConfig};
+use super::latent_encoder::{LatentEncoder, LatentEncoderConfig};
+use super::transformer::{SIZE_MULTIPLE, Transformer, TransformerConfig};
+use crate::backend::Backend;
+use crate::config::{Config, Prior};
+use crate::diffusion::{ChainNoise, Sampler};
+use crate::error::{Error, Result};
+
+/// The networks of one model.
+#[derive(Module, Debug)]
+pub struct HiDiff<B: Backend> {
+    /// Restores the image.
+    pub transformer: Transformer<B>,
+    /// LE_DM: the condition `c` from the blurry image. None without a prior.
+    pub condition_encoder: Option<LatentEncoder<B>>,
+    /// ε_θ. None without a prior.
+    pub denoiser: Option<Denoiser<B>>,
+    /// LE: the prior `z` from blurry and sharp image. Only training needs it.
+    pub latent_encoder: Option<LatentEncoder<B>>,
+    /// The reverse chain.
+    #[module(skip)]
+    pub sampler: Sampler,
+    /// Tokens and channels of the prior, `[N, C']`.
+    #[module(skip)]
+    pub prior_shape: [usize; 2],
+}
+
+/// Where the noise of the reverse chain comes from.
+#[derive(Debug, Clone)]
+pub enum Noise<B: Backend> {
+    /// Drawn on the host from this seed: the same on every backend and machine.
+    Seed(u64),
+    /// The caller's own.
+    Chain(ChainNoise<B>),
+}
+
+impl<B: Backend> From<Tensor<B, 3>> for Noise<B> {
+    fn from(start: Tensor<B, 3>) -> Self {
+        Self::Chain(start.into())
+    }
+}
+
+/// What stage one computes.
+#[derive(Debug, Clone)]
+pub struct StageOneOutput<B: Backend> {
+    /// `[batch, 3, height, width]`
+    pub deblurred: Tensor<B, 4>,
+    /// z: `[batch, N, C']`; none without a prior.
+    pub prior: Option<Tensor<B, 3>>,
+}
+
+/// What stage two computes.
+#[derive(Debug, Clone)]
+pub struct StageTwoOutput<B: Backend> {
+    /// `[batch, 3, height, width]`
+    pub deblurred: Tensor<B, 4>,
+    /// z: `[batch, N, C']`, detached, since LE is frozen.
+    pub prior: Tensor<B, 3>,
+    /// ẑ: `[batch, N, C']`
+    pub predicted: Tensor<B, 3>,
+}
+
+impl Config {
+    /// Builds the inference networks on `device`, with random weights.
+    pub fn init<B: Backend>(&self, device: &Device<B>) -> HiDiff<B> {
+        let model = &self.model;
+        let guided = model.prior != Prior::None;
+        HiDiff {
+            transformer: TransformerConfig::of(model).init(device),
+            condition_encoder: guided.then(|| LatentEncoderConfig::condition(model).init(device)),
+            denoiser: guided.then(|| DenoiserConfig::of(model).init(device)),
+            latent_encoder: None,
+            sampler: Sampler::new(&self.diffusion),
+            prior_shape: [model.prior_tokens(), model.prior_channels()],
+        }
+    }
+
+    /// As [`init`](Self::init), with LE, which training needs.
+    pub fn init_training<B: Backend>(&self, device: &Device<B>) -> HiDiff<B> {
+        let guided = self.model.prior != Prior::None;
+        HiDiff {
+            latent_encoder: guided.then(|| LatentEncoderConfig::latent(&self.model).init(device)),
+            ..self.init(device)
+        }
+    }
+}
+
+/// The published models, with random weights until some are loaded.
+impl<B: Backend> HiDiff<B> {
+    /// The model released for GoPro (28.49 M parameters).
+    pub fn gopro(device: &Device<B>) -> Self {
+        Self::published("gopro", device)
+    }
+
+    /// The model released for RealBlur-J (24.18 M parameters).
+    pub fn realblur_j(device: &Device<B>) -> Self {
+        Self::published("realblur-j", device)
+    }
+
+    /// The model released for RealBlur-R (24.18 M parameters).
+    pub fn realblur_r(device: &Device<B>) -> Self {
+        Self::published("realblur-r", device)
+    }
+
+    /// HI-Diff-2 of the paper's Table 4 (23.99 M parameters).
+    pub fn hi_diff_2(device: &Device<B>) -> Self {
+        Self::published("hi-diff-2", device)
+    }
+
+    fn published(preset: &str, device: &Device<B>) -> Self {
+        Config::preset(preset)
+            .expect("the embedded presets are valid")
+            .init(device)
+    }
+}
+
+impl<B: Backend> HiDiff<B> {
+    /// Deblurs images of any size.
+    ///
+    /// # Shapes
+    /// - blur: `[batch, 3, height, width]`, RGB from 0 to 1
+    /// - output: as blur; values may leave 0 to 1 slightly
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for an empty image, another number of channels, or noise that does not fit.
+    pub fn deblur(&self, blur: Tensor<B, 4>, noise: impl Into<Noise<B>>) -> Result<Tensor<B, 4>> {
+        let [batch, channels, height, width] = blur.dims();
+        check_image(
+            "blur",
+            &blur,
+            channels == 3 && batch * height * width > 0,
+            "[batch, 3, height, width]",
+        )?;
+        let blur = pad_reflect(blur, SIZE_MULTIPLE);
+        let prior = self.prior_of_padded(blur.clone(), noise.into())?;
+        let output = self.transformer.forward(blur, prior);
+        Ok(output.slice([0..batch, 0..3, 0..height, 0..width]))
+    }
+
+    /// The predicted prior ẑ alone; none if the model has no prior.
+    ///
+    /// # Shapes
+    /// - blur: `[batch, 3, height, width]`, RGB from 0 to 1
+    /// - output: `[batch, N, C']`
+    ///
+    /// # Errors
+    /// As [`deblur`](Self::deblur).
+    pub fn prior(
+        &self,
+        blur: Tensor<B, 4>,
+        noise: impl Into<Noise<B>>,
+    ) -> Result<Option<Tensor<B, 3>>> {
+        let [batch, channels, height, width] = blur.dims();
+        check_image(
+            "blur",
+            &blur,
+            channels == 3 && batch * height * width > 0,
+            "[batch, 3, height, width]",
+        )?;
+        self.prior_of_padded(pad_reflect(blur, SIZE_MULTIPLE), noise.into())
+    }
+
+    fn prior_of_padded(&self, blur: Tensor<B, 4>, noise: Noise<B>) -> Result<Option<Tensor<B, 3>>> {
+        let (Some(encoder), Some(denoiser)) = (&self.condition_encoder, &self.denoiser) else {
+            return Ok(None);
+        };
+        let noise = match noise {
+            Noise::Seed(seed) => self.seeded_noise(seed, blur.dims()[0], &blur.device()),
+            Noise::Chain(noise) => noise,
+        };
+        self.check_noise(&noise, blur.dims()[0])?;
+        let condition = encoder.forward(blur);
+        Ok(Some(self.reverse(
+            denoiser,
+            condition,
+            noise.start,
+            noise.steps,
+        )))
+    }
+
+    fn reverse(
+        &self,
+        denoiser: &Denoiser<B>,
+        condition: Tensor<B, 3>,
+        start: Tensor<B, 3>,
+        steps: Vec<Tensor<B, 3>>,
+    ) -> Tensor<B, 3> {
+        self.sampler.sample(start, steps, |z, time| {
+            denoiser.forward(z, time, condition.clone())
+        })
+    }
+
+    /// The noise of a reverse chain for `batch` images, from a seed.
+    pub fn seeded_noise(&self, seed: u64, batch: usize, device: &Device<B>) -> ChainNoise<B> {
+        let [tokens, channels] = self.prior_shape;
+        let mut generator = StdRng::seed_from_u64(seed);
+        let mut draw = || {
+            let values: Vec<f32> = StandardNormal
+                .sample_iter(&mut generator)
+                .take(batch * tokens * channels)
+                .collect();
+            Tensor::from_data(TensorData::new(values, [batch, tokens, channels]), device)
+        };
+        ChainNoise {
+            start: draw(),
+            steps: (0..self.sampler.noise_steps()).map(|_| draw()).collect(),
+        }
+    }
+
+    fn check_noise(&self, noise: &ChainNoise<B>, batch: usize) -> Result<()> {
+        let [tokens, channels] = self.prior_shape;
+        let expected = [batch, tokens, channels];
+        for tensor in std::iter::once(&noise.start).chain(&noise.steps) {
+            if tensor.dims() != expected {
+                return Err(Error::Shape {
+                    what: "noise".to_string(),
+                    found: tensor.dims().to_vec(),
+                    expected: format!("{expected:?}"),
+                });
+            }
+        }
+        let (found, expected) = (noise.steps.len(), self.sampler.noise_steps());
+        if found < expected {
+            return Err(Error::Shape {
+                what: "noise of the steps".to_string(),
+                found: vec![found],
+                expected: format!("{expected} tensors, one for each step but the last"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Stage one (section 3.1): LE sees the ground truth, and its prior guides the Transformer.
+    ///
+    /// # Shapes
+    /// - blur and sharp: `[batch, 3, height, width]`, height and width multiples of [`SIZE_MULTIPLE`]
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for other shapes, or if the model has a prior but no LE.
+    pub fn stage_one(&self, blur: Tensor<B, 4>, sharp: Tensor<B, 4>) -> Result<StageOneOutput<B>> {
+        self.check_pair(&blur, &sharp)?;
+        let prior = match self.condition_encoder {
+            None => None,
+            Some(_) => Some(self.encode(blur.clone(), sharp)?),
+        };
+        let deblurred = self.transformer.forward(blur, prior.clone());
+        Ok(StageOneOutput { deblurred, prior })
+    }
+
+    /// Stage two (section 3.2): the prior is diffused, brought back by the whole reverse chain, and guides the
+    /// Transformer. No gradient reaches LE.
+    ///
+    /// # Shapes
+    /// - blur and sharp: `[batch, 3, height, width]`, height and width multiples of [`SIZE_MULTIPLE`]
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for other shapes, or if the model has no prior or no LE.
+    pub fn stage_two(
+        &self,
+        blur: Tensor<B, 4>,
+        sharp: Tensor<B, 4>,
+        noise: impl Into<ChainNoise<B>>,
+    ) -> Result<StageTwoOutput<B>> {
+        self.check_pair(&blur, &sharp)?;
+        let noise = noise.into();
+        self.check_noise(&noise, blur.dims()[0])?;
+        let (Some(encoder), Some(denoiser)) = (&self.condition_encoder, &self.denoiser) else {
+            return Err(missing("condition encoder and denoiser"));
+        };
+        let prior = self.encode(blur.clone(), sharp)?.detach();
+        let condition = encoder.forward(blur.clone());
+        let start = self.sampler.diffuse(prior.clone(), noise.start);
+        let predicted = self.reverse(denoiser, condition, start, noise.steps);
+        let deblurred = self.transformer.forward(blur, Some(predicted.clone()));
+        Ok(StageTwoOutput {
+            deblurred,
+            prior,
+            predicted,
+        })
+    }
+
+    /// The prior `z` of an image pair, by LE.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the model has no LE.
+    pub fn encode(&self, blur: Tensor<B, 4>, sharp: Tensor<B, 4>) -> Result<Tensor<B, 3>> {
+        let encoder = self
+            .latent_encoder
+            .as_ref()
+            .ok_or_else(|| missing("latent encoder"))?;
+        Ok(encoder.forward(Tensor::cat(vec![sharp, blur], 1)))
+    }
+
+    fn check_pair(&self, blur: &Tensor<B, 4>, sharp: &Tensor<B, 4>) -> Result<()> {
+        let [batch, channels, height, width] = blur.dims();
+        let fits = channels == 3
+            && batch * height * width > 0
+            && height.is_multiple_of(SIZE_MULTIPLE)
+            && width.is_multiple_of(SIZE_MULTIPLE);
+        check_image(
+            "blur",
+            blur,
+            fits,
+            "[batch, 3, height, width] with multiples of 8",
+        )?;
+        check_image("sharp", sharp, sharp.dims() == blur.dims(), "that of blur")
+    }
+}
+
+fn check_image<B: Backend>(
+    what: &str,
+    image: &Tensor<B, 4>,
+    fits: bool,
+    expected: &str,
+) -> Result<()> {
+    if fits {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        what: what.to_string(),
+        found: image.dims().to_vec(),
+        expected: expected.to_string(),
+    })
+}
+
+fn missing(network: &str) -> Error {
+    Error::Shape {
+        what: "model".to_string(),
+        found: Vec::new(),
+        expected: format!("one with {network}; see Config::init_training"),
+    }
+}
+
+/// Extends height and width to multiples of `multiple` at the bottom and right, by reflection without repeating the
+/// border pixel. An image too small for that is reflected again and again.
+pub fn pad_reflect<B: burn::tensor::backend::Backend>(
+    image: Tensor<B, 4>,
+    multiple: usize,
+) -> Tensor<B, 4> {
+    let [_, _, height, width] = image.dims();
+    let image = extend(image, 2, height.next_multiple_of(multiple));
+    extend(image, 3, width.next_multiple_of(multiple))
+}
+
+fn extend<B: burn::tensor::backend::Backend>(
+    image: Tensor<B, 4>,
+    dim: usize,
+    size: usize,
+) -> Tensor<B, 4> {
+    let found = image.dims()[dim];
+    if found == size {
+        return image;
+    }
+    // Reflection walks 0 … found−1 and back: its period is 2·(found−1), or 1 for a single pixel.
+    let period = (2 * (found - 1)).max(1);
+    let indices: Vec<i32> = (0..size)
+        .map(|position| {
+            let phase = position % period;
+            phase.min(period - phase).min(found - 1) as i32
+        })
+        .collect();
+    let device = image.device();
+    image.select(
+        dim,
+        Tensor::from_data(TensorData::new(indices, [size]), &device),
+    )
+}

@@ -1,0 +1,111 @@
+//! Multi-Dconv head transposed attention (Restormer, section 3.1).
+
+use burn::config::Config;
+use burn::module::{Module, Param};
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::prelude::{Device, Tensor};
+use burn::tensor::activation::softmax;
+
+use super::depthwise::{DepthwiseConv, DepthwiseConvConfig};
+use super::macs;
+use super::modulation::{Modulation, ModulationConfig};
+use crate::backend::Backend;
+
+/// The least norm that queries and keys are divided by.
+const LEAST_NORM: f64 = 1e-12;
+
+/// Configuration of an [`Mdta`].
+#[derive(Config, Debug)]
+pub struct MdtaConfig {
+    /// Channels, C.
+    pub channels: usize,
+    /// Heads; a divisor of the channels.
+    pub heads: usize,
+    /// Whether the convolutions have a bias.
+    #[config(default = false)]
+    pub bias: bool,
+    /// Channels of the prior that modulates the input; none for levels without modulation.
+    pub modulation: Option<usize>,
+}
+
+/// Self-attention between channels: its cost is linear in pixels.
+#[derive(Module, Debug)]
+pub struct Mdta<B: Backend> {
+    /// 1×1, C → 3C.
+    pub qkv: Conv2d<B>,
+    /// 3×3 on each of the 3C channels.
+    pub qkv_dwconv: DepthwiseConv<B>,
+    /// The factor on each head's logits: `[heads, 1, 1]`.
+    pub temperature: Param<Tensor<B, 3>>,
+    /// 1×1, C → C.
+    pub project_out: Conv2d<B>,
+    /// At level 4.
+    pub modulation: Option<Modulation<B>>,
+}
+
+impl MdtaConfig {
+    /// Builds the module on `device`.
+    pub fn init<B: Backend>(&self, device: &Device<B>) -> Mdta<B> {
+        let channels = self.channels;
+        let pointwise = |from, to| {
+            Conv2dConfig::new([from, to], [1, 1])
+                .with_bias(self.bias)
+                .init(device)
+        };
+        Mdta {
+            qkv: pointwise(channels, 3 * channels),
+            qkv_dwconv: DepthwiseConvConfig::new(3 * channels)
+                .with_bias(self.bias)
+                .init(device),
+            temperature: Param::from_tensor(Tensor::ones([self.heads, 1, 1], device)),
+            project_out: pointwise(channels, channels),
+            modulation: self
+                .modulation
+                .map(|prior_channels| ModulationConfig::new(channels, prior_channels).init(device)),
+        }
+    }
+}
+
+impl<B: Backend> Mdta<B> {
+    /// # Shapes
+    /// - x and output: `[batch, C, height, width]`
+    /// - z3: `[batch, C']`; not looked at without modulation
+    pub fn forward(&self, x: Tensor<B, 4>, z3: Option<&Tensor<B, 2>>) -> Tensor<B, 4> {
+        let [batch, channels, height, width] = x.dims();
+        let heads = self.temperature.dims()[0];
+        let x = match (&self.modulation, z3) {
+            (Some(modulation), Some(z3)) => modulation.forward(x, z3.clone()),
+            _ => x,
+        };
+        let qkv = self.qkv_dwconv.forward(self.qkv.forward(x)); // [batch, 3C, h, w]
+        let [q, k, v] = qkv
+            .reshape([batch, 3 * heads, channels / heads, height * width])
+            .split(heads, 1)
+            .try_into()
+            .expect("3 · heads splits into three"); // [batch, heads, C/heads, h·w] each
+        let logits = l2_normalize(q).matmul(l2_normalize(k).transpose());
+        let attention = softmax(logits * self.temperature.val().unsqueeze(), 3);
+        let output = attention
+            .matmul(v)
+            .reshape([batch, channels, height, width]);
+        self.project_out.forward(output)
+    }
+
+    /// Multiply-accumulates for one image of `pixels` pixels at this level.
+    pub fn macs(&self, pixels: u64) -> u64 {
+        let channels = self.project_out.weight.dims()[0] as u64;
+        let heads = self.temperature.dims()[0] as u64;
+        let attention = 2 * channels * channels / heads * pixels;
+        macs::conv(&self.qkv, pixels)
+            + macs::depthwise(&self.qkv_dwconv, pixels)
+            + attention
+            + macs::conv(&self.project_out, pixels)
+            + self.modulation.as_ref().map_or(0, Modulation::macs)
+    }
+}
+
+/// Divides each channel by its norm over the pixels.
+fn l2_normalize<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
+    let norm = x.clone().square().sum_dim(3).sqrt().clamp_min(LEAST_NORM);
+    x / norm
+}

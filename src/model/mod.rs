@@ -1,0 +1,41 @@
+//! The networks, one file per part of the paper's Fig. 1. Every module is generic over
+//! [`Backend`](crate::backend::Backend) and usable by itself.
+//!
+//! | part | file |
+//! |---|---|
+//! | HI-Diff as a whole | [`hi_diff`] |
+//! | (a) Transformer, its blocks and resampling | [`transformer`], [`block`], [`mdta`], [`gdfn`], [`resample`] |
+//! | (b) latent encoder LE and LE_DM, denoising network | [`latent_encoder`], [`denoiser`], [`mixer`] |
+//! | (c) multi-scale prior, and how level 4 takes it | [`multi_scale`], [`modulation`] |
+//! | (d) hierarchical integration module | [`him`] |
+
+pub mod block;
+pub mod denoiser;
+pub mod depthwise;
+pub mod gdfn;
+pub mod hi_diff;
+pub mod him;
+pub mod latent_encoder;
+pub mod layer_norm;
+mod macs;
+pub mod mdta;
+pub mod mixer;
+pub mod modulation;
+pub mod multi_scale;
+pub mod resample;
+pub mod transformer;
+
+pub use block::{TransformerBlock, TransformerBlockConfig};
+pub use denoiser::{Denoiser, DenoiserConfig};
+pub use depthwise::{DepthwiseConv, DepthwiseConvConfig};
+pub use gdfn::{Gdfn, GdfnConfig};
+pub use hi_diff::{HiDiff, Noise, StageOneOutput, StageTwoOutput};
+pub use him::{Him, HimConfig};
+pub use latent_encoder::{LatentEncoder, LatentEncoderConfig};
+pub use layer_norm::{LayerNorm, LayerNormConfig};
+pub use mdta::{Mdta, MdtaConfig};
+pub use mixer::{MixerBlock, MixerBlockConfig};
+pub use modulation::{Modulation, ModulationConfig};
+pub use multi_scale::{MultiScalePrior, MultiScalePriorConfig};
+pub use resample::{Downsample, DownsampleConfig, Upsample, UpsampleConfig};
+pub use transformer::{Transformer, TransformerConfig};

@@ -1,0 +1,54 @@
+//! How the prior's last scale modulates the blocks of level 4.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::prelude::*;
+
+use super::macs;
+
+/// Configuration of a [`Modulation`].
+#[derive(Config, Debug)]
+pub struct ModulationConfig {
+    /// Channels of the features.
+    pub channels: usize,
+    /// Channels of the prior, C'.
+    pub prior_channels: usize,
+}
+
+/// `x · Linear(z₃) + Linear(z₃)`, the same for every pixel.
+#[derive(Module, Debug)]
+pub struct Modulation<B: Backend> {
+    /// C' → C, the factor.
+    pub scale: Linear<B>,
+    /// C' → C, the summand.
+    pub shift: Linear<B>,
+}
+
+impl ModulationConfig {
+    /// Builds the module on `device`.
+    pub fn init<B: Backend>(&self, device: &B::Device) -> Modulation<B> {
+        let linear = LinearConfig::new(self.prior_channels, self.channels);
+        Modulation {
+            scale: linear.init(device),
+            shift: linear.init(device),
+        }
+    }
+}
+
+impl<B: Backend> Modulation<B> {
+    /// # Shapes
+    /// - x and output: `[batch, channels, height, width]`
+    /// - z3: `[batch, C']`
+    pub fn forward(&self, x: Tensor<B, 4>, z3: Tensor<B, 2>) -> Tensor<B, 4> {
+        let [batch, channels, _, _] = x.dims();
+        let per_channel =
+            |linear: &Linear<B>| linear.forward(z3.clone()).reshape([batch, channels, 1, 1]);
+        x * per_channel(&self.scale) + per_channel(&self.shift)
+    }
+
+    /// Multiply-accumulates for one image.
+    pub fn macs(&self) -> u64 {
+        macs::linear(&self.scale, 1) + macs::linear(&self.shift, 1)
+    }
+}

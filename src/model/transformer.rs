@@ -1,0 +1,277 @@
+//! The image-to-image Transformer, guided by the prior (paper, Fig. 1a and 1c; Restormer).
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::prelude::{Device, Tensor};
+
+use super::block::{TransformerBlock, TransformerBlockConfig};
+use super::him::{Him, HimConfig};
+use super::macs;
+use super::multi_scale::{MultiScalePrior, MultiScalePriorConfig};
+use super::resample::{Downsample, DownsampleConfig, Upsample, UpsampleConfig, conv3x3};
+use crate::backend::Backend;
+use crate::config::{ModelConfig, Prior, TransformerSettings};
+
+/// Height and width of the input are multiples of this.
+pub const SIZE_MULTIPLE: usize = 8;
+
+/// Configuration of a [`Transformer`].
+#[derive(Config, Debug)]
+pub struct TransformerConfig {
+    /// How the prior guides it.
+    pub prior: Prior,
+    /// Tokens of the prior, N.
+    pub prior_tokens: usize,
+    /// Channels of the prior, C'.
+    pub prior_channels: usize,
+    /// Its sizes.
+    pub settings: TransformerSettings,
+}
+
+/// One level of the encoder or decoder, the latent level, or the refinement: a HIM, then blocks.
+#[derive(Module, Debug)]
+pub struct Level<B: Backend> {
+    /// None where the level is not guided by cross-attention.
+    pub him: Option<Him<B>>,
+    /// In order.
+    pub blocks: Vec<TransformerBlock<B>>,
+}
+
+/// The Transformer. Channels at levels 1 to 4 are C, 2C, 4C and 8C; decoder level 1 and refinement have 2C.
+#[derive(Module, Debug)]
+pub struct Transformer<B: Backend> {
+    /// 3×3, 3 → C.
+    pub patch_embed: Conv2d<B>,
+    /// `z₂` and `z₃`, with the multi-scale prior.
+    pub multi_scale: Option<MultiScalePrior<B>>,
+    /// At C.
+    pub encoder_level1: Level<B>,
+    /// C → 2C.
+    pub down1_2: Downsample<B>,
+    /// At 2C.
+    pub encoder_level2: Level<B>,
+    /// 2C → 4C.
+    pub down2_3: Downsample<B>,
+    /// At 4C.
+    pub encoder_level3: Level<B>,
+    /// 4C → 8C.
+    pub down3_4: Downsample<B>,
+    /// At 8C.
+    pub latent: Level<B>,
+    /// 8C → 4C.
+    pub up4_3: Upsample<B>,
+    /// 1×1, 8C → 4C.
+    pub reduce_chan_level3: Conv2d<B>,
+    /// At 4C.
+    pub decoder_level3: Level<B>,
+    /// 4C → 2C.
+    pub up3_2: Upsample<B>,
+    /// 1×1, 4C → 2C.
+    pub reduce_chan_level2: Conv2d<B>,
+    /// At 2C.
+    pub decoder_level2: Level<B>,
+    /// 2C → C.
+    pub up2_1: Upsample<B>,
+    /// At 2C.
+    pub decoder_level1: Level<B>,
+    /// At 2C.
+    pub refinement: Level<B>,
+    /// 3×3, 2C → 3.
+    pub output: Conv2d<B>,
+}
+
+impl TransformerConfig {
+    /// The Transformer's configuration in a model.
+    pub fn of(model: &ModelConfig) -> Self {
+        Self {
+            prior: model.prior,
+            prior_tokens: model.prior_tokens(),
+            prior_channels: model.prior_channels(),
+            settings: model.transformer.clone(),
+        }
+    }
+
+    /// Builds the module on `device`.
+    pub fn init<B: Backend>(&self, device: &Device<B>) -> Transformer<B> {
+        let TransformerSettings {
+            dim,
+            blocks,
+            refinement_blocks,
+            heads,
+            bias,
+            ..
+        } = self.settings;
+        let level = |channels, level: usize, blocks| {
+            self.level(channels, heads[level], blocks, level == 3, device)
+        };
+        let reduce = |channels: usize| {
+            Conv2dConfig::new([channels, channels / 2], [1, 1])
+                .with_bias(bias)
+                .init(device)
+        };
+        let down = |channels| DownsampleConfig::new(channels).init(device);
+        let up = |channels| UpsampleConfig::new(channels).init(device);
+        let multi_scale = MultiScalePriorConfig::new(self.prior_tokens, self.prior_channels);
+        Transformer {
+            patch_embed: conv3x3(3, dim, false, device),
+            multi_scale: (self.prior == Prior::MultiScale).then(|| multi_scale.init(device)),
+            encoder_level1: level(dim, 0, blocks[0]),
+            down1_2: down(dim),
+            encoder_level2: level(2 * dim, 1, blocks[1]),
+            down2_3: down(2 * dim),
+            encoder_level3: level(4 * dim, 2, blocks[2]),
+            down3_4: down(4 * dim),
+            latent: level(8 * dim, 3, blocks[3]),
+            up4_3: up(8 * dim),
+            reduce_chan_level3: reduce(8 * dim),
+            decoder_level3: level(4 * dim, 2, blocks[2]),
+            up3_2: up(4 * dim),
+            reduce_chan_level2: reduce(4 * dim),
+            decoder_level2: level(2 * dim, 1, blocks[1]),
+            up2_1: up(2 * dim),
+            decoder_level1: level(2 * dim, 0, blocks[0]),
+            refinement: level(2 * dim, 0, refinement_blocks),
+            output: conv3x3(2 * dim, 3, bias, device),
+        }
+    }
+
+    fn level<B: Backend>(
+        &self,
+        channels: usize,
+        heads: usize,
+        blocks: usize,
+        latent: bool,
+        device: &Device<B>,
+    ) -> Level<B> {
+        let TransformerSettings {
+            expansion,
+            bias,
+            norm,
+            ..
+        } = self.settings;
+        let (attends, modulated) = match self.prior {
+            Prior::MultiScale => (!latent, latent),
+            Prior::SingleScale => (true, false),
+            Prior::None => (false, false),
+        };
+        let him = || {
+            HimConfig::new(channels, self.prior_channels, heads)
+                .with_bias(bias)
+                .with_norm(norm)
+                .init(device)
+        };
+        let block = TransformerBlockConfig::new(channels, heads, expansion)
+            .with_bias(bias)
+            .with_norm(norm)
+            .with_modulation(modulated.then_some(self.prior_channels));
+        Level {
+            him: attends.then(him),
+            blocks: (0..blocks).map(|_| block.init(device)).collect(),
+        }
+    }
+}
+
+impl<B: Backend> Level<B> {
+    /// # Shapes
+    /// - x and output: `[batch, channels, height, width]`
+    /// - tokens: `[batch, tokens, C']`, for the HIM
+    /// - z3: `[batch, C']`, for modulated blocks
+    pub fn forward(
+        &self,
+        x: Tensor<B, 4>,
+        tokens: Option<&Tensor<B, 3>>,
+        z3: Option<&Tensor<B, 2>>,
+    ) -> Tensor<B, 4> {
+        let x = match (&self.him, tokens) {
+            (Some(him), Some(tokens)) => him.forward(x, tokens.clone()),
+            _ => x,
+        };
+        self.blocks.iter().fold(x, |x, block| block.forward(x, z3))
+    }
+
+    fn macs(&self, pixels: u64, tokens: u64) -> u64 {
+        let him = self.him.as_ref().map_or(0, |him| him.macs(pixels, tokens));
+        him + self
+            .blocks
+            .iter()
+            .map(|block| block.macs(pixels))
+            .sum::<u64>()
+    }
+}
+
+impl<B: Backend> Transformer<B> {
+    /// Restores `blur`, guided by the prior `z`.
+    ///
+    /// # Shapes
+    /// - blur and output: `[batch, 3, height, width]`, height and width multiples of [`SIZE_MULTIPLE`]
+    /// - z: `[batch, N, C']`; not looked at if the configuration says `prior = "none"`
+    pub fn forward(&self, blur: Tensor<B, 4>, z: Option<Tensor<B, 3>>) -> Tensor<B, 4> {
+        // z₁ guides level 1 and the refinement, z₂ levels 2 and 3, z₃ level 4; a single scale guides them all.
+        let (z1, z2, z3) = match (&self.multi_scale, z) {
+            (Some(multi_scale), Some(z1)) => {
+                let (z2, z3) = multi_scale.forward(z1.clone());
+                (Some(z1), Some(z2), Some(z3))
+            }
+            (None, z) => (z.clone(), z, None),
+            (Some(_), None) => (None, None, None),
+        };
+        let (z1, z2, z3) = (z1.as_ref(), z2.as_ref(), z3.as_ref());
+
+        let level1 = self
+            .encoder_level1
+            .forward(self.patch_embed.forward(blur.clone()), z1, None);
+        let level2 = self
+            .encoder_level2
+            .forward(self.down1_2.forward(level1.clone()), z2, None);
+        let level3 = self
+            .encoder_level3
+            .forward(self.down2_3.forward(level2.clone()), z2, None);
+        let latent = self
+            .latent
+            .forward(self.down3_4.forward(level3.clone()), z2, z3);
+
+        let skip = |up, skip| Tensor::cat(vec![up, skip], 1);
+        let x = self
+            .reduce_chan_level3
+            .forward(skip(self.up4_3.forward(latent), level3));
+        let x = self.decoder_level3.forward(x, z2, None);
+        let x = self
+            .reduce_chan_level2
+            .forward(skip(self.up3_2.forward(x), level2));
+        let x = self.decoder_level2.forward(x, z2, None);
+        let x = skip(self.up2_1.forward(x), level1);
+        let x = self.decoder_level1.forward(x, z1, None);
+        let x = self.refinement.forward(x, z1, None);
+        self.output.forward(x) + blur
+    }
+
+    /// Multiply-accumulates for one image of `pixels` pixels and a prior of `tokens` tokens.
+    pub fn macs(&self, pixels: u64, tokens: u64) -> u64 {
+        let [p1, p2, p3, p4] = [pixels, pixels / 4, pixels / 16, pixels / 64];
+        let coarse = if self.multi_scale.is_some() {
+            tokens / 4
+        } else {
+            tokens
+        };
+        self.multi_scale.as_ref().map_or(0, MultiScalePrior::macs)
+            + macs::conv(&self.patch_embed, p1)
+            + self.encoder_level1.macs(p1, tokens)
+            + self.down1_2.macs(p1)
+            + self.encoder_level2.macs(p2, coarse)
+            + self.down2_3.macs(p2)
+            + self.encoder_level3.macs(p3, coarse)
+            + self.down3_4.macs(p3)
+            + self.latent.macs(p4, coarse)
+            + self.up4_3.macs(p4)
+            + macs::conv(&self.reduce_chan_level3, p3)
+            + self.decoder_level3.macs(p3, coarse)
+            + self.up3_2.macs(p3)
+            + macs::conv(&self.reduce_chan_level2, p2)
+            + self.decoder_level2.macs(p2, coarse)
+            + self.up2_1.macs(p2)
+            + self.decoder_level1.macs(p1, tokens)
+            + self.refinement.macs(p1, tokens)
+            + macs::conv(&self.output, p1)
+    }
+}
