@@ -68,6 +68,17 @@ pub enum Error {
         expected: String,
     },
 
+    /// Values that should be numbers and are not.
+    #[error("{what}: {count} of {total} values are NaN or infinite")]
+    NotFinite {
+        /// What holds them, such as `restored image`.
+        what: String,
+        /// How many are NaN or infinite.
+        count: usize,
+        /// How many there are in all.
+        total: usize,
+    },
+
     /// A weight file that is damaged, foreign or unreadable as a whole.
     #[error("{}: {reason}", path.display())]
     Weights {
@@ -95,6 +106,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A backend that this build or machine does not have.
+    #[error("backend `{name}` {reason}")]
+    Backend {
+        /// Its name on the command line.
+        name: String,
+        /// Why, and what to use instead.
+        reason: String,
+    },
+
     /// A training run that cannot start or go on.
     #[error("training: {0}")]
     Training(String),
@@ -105,6 +125,22 @@ impl Error {
     pub fn io(path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Error {
         let path = path.as_ref().to_path_buf();
         move |source| Error::Io { path, source }
+    }
+
+    #[cfg(feature = "image")]
+    pub(crate) fn image(path: &Path, reason: impl Into<String>) -> Error {
+        Error::Image {
+            path: path.to_path_buf(),
+            reason: reason.into(),
+        }
+    }
+
+    #[cfg(feature = "image")]
+    pub(crate) fn refused(path: &Path, reason: impl Into<String>) -> Error {
+        Error::Refused {
+            path: path.to_path_buf(),
+            reason: reason.into(),
+        }
     }
 
     #[allow(dead_code)] // FIXME

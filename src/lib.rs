@@ -5,6 +5,8 @@ pub mod backend;
 pub mod config;
 pub mod diffusion;
 pub mod error;
+#[cfg(feature = "image")]
+pub mod inference;
 pub mod model;
 pub mod weights;
 

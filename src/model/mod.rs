@@ -23,6 +23,7 @@ pub mod mixer;
 pub mod modulation;
 pub mod multi_scale;
 pub mod resample;
+pub mod summary;
 pub mod transformer;
 
 pub use block::{TransformerBlock, TransformerBlockConfig};
@@ -38,4 +39,5 @@ pub use mixer::{MixerBlock, MixerBlockConfig};
 pub use modulation::{Modulation, ModulationConfig};
 pub use multi_scale::{MultiScalePrior, MultiScalePriorConfig};
 pub use resample::{Downsample, DownsampleConfig, Upsample, UpsampleConfig};
+pub use summary::{Cost, NetworkSummary, Summary};
 pub use transformer::{Transformer, TransformerConfig};

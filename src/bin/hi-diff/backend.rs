@@ -1,0 +1,119 @@
+//! Which of the compiled backends computes.
+
+use std::panic;
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
+use clap::ValueEnum;
+use hi_diff::Error;
+
+/// A choice on the command line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum BackendChoice {
+    /// The first that is compiled in and finds its device: CUDA, WGPU, Flex, NdArray
+    #[default]
+    Auto,
+    /// The processor
+    Flex,
+    /// The processor, slower; for comparison
+    Ndarray,
+    /// Any GPU, by Vulkan, Metal or WebGPU
+    Wgpu,
+    /// An NVIDIA GPU
+    Cuda,
+}
+
+impl BackendChoice {
+    /// The backend to use, known to be compiled in and to have its device.
+    pub fn resolve(self) -> hi_diff::Result<Self> {
+        if self != Self::Auto {
+            return match self.works() {
+                true => Ok(self),
+                false => Err(self.unavailable()),
+            };
+        }
+        [Self::Cuda, Self::Wgpu, Self::Flex, Self::Ndarray]
+            .into_iter()
+            .find(|choice| choice.works())
+            .ok_or_else(|| self.unavailable())
+    }
+
+    fn works(self) -> bool {
+        match self {
+            Self::Auto => false,
+            Self::Flex => cfg!(feature = "flex"),
+            Self::Ndarray => cfg!(feature = "ndarray"),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => computes::<burn::backend::Wgpu>(),
+            #[cfg(not(feature = "wgpu"))]
+            Self::Wgpu => false,
+            #[cfg(feature = "cuda")]
+            Self::Cuda => computes::<burn::backend::Cuda>(),
+            #[cfg(not(feature = "cuda"))]
+            Self::Cuda => false,
+        }
+    }
+
+    fn unavailable(self) -> Error {
+        let name = match self.to_possible_value() {
+            Some(value) => value.get_name().to_string(),
+            None => String::new(),
+        };
+        let compiled = match self {
+            Self::Auto | Self::Flex => cfg!(feature = "flex"),
+            Self::Ndarray => cfg!(feature = "ndarray"),
+            Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Cuda => cfg!(feature = "cuda"),
+        };
+        let reason = match compiled {
+            true => "finds no device: use another, such as `--backend flex`".to_string(),
+            false => format!("is not in this build: add it with `--features {name}`"),
+        };
+        Error::Backend { name, reason }
+    }
+}
+
+/// Whether a backend's device does a first computation. GPU backends panic where there is no driver or device.
+#[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(dead_code))]
+fn computes<B: Backend>() -> bool {
+    let hook: Arc<_> = panic::take_hook().into();
+    panic::set_hook(Box::new(|_| {}));
+    let outcome = panic::catch_unwind(|| {
+        let one = Tensor::<B, 1>::ones([1], &B::Device::default());
+        one.into_data().to_vec::<f32>().is_ok_and(|values| values == [1.0])
+    });
+    panic::set_hook(Box::new(move |info| hook(info)));
+    outcome.unwrap_or(false)
+}
+
+/// Evaluates an expression with the chosen backend as a type: `with_backend!(choice, B => f::<B>())`.
+macro_rules! with_backend {
+    ($choice:expr, $backend:ident => $body:expr) => {{
+        use $crate::backend::BackendChoice;
+        match $choice.resolve()? {
+            #[cfg(feature = "flex")]
+            BackendChoice::Flex => {
+                type $backend = burn::backend::Flex;
+                $body
+            }
+            #[cfg(feature = "ndarray")]
+            BackendChoice::Ndarray => {
+                type $backend = burn::backend::NdArray;
+                $body
+            }
+            #[cfg(feature = "wgpu")]
+            BackendChoice::Wgpu => {
+                type $backend = burn::backend::Wgpu;
+                $body
+            }
+            #[cfg(feature = "cuda")]
+            BackendChoice::Cuda => {
+                type $backend = burn::backend::Cuda;
+                $body
+            }
+            other => unreachable!("{other:?} was resolved but is not compiled in"),
+        }
+    }};
+}
+pub(crate) use with_backend;

@@ -1,0 +1,56 @@
+//! `hi-diff`: deblurs photographs, trains and examines the model.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod backend;
+mod convert;
+mod deblur;
+mod demo;
+mod model;
+mod output;
+mod summary;
+mod synth;
+#[cfg(feature = "train")]
+mod train;
+
+/// Deblur photographs with HI-Diff, and train it
+#[derive(Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Deblur(deblur::Args),
+    #[cfg(feature = "train")]
+    Train(train::Args),
+    Synth(synth::Args),
+    Convert(convert::Args),
+    Summary(summary::Args),
+}
+
+/// 0: all done; 1: something failed; 2 (by clap): wrong usage.
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Demo(args) => demo::run(args),
+        Command::Deblur(args) => deblur::run(args),
+        #[cfg(feature = "train")]
+        Command::Train(args) => train::run(args),
+        Command::Synth(args) => synth::run(args),
+        Command::Convert(args) => convert::run(args),
+        Command::Summary(args) => summary::run(args),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Image files to pixels, within limits.
+
+use std::fs;
+use std::io::{Cursor, ErrorKind};
+use std::path::Path;
+
+use image::codecs::bmp::BmpDecoder;
+use image::codecs::jpeg::JpegDecoder;
+use image::codecs::png::PngDecoder;
+use image::codecs::tiff::TiffDecoder;
+use image::codecs::webp::WebPDecoder;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageResult};
+
+use super::Format;
+use crate::error::{Error, Result};
+
+/// How large an image may be.
+///
+/// A few bytes can announce an image of gigabytes. Width, height and pixels are compared with what the
+/// file's header says, before the memory for its pixels is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most pixels a side. Default: 65,535, the most that a JPEG can have.
+    pub max_side: u32,
+    /// Most pixels in all. Default: 2²⁷ (134 megapixels, a medium-format camera's 102 and some room).
+    pub max_pixels: u64,
+    /// Most bytes of a file, and most bytes that its decoder may take (profiles, other tables, and
+    /// pixels as decoded, at most 8 bytes each). Default: 2 GiB.
+    pub max_alloc: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_side: 65_535,
+            max_pixels: 1 << 27,
+            max_alloc: 2 << 30,
+        }
+    }
+}
+
+/// A decoded file: its pixels turned upright, its ICC profile and its format.
+pub(super) struct Decoded {
+    pub pixels: DynamicImage,
+    pub icc: Option<Vec<u8>>,
+    pub format: Format,
+}
+
+/// The bytes of the regular file at `path`, if there are no more of them than `limits` allow.
+pub(super) fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
+    let found = fs::metadata(path).map_err(Error::io(path))?;
+    if found.is_dir() {
+        return Err(Error::image(path, "a folder, expected an image file"));
+    }
+    if !found.is_file() {
+        return Err(Error::image(
+            path,
+            "not a regular file, expected an image file",
+        ));
+    }
+    if found.len() > limits.max_alloc {
+        let reason = format!("{} bytes, the limit is {}", found.len(), limits.max_alloc);
+        return Err(Error::image(path, reason));
+    }
+    fs::read(path).map_err(Error::io(path))
+}
+
+/// Decodes `bytes`; `origin` names them in errors.
+pub(super) fn decode(bytes: &[u8], origin: &Path, limits: &Limits) -> Result<Decoded> {
+    if bytes.is_empty() {
+        return Err(Error::image(origin, "the file is empty"));
+    }
+    let format = Format::of_content(bytes).map_err(|reason| Error::image(origin, reason))?;
+    let failed = |error: ImageError| Error::image(origin, reason(format, &error));
+
+    let mut decoder_limits = image::Limits::no_limits();
+    decoder_limits.max_alloc = Some(limits.max_alloc);
+    let mut decoder = decoder(format, bytes, &decoder_limits).map_err(failed)?;
+
+    let (width, height) = decoder.dimensions();
+    check_size(width, height, decoder.total_bytes(), limits)
+        .map_err(|reason| Error::image(origin, reason))?;
+    if decoder.color_type().bytes_per_pixel() > 2 * u8::from(decoder.color_type().channel_count()) {
+        return Err(Error::image(
+            origin,
+            "samples of 32 bits floating point, expected 8 or 16 bits",
+        ));
+    }
+    if format == Format::Jpeg && !jpeg_is_complete(bytes) {
+        return Err(Error::image(
+            origin,
+            "truncated: the JPEG has no end-of-image marker",
+        ));
+    }
+
+    let icc = decoder
+        .icc_profile()
+        .map_err(failed)?
+        .filter(|profile| describes_output(profile));
+    let orientation = decoder.orientation().map_err(failed)?;
+    // Not before: with these limits, the TIFF decoder finds a profile larger than the pixels too large.
+    decoder.set_limits(decoder_limits).map_err(failed)?;
+    let mut pixels = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    pixels.apply_orientation(orientation);
+    Ok(Decoded {
+        pixels,
+        icc,
+        format,
+    })
+}
+
+/// A decoder that has read the file's header and no pixels.
+fn decoder<'a>(
+    format: Format,
+    bytes: &'a [u8],
+    limits: &image::Limits,
+) -> ImageResult<Box<dyn ImageDecoder + 'a>> {
+    let file = Cursor::new(bytes);
+    Ok(match format {
+        Format::Png => Box::new(PngDecoder::with_limits(file, limits.clone())?),
+        Format::Jpeg => Box::new(JpegDecoder::new(file)?),
+        Format::WebP => Box::new(WebPDecoder::new(file)?),
+        Format::Tiff => Box::new(TiffDecoder::new(file)?),
+        Format::Bmp => Box::new(BmpDecoder::new(file)?),
+    })
+}
+
+fn check_size(width: u32, height: u32, bytes: u64, limits: &Limits) -> Result<(), String> {
+    if width == 0 || height == 0 {
+        return Err(format!("{width}×{height} pixels, expected at least 1×1"));
+    }
+    if width > limits.max_side || height > limits.max_side {
+        return Err(format!(
+            "{width}×{height} pixels, the limit is {} pixels a side",
+            limits.max_side
+        ));
+    }
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > limits.max_pixels {
+        return Err(format!(
+            "{width}×{height} pixels are {pixels}, the limit is {}",
+            limits.max_pixels
+        ));
+    }
+    if bytes > limits.max_alloc {
+        return Err(format!(
+            "{width}×{height} pixels take {bytes} bytes, the limit is {}",
+            limits.max_alloc
+        ));
+    }
+    Ok(())
+}
+
+fn reason(format: Format, error: &ImageError) -> String {
+    match error {
+        ImageError::IoError(source) if source.kind() == ErrorKind::UnexpectedEof => {
+            format!("truncated: the {format} data end early")
+        }
+        ImageError::IoError(source) => format!("{format}: {source}"),
+        _ => error.to_string(),
+    }
+}
+
+/// CMYK is decoded to RGB, which a CMYK profile does not describe.
+fn describes_output(profile: &[u8]) -> bool {
+    super::profile_space(profile) != Some(b"CMYK")
+}
+
+/// Whether a JPEG's segments and scans reach its end-of-image marker.
+///
+/// The decoder fills what is missing with gray and says nothing; a photograph half gray is no result.
+fn jpeg_is_complete(bytes: &[u8]) -> bool {
+    let mut at = 2; // behind the start-of-image marker
+    while let Some(found) = bytes
+        .get(at..)
+        .and_then(|rest| rest.iter().position(|&b| b == 0xff))
+    {
+        at += found;
+        while bytes.get(at) == Some(&0xff) {
+            at += 1;
+        }
+        let Some(&marker) = bytes.get(at) else {
+            return false;
+        };
+        at += 1;
+        match marker {
+            0xd9 => return true,
+            // A stuffed 0xff inside a scan, a marker without a segment, or a restart.
+            0x00 | 0x01 | 0xd0..=0xd8 => {}
+            _ => {
+                let Some(&[high, low]) = bytes.get(at..at + 2) else {
+                    return false;
+                };
+                at += usize::from(u16::from_be_bytes([high, low]));
+            }
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn size_limits_say_what_was_found_and_allowed() {
+        let limits = Limits {
+            max_side: 100,
+            max_pixels: 5_000,
+            max_alloc: 9_000,
+        };
+        assert_eq!(check_size(100, 50, 5_000, &limits), Ok(()));
+        let says = |width, height, bytes, words: &[&str]| {
+            let reason = check_size(width, height, bytes, &limits).unwrap_err();
+            assert!(
+                words.iter().all(|word| reason.contains(word)),
+                "{reason}: {words:?}"
+            );
+        };
+        says(101, 1, 1, &["101×1", "100 pixels a side"]);
+        says(1, 101, 1, &["1×101", "100 pixels a side"]);
+        says(100, 51, 1, &["5100", "5000"]);
+        says(50, 50, 9_001, &["9001", "9000"]);
+        says(0, 5, 0, &["0×5", "at least 1×1"]);
+        // The product of the largest sides does not wrap around.
+        let sides = Limits {
+            max_side: u32::MAX,
+            ..Limits::default()
+        };
+        assert!(check_size(u32::MAX, u32::MAX, 0, &sides).is_err());
+    }
+
+    #[test]
+    fn a_jpeg_is_complete_only_with_its_own_end_marker() {
+        let segment = [0xff, 0xe1, 0, 4, 0xff, 0xd9]; // an end marker inside a segment is not the file's
+        let scan = [0xff, 0xda, 0, 2, 1, 2, 0xff, 0x00, 3, 0xff, 0xd0, 4];
+        let file = [
+            &[0xff, 0xd8][..],
+            &segment,
+            &scan,
+            &[0xff, 0xff, 0xd9, 7, 7],
+        ]
+        .concat();
+        let end = file.len() - 2;
+        assert!(jpeg_is_complete(&file));
+        assert!(jpeg_is_complete(&file[..end]));
+        for cut in 0..end {
+            assert!(!jpeg_is_complete(&file[..cut]), "cut at {cut}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Pixels to image files.
+
+use std::io::{Seek, Write};
+use std::path::Path;
+
+use image::codecs::bmp::BmpEncoder;
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::png::PngEncoder;
+use image::codecs::tiff::TiffEncoder;
+use image::codecs::webp::WebPEncoder;
+use image::{ExtendedColorType, ImageEncoder, ImageError, ImageResult};
+
+use super::{Depth, Format, Photograph, Tone, profile_space};
+use crate::error::{Error, Result};
+use crate::inference::files::write_whole;
+
+/// How a photograph is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EncodeOptions {
+    /// The JPEG quality, 1 to 100. Default: 95. Other formats are written without loss.
+    pub quality: u8,
+    /// Whether an existing file is replaced. Default: false.
+    pub force: bool,
+}
+
+impl Default for EncodeOptions {
+    fn default() -> Self {
+        EncodeOptions {
+            quality: 95,
+            force: false,
+        }
+    }
+}
+
+impl Photograph {
+    /// Writes the photograph to `path`, in the format that its extension means.
+    ///
+    /// The file appears whole or not at all; missing folders are made. What the format can hold is
+    /// kept: 16 bits in PNG and TIFF (8 elsewhere, rounded from the full values), the ICC profile in
+    /// all but BMP. Gray with alpha becomes colour with alpha in WebP, TIFF and BMP, which do not have
+    /// it; a profile of gray values is left out where gray is written as colour.
+    ///
+    /// # Errors
+    ///
+    /// The extension means no format, JPEG cannot hold the alpha (an opaque one is left out), the
+    /// format cannot hold the size, the quality is not 1 to 100, `path` exists without `force`, or the
+    /// operating system refuses.
+    pub fn save(&self, path: impl AsRef<Path>, options: &EncodeOptions) -> Result<()> {
+        let path = path.as_ref();
+        let fail = |reason: String| Err(Error::image(path, reason));
+        let Some(format) = Format::of_path(path) else {
+            return fail(format!(
+                "the extension means no image format, expected that of {}",
+                Format::LIST
+            ));
+        };
+        if !(1..=100).contains(&options.quality) {
+            return fail(format!(
+                "JPEG quality {}, expected 1 to 100",
+                options.quality
+            ));
+        }
+        let layout = Layout::of(self, format);
+        if format == Format::Jpeg && layout.alpha {
+            return fail("JPEG cannot keep the alpha channel, write PNG instead".into());
+        }
+        write_whole(path, options.force, |file| {
+            self.encode(layout, options.quality, file)
+                .map_err(|error| match error {
+                    ImageError::IoError(source) => Error::Io {
+                        path: path.to_path_buf(),
+                        source,
+                    },
+                    other => Error::image(path, other.to_string()),
+                })
+        })
+    }
+
+    fn encode(&self, layout: Layout, quality: u8, file: impl Write + Seek) -> ImageResult<()> {
+        match layout.format {
+            Format::Png => self.encode_with(PngEncoder::new(file), layout),
+            Format::Jpeg => self.encode_with(JpegEncoder::new_with_quality(file, quality), layout),
+            Format::WebP => self.encode_with(WebPEncoder::new_lossless(file), layout),
+            Format::Tiff => self.encode_with(TiffEncoder::new(file), layout),
+            Format::Bmp => {
+                let mut file = file;
+                self.encode_with(BmpEncoder::new(&mut file), layout)
+            }
+        }
+    }
+
+    fn encode_with(&self, mut encoder: impl ImageEncoder, layout: Layout) -> ImageResult<()> {
+        if let Some(icc) = self.icc.as_ref().filter(|icc| layout.keeps(icc)) {
+            encoder
+                .set_icc_profile(icc.clone())
+                .map_err(ImageError::Unsupported)?;
+        }
+        encoder.write_image(
+            &self.samples(layout),
+            self.width,
+            self.height,
+            layout.colour_type(),
+        )
+    }
+
+    /// The interleaved samples in native byte order.
+    fn samples(&self, layout: Layout) -> Vec<u8> {
+        let colours = if layout.tone == Tone::Gray { 1 } else { 3 };
+        let planes: Vec<&[f32]> = self.rgb.chunks_exact(self.pixels()).take(colours).collect();
+        let channels = colours + usize::from(layout.alpha);
+        let bytes = if layout.depth == Depth::Eight { 1 } else { 2 };
+        let mut samples = Vec::with_capacity(self.pixels() * channels * bytes);
+        let mut push = |sample: u16| match layout.depth {
+            Depth::Eight => samples.push(sample as u8), // at most 255 by `quantize` and `rescale`
+            Depth::Sixteen => samples.extend_from_slice(&sample.to_ne_bytes()),
+        };
+        for pixel in 0..self.pixels() {
+            for plane in &planes {
+                push(layout.depth.quantize(plane[pixel]));
+            }
+            if layout.alpha {
+                let alpha = self
+                    .alpha
+                    .as_ref()
+                    .map_or(self.depth.max(), |alpha| alpha[pixel]);
+                push(self.depth.rescale(alpha, layout.depth));
+            }
+        }
+        samples
+    }
+}
+
+/// What a photograph's samples become in a format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Layout {
+    format: Format,
+    tone: Tone,
+    alpha: bool,
+    depth: Depth,
+}
+
+impl Layout {
+    fn of(photograph: &Photograph, format: Format) -> Layout {
+        let opaque = photograph.depth.max();
+        let alpha = match &photograph.alpha {
+            None => false,
+            // An opaque alpha says nothing, so that JPEG loses nothing by leaving it out.
+            Some(alpha) => format != Format::Jpeg || alpha.iter().any(|&value| value != opaque),
+        };
+        let tone = match format {
+            Format::WebP | Format::Tiff | Format::Bmp if alpha => Tone::Colour,
+            _ => photograph.tone,
+        };
+        let depth = match format {
+            Format::Png | Format::Tiff => photograph.depth,
+            Format::Jpeg | Format::WebP | Format::Bmp => Depth::Eight,
+        };
+        Layout {
+            format,
+            tone,
+            alpha,
+            depth,
+        }
+    }
+
+    /// Whether `profile` can stand beside the samples.
+    fn keeps(self, profile: &[u8]) -> bool {
+        // WebP takes gray samples and stores them as colour.
+        let colour = self.tone == Tone::Colour || self.format == Format::WebP;
+        self.format != Format::Bmp && !(colour && profile_space(profile) == Some(b"GRAY"))
+    }
+
+    fn colour_type(self) -> ExtendedColorType {
+        match (self.tone, self.alpha, self.depth) {
+            (Tone::Gray, false, Depth::Eight) => ExtendedColorType::L8,
+            (Tone::Gray, true, Depth::Eight) => ExtendedColorType::La8,
+            (Tone::Colour, false, Depth::Eight) => ExtendedColorType::Rgb8,
+            (Tone::Colour, true, Depth::Eight) => ExtendedColorType::Rgba8,
+            (Tone::Gray, false, Depth::Sixteen) => ExtendedColorType::L16,
+            (Tone::Gray, true, Depth::Sixteen) => ExtendedColorType::La16,
+            (Tone::Colour, false, Depth::Sixteen) => ExtendedColorType::Rgb16,
+            (Tone::Colour, true, Depth::Sixteen) => ExtendedColorType::Rgba16,
+        }
+    }
+}

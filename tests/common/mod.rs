@@ -1,0 +1,129 @@
+//! What several test files need: every compiled backend, the reference fixtures, and comparison.
+#![allow(dead_code)] // Each test file uses a part.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::tensor::{Tensor, TensorData};
+use hi_diff::backend::Backend;
+use hi_diff::weights::{LoadOptions, Network, Weights};
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+
+/// Makes each named generic function, `fn name<B: Backend>()`, a test on each compiled backend.
+#[macro_export]
+macro_rules! on_each_backend {
+    ($($test:ident),* $(,)?) => {
+        #[cfg(feature = "flex")]
+        mod flex {
+            $(#[test] fn $test() { super::$test::<burn::backend::Flex>(); })*
+        }
+        #[cfg(feature = "ndarray")]
+        mod ndarray {
+            $(#[test] fn $test() { super::$test::<burn::backend::NdArray>(); })*
+        }
+        #[cfg(feature = "wgpu")]
+        mod wgpu {
+            $(#[test] fn $test() { super::$test::<burn::backend::Wgpu>(); })*
+        }
+    };
+}
+
+/// A file below `tests/fixtures`.
+pub fn fixture_path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// A safetensors file of reference tensors, with its metadata.
+pub struct Fixture {
+    bytes: Vec<u8>,
+    /// The file's metadata: values are JSON.
+    pub metadata: HashMap<String, String>,
+}
+
+impl Fixture {
+    /// Reads `tests/fixtures/{name}.safetensors`.
+    pub fn open(name: &str) -> Self {
+        let path = fixture_path(&format!("{name}.safetensors"));
+        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let (_, header) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
+        let metadata = header.metadata().clone().unwrap_or_default();
+        Self { bytes, metadata }
+    }
+
+    /// A value of the metadata.
+    pub fn meta(&self, key: &str) -> serde_json::Value {
+        serde_json::from_str(&self.metadata[key]).expect("metadata is JSON")
+    }
+
+    fn tensors(&self) -> SafeTensors<'_> {
+        SafeTensors::deserialize(&self.bytes).expect("a safetensors file")
+    }
+
+    /// A tensor's shape and elements.
+    pub fn data(&self, key: &str) -> TensorData {
+        let tensors = self.tensors();
+        let view = tensors.tensor(key).unwrap_or_else(|e| panic!("{key}: {e}"));
+        let values: Vec<f32> =
+            view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        TensorData::new(values, view.shape().to_vec())
+    }
+
+    /// A tensor on the backend's default device.
+    pub fn tensor<B: Backend, const D: usize>(&self, key: &str) -> Tensor<B, D> {
+        Tensor::from_data(self.data(key), &Default::default())
+    }
+
+    /// Loads the tensors whose keys begin with `prefix` into `module`, through the crate's own weight files.
+    pub fn load<B: Backend, M: Module<B>>(&self, prefix: &str, network: Network, module: &mut M) {
+        self.load_renamed(prefix, network, module, |key| key.to_string());
+    }
+
+    /// As [`load`](Self::load), with the rest of each key renamed.
+    pub fn load_renamed<B: Backend, M: Module<B>>(
+        &self,
+        prefix: &str,
+        network: Network,
+        module: &mut M,
+        rename: impl Fn(&str) -> String,
+    ) {
+        let tensors = self.tensors();
+        let views: Vec<(String, TensorView)> = tensors
+            .iter()
+            .filter_map(|(key, view)| {
+                let rest = key.strip_prefix(prefix)?;
+                Some((format!("{}.{}", network.stem(), rename(rest)), view))
+            })
+            .collect();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("weights.safetensors");
+        let bytes = safetensors::serialize(views, None).expect("serialisable tensors");
+        std::fs::write(&path, bytes).expect("a writable folder");
+        Weights::open(&path)
+            .and_then(|weights| weights.apply(network, module, &LoadOptions::default()))
+            .unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+/// The greatest difference as a share of the greatest expected magnitude.
+pub fn relative_difference(found: &TensorData, expected: &TensorData) -> f32 {
+    assert_eq!(found.shape, expected.shape, "shapes");
+    let (found, expected) = (found.iter::<f32>(), expected.iter::<f32>());
+    let (difference, magnitude) = found.zip(expected).fold((0f32, 0f32), |(d, m), (a, b)| {
+        let step = if a.is_nan() { f32::INFINITY } else { (a - b).abs() };
+        (d.max(step), m.max(b.abs()))
+    });
+    difference / magnitude.max(f32::MIN_POSITIVE)
+}
+
+/// Asserts that a tensor agrees with the expected one within `tolerance`, relative to its greatest magnitude.
+pub fn assert_close<B: Backend, const D: usize>(
+    what: &str,
+    found: Tensor<B, D>,
+    expected: &TensorData,
+    tolerance: f32,
+) {
+    let difference = relative_difference(&found.into_data(), expected);
+    assert!(difference <= tolerance, "{what}: off by {difference:.2e}, allowed {tolerance:.0e}");
+}

@@ -1,0 +1,82 @@
+//! The whole model against the published one: inference from blur and noise, and the stage-one pass.
+
+mod common;
+
+use common::{Fixture, assert_close};
+use hi_diff::backend::Backend;
+use hi_diff::config::{
+    DenoiserSettings, DiffusionConfig, LatentEncoderSettings, LatentEncoderVariant, ModelConfig,
+    SamplerKind, TransformerSettings,
+};
+use hi_diff::weights::Network;
+use hi_diff::{Config, HiDiff};
+
+on_each_backend!(gopro, realblur);
+
+/// The reduced networks of the fixtures, in the configuration's terms.
+fn reduced(expansion: f64, variant: LatentEncoderVariant) -> ModelConfig {
+    ModelConfig {
+        embed_dim: 4,
+        transformer: TransformerSettings {
+            dim: 4,
+            blocks: [1, 2, 1, 1],
+            refinement_blocks: 1,
+            expansion,
+            ..TransformerSettings::default()
+        },
+        latent_encoder: LatentEncoderSettings { variant, blocks: 2, ..Default::default() },
+        ..ModelConfig::default()
+    }
+}
+
+fn gopro<B: Backend>() {
+    let denoiser = DenoiserSettings::Mixer {
+        hidden: 12,
+        blocks: 2,
+        patch_expansion: 0.5,
+        channel_expansion: 2.0,
+    };
+    let model = ModelConfig { denoiser, ..reduced(2.66, LatentEncoderVariant::Gelu) };
+    pipeline::<B>("gopro", Config { model, ..Config::default() });
+}
+
+fn realblur<B: Backend>() {
+    let denoiser = DenoiserSettings::Mlp { layers: 2 };
+    let model = ModelConfig { denoiser, ..reduced(2.0, LatentEncoderVariant::Lrelu) };
+    let diffusion = DiffusionConfig {
+        sampler: SamplerKind::X0,
+        timesteps: 16,
+        ..DiffusionConfig::default()
+    };
+    pipeline::<B>("realblur", Config { model, diffusion, ..Config::default() });
+}
+
+fn pipeline<B: Backend>(name: &str, config: Config) {
+    let fixture = Fixture::open(&format!("pipelines/pipeline_{name}"));
+    let mut model: HiDiff<B> = config.init_training(&Default::default());
+    fixture.load("net_g.", Network::Transformer, &mut model.transformer);
+    let condition_encoder = model.condition_encoder.as_mut().expect("a guided model");
+    fixture.load("net_le_dm.", Network::ConditionEncoder, condition_encoder);
+    let denoiser = model.denoiser.as_mut().expect("a guided model");
+    fixture.load("net_d.", Network::Denoiser, denoiser);
+    let latent_encoder = model.latent_encoder.as_mut().expect("a training model");
+    fixture.load("net_le.", Network::LatentEncoder, latent_encoder);
+
+    let blur = fixture.tensor::<B, 4>("blur");
+    let noise = fixture.tensor::<B, 3>("noise");
+    let padded = hi_diff::model::hi_diff::pad_reflect(blur.clone(), 8);
+    assert_close("padded", padded, &fixture.data("padded"), 0.0);
+    let prior = model.prior(blur.clone(), noise.clone()).expect("fitting shapes");
+    let prior = prior.expect("a guided model");
+    assert_close("prior", prior, &fixture.data("prior"), 1e-4);
+    let deblurred = model.deblur(blur, noise).expect("fitting shapes");
+    assert_close("deblurred", deblurred, &fixture.data("deblurred"), 1e-4);
+
+    let output = model
+        .stage_one(fixture.tensor("stage1_blur"), fixture.tensor("stage1_sharp"))
+        .expect("fitting shapes");
+    let prior = output.prior.expect("a guided model");
+    assert_close("stage one's prior", prior, &fixture.data("stage1_prior"), 1e-4);
+    let expected = fixture.data("stage1_deblurred");
+    assert_close("stage one's output", output.deblurred, &expected, 1e-4);
+}
