@@ -12,6 +12,7 @@ pub mod inference;
 pub mod model;
 #[cfg(feature = "train")]
 pub mod training;
+pub mod weights;
 
 pub use config::Config;
 pub use error::{Error, Result};
