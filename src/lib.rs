@@ -8,6 +8,8 @@ pub mod data;
 pub mod diffusion;
 pub mod error;
 #[cfg(feature = "image")]
+pub mod evaluation;
+#[cfg(feature = "image")]
 pub mod inference;
 pub mod model;
 #[cfg(feature = "train")]

@@ -1,4 +1,4 @@
-//! Datasets: pairs of photographs, and the samples that training takes from them.
+//! Datasets: where pairs of blurred and sharp photographs come from, and the samples that training takes from them.
 
 pub mod augment;
 pub mod dataset;
@@ -6,3 +6,4 @@ pub mod dataset;
 pub mod loader;
 pub mod pairs;
 pub(crate) mod random;
+pub mod synthesis;

@@ -12,7 +12,6 @@
 
 pub mod checkpoint;
 pub mod display;
-mod files;
 pub mod learning_rate;
 pub mod metrics;
 pub mod optimizer;

@@ -12,7 +12,6 @@ use burn::train::{InferenceStep, Interrupter, Learner, SupervisedTraining, Train
 
 use super::checkpoint::{History, KeepLastAndBest, Validation, WholeFileRecorder, latest, write_whole};
 use super::display::{Lines, Schedule};
-use super::files::{Content, load, save};
 use super::learning_rate::CyclicCosine;
 use super::metrics::{
     DiffusionLoss, GradientNormMetric, ImageScore, PixelLoss, Psnr, QuantityMetric, StepLosses,
@@ -29,6 +28,7 @@ use crate::data::pairs::{Pair, find_pairs, split_for_validation};
 use crate::data::random::{Purpose, seed_at};
 use crate::error::{Error, Result};
 use crate::model::HiDiff;
+use crate::weights::{LoadOptions, Network, Precision, StateDict, Weights, save_safetensors};
 
 /// What a run leaves in its folder, beside a folder for each stage.
 const CONFIG_FILE: &str = "config.toml";
@@ -135,7 +135,7 @@ pub fn train<B: AutodiffBackend>(
                 run.stage(Stage::One, StageOne::new(model), &config.training.stage_one, metrics, device)?;
             model = HiDiff::from_inner(stage.model);
             stages.push(report);
-            save(&model, config, &stage_one_weights, Content::Training)?;
+            save(&model, config, &stage_one_weights)?;
         }
     } else if options.initial.is_none() {
         if !stage_one_weights.is_file() {
@@ -159,7 +159,8 @@ pub fn train<B: AutodiffBackend>(
     }
     if options.stages != Stages::One || config.model.prior == Prior::None {
         weights = options.out.join(FINAL_WEIGHTS);
-        save(&model, config, &weights, Content::Inference)?;
+        model.latent_encoder = None;
+        save(&model, config, &weights)?;
     }
     Ok(TrainingReport { stages, weights })
 }
@@ -445,4 +446,49 @@ impl Failure {
         }
         Ok(())
     }
+}
+
+/// Loads the networks that a weight file has. LE_DM and the denoiser may be missing, since stage two makes them; for
+/// stage two alone LE must be there.
+fn load<B: AutodiffBackend>(
+    mut model: HiDiff<B>,
+    path: &Path,
+    stages: Stages,
+) -> Result<HiDiff<B>> {
+    let weights = Weights::open(path)?;
+    let present = weights.networks();
+    let needed = |network| match network {
+        Network::Transformer => true,
+        Network::LatentEncoder => stages == Stages::Two,
+        Network::ConditionEncoder | Network::Denoiser => false,
+    };
+    let options = LoadOptions::default();
+    for network in Network::ALL {
+        if !needed(network) && !present.contains(&network) {
+            continue;
+        }
+        match network {
+            Network::Transformer => weights.apply(network, &mut model.transformer, &options)?,
+            Network::LatentEncoder => apply(&weights, network, &mut model.latent_encoder)?,
+            Network::ConditionEncoder => apply(&weights, network, &mut model.condition_encoder)?,
+            Network::Denoiser => apply(&weights, network, &mut model.denoiser)?,
+        }
+    }
+    Ok(model)
+}
+
+fn apply<B: AutodiffBackend, M: Module<B>>(
+    weights: &Weights,
+    network: Network,
+    module: &mut Option<M>,
+) -> Result<()> {
+    match module {
+        Some(module) => weights.apply(network, module, &LoadOptions::default()),
+        None => Ok(()),
+    }
+}
+
+/// Writes the networks that a model has. The run's folder is its own, so what is there is replaced.
+fn save<B: AutodiffBackend>(model: &HiDiff<B>, config: &Config, path: &Path) -> Result<()> {
+    save_safetensors(path, config, &StateDict::of_model(model), Precision::Full, true)
 }
