@@ -95,3 +95,131 @@ fn both_stages_run_from_pairs_to_weights() {
     }
     assert!(report.weights.is_file());
 }
+
+fn weights(path: &Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Undoes what a run did after the checkpoint before its last one.
+fn forget_after(stage: &Path, epoch: usize) {
+    for entry in std::fs::read_dir(stage.join("checkpoint")).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        let written = name.split(['-', '.']).find_map(|part| part.parse::<usize>().ok()).unwrap();
+        if written > epoch {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_resumed_run_ends_in_the_same_weights() {
+    let folder = TempDir::new().unwrap();
+    pairs(&folder.path().join("pairs"));
+    let mut config = Config::parse(CONFIG, "test").unwrap();
+    config.training.validation.keep = 3;
+    let options = options(&folder, "run");
+    run(&config, &options).unwrap();
+    let expected_one = weights(&options.out.join("stage-one.safetensors"));
+    let expected_two = weights(&options.out.join("model.safetensors"));
+
+    forget_after(&options.out.join("stage-two"), 1);
+    std::fs::remove_file(options.out.join("model.safetensors")).unwrap();
+    let resume = TrainingOptions { resume: true, ..options.clone() };
+    let report = run(&config, &resume).unwrap();
+    assert_eq!(report.stages.len(), 1, "stage one was done");
+    assert_eq!(weights(&report.weights), expected_two, "stage two");
+
+    forget_after(&options.out.join("stage-one"), 2);
+    std::fs::remove_file(options.out.join("stage-one.safetensors")).unwrap();
+    std::fs::remove_dir_all(options.out.join("stage-two")).unwrap();
+    let report = run(&config, &resume).unwrap();
+    assert_eq!(weights(&options.out.join("stage-one.safetensors")), expected_one, "stage one");
+    assert_eq!(weights(&report.weights), expected_two, "stage two after stage one");
+
+    // More workers, and stage two in a call of its own.
+    config.data.workers = 3;
+    let first = TrainingOptions { stages: Stages::One, out: folder.path().join("apart"), ..options };
+    run(&config, &first).unwrap();
+    let second = TrainingOptions { stages: Stages::Two, ..first };
+    let report = run(&config, &second).unwrap();
+    assert_eq!(weights(&report.weights), expected_two, "the stages apart");
+}
+
+#[test]
+fn a_run_is_not_overwritten_nor_resumed_as_another() {
+    let folder = TempDir::new().unwrap();
+    pairs(&folder.path().join("pairs"));
+    let mut config = Config::parse(CONFIG, "test").unwrap();
+    config.training.stage_one.iterations = 1;
+    let options = TrainingOptions { stages: Stages::One, ..options(&folder, "run") };
+    let resume = TrainingOptions { resume: true, ..options.clone() };
+
+    let error = run(&config, &resume).unwrap_err().to_string();
+    assert!(error.contains("nothing to resume"), "{error}");
+    run(&config, &options).unwrap();
+    let error = run(&config, &options).unwrap_err().to_string();
+    assert!(error.contains("a training run is here"), "{error}");
+    config.model.transformer.dim = 16;
+    let error = run(&config, &resume).unwrap_err().to_string();
+    assert!(error.contains("`model`"), "{error}");
+}
+
+#[test]
+fn an_unreadable_image_in_mid_run_is_an_error_that_names_it() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("pairs");
+    pairs(&data);
+    for side in ["input", "target"] {
+        for index in 0..4 {
+            let path = data.join(side).join(format!("{index}.png"));
+            let bytes = std::fs::read(&path).unwrap();
+            std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        }
+    }
+    let config = Config::parse(CONFIG, "test").unwrap();
+    let error = run(&config, &options(&folder, "run")).unwrap_err();
+    assert!(matches!(error, hi_diff::Error::Image { .. }), "{error}");
+    assert!(error.to_string().contains(".png"), "{error}");
+}
+
+#[test]
+fn split_training_leaves_the_transformer_untouched() {
+    let folder = TempDir::new().unwrap();
+    pairs(&folder.path().join("pairs"));
+    for sampler in ["eps", "x0", "ancestral"] {
+        let text = CONFIG
+            .replace("timesteps = 2", &format!("timesteps = 2\nsampler = \"{sampler}\""))
+            .replace("seed = 3", "seed = 3\nobjective = \"split\"");
+        let config = Config::parse(&text, "test").unwrap();
+        let options = options(&folder, sampler);
+        let report = run(&config, &options).unwrap();
+        let read = |path: &Path, network: &str| {
+            let bytes = weights(path);
+            let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+            let own = tensors.iter().filter(|(key, _)| key.starts_with(&format!("{network}.")));
+            let mut own: Vec<_> =
+                own.map(|(key, view)| (key.to_string(), view.data().to_vec())).collect();
+            own.sort();
+            assert!(!own.is_empty(), "{network}");
+            own
+        };
+        let before = options.out.join("stage-one.safetensors");
+        assert_eq!(read(&report.weights, "net_g"), read(&before, "net_g"), "{sampler}");
+        assert_ne!(read(&report.weights, "net_d"), read(&before, "net_d"), "{sampler}");
+        assert_ne!(read(&report.weights, "net_le_dm"), read(&before, "net_le_dm"), "{sampler}");
+    }
+}
+
+#[test]
+fn a_model_without_a_prior_has_one_stage() {
+    let folder = TempDir::new().unwrap();
+    pairs(&folder.path().join("pairs"));
+    let text = CONFIG.replace("[model]", "[model]\nprior = \"none\"");
+    let config = Config::parse(&text, "test").unwrap();
+    let report = run(&config, &options(&folder, "run")).unwrap();
+    assert_eq!(report.stages.len(), 1);
+    assert!(report.weights.ends_with("model.safetensors") && report.weights.is_file());
+    let two = TrainingOptions { stages: Stages::Two, ..options(&folder, "two") };
+    let error = run(&config, &two).unwrap_err().to_string();
+    assert!(error.contains("no stage two"), "{error}");
+}

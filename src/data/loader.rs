@@ -439,3 +439,128 @@ impl<B: Backend> DataLoaderIterator<ValidationImage<B>> for ValidationIterator<'
         Progress::new(self.position, self.loader.indices.len())
     }
 }
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::backend::Flex;
+
+    use super::*;
+    use crate::data::dataset::DEFAULT_CACHE_BYTES;
+    use crate::data::dataset::tests::{config, gradient_pairs};
+    use crate::data::pairs::Pair;
+
+    fn loader(pairs: Vec<Pair>, workers: usize, start: usize) -> PatchLoader<Flex> {
+        let mut config = config(&[(8, 4, 6), (16, 2, 1)]);
+        config.iterations = 17;
+        let noise = NoiseShape { draws: 3, tokens: 2, channels: 1 };
+        config.noise_len = noise.values();
+        let stream = SampleStream::new(PairReader::new(pairs, DEFAULT_CACHE_BYTES), config).unwrap();
+        let on_failure: OnFailure = Arc::new(|error| panic!("{error}"));
+        let settings = PatchLoaderSettings { every: 5, workers, noise, on_failure };
+        PatchLoader::new(Arc::new(stream), settings, start, Default::default())
+    }
+
+    /// Each epoch's batches as (iteration, blurry values, noise of the first step).
+    fn epochs(loader: &PatchLoader<Flex>, count: usize) -> Vec<Vec<(usize, TensorData, TensorData)>> {
+        let numbers = |batch: Batch<Flex>| {
+            assert_eq!(batch.noise.steps.len(), 2);
+            (batch.iteration, batch.blur.into_data(), batch.noise.steps[0].clone().into_data())
+        };
+        (0..count).map(|_| loader.iter().map(numbers).collect()).collect()
+    }
+
+    #[test]
+    fn the_samples_do_not_depend_on_the_number_of_workers() {
+        let (_folder, pairs) = gradient_pairs(5, 40, 30);
+        let expected = epochs(&loader(pairs.clone(), 1, 0), 4);
+        let iterations: Vec<Vec<_>> =
+            expected.iter().map(|epoch| epoch.iter().map(|batch| batch.0).collect()).collect();
+        let whole: Vec<Vec<usize>> = vec![
+            (0..5).collect(),
+            (5..10).collect(),
+            (10..15).collect(),
+            (15..17).collect(),
+        ];
+        assert_eq!(iterations, whole);
+        for workers in [2, 3, 8] {
+            let found = epochs(&loader(pairs.clone(), workers, 0), 4);
+            assert!(found == expected, "{workers} workers");
+        }
+    }
+
+    #[test]
+    fn a_loader_that_starts_late_continues_the_stream() {
+        let (_folder, pairs) = gradient_pairs(5, 40, 30);
+        let expected = epochs(&loader(pairs.clone(), 2, 0), 4);
+        assert!(epochs(&loader(pairs.clone(), 2, 10), 2) == expected[2..]);
+        let late = epochs(&loader(pairs, 2, 8), 3);
+        assert!(late[0] == expected[1][3..], "up to the next validation");
+        assert!(late[1..] == expected[2..]);
+    }
+
+    #[test]
+    fn slices_share_each_step() {
+        let (_folder, pairs) = gradient_pairs(5, 40, 30);
+        let whole = loader(pairs, 2, 0);
+        let items = whole.num_items();
+        assert_eq!(items, 20);
+        let halves = [whole.slice(0, items / 2), whole.slice(items / 2, items)];
+        let mut halves = halves.iter().map(|half| half.iter()).collect::<Vec<_>>();
+        for batch in whole.iter() {
+            let parts = halves.iter_mut().map(|half| half.next().unwrap().blur).collect();
+            assert_eq!(Tensor::cat(parts, 0).into_data(), batch.blur.into_data());
+        }
+    }
+
+    #[test]
+    fn an_epoch_left_early_ends_its_workers() {
+        let (_folder, pairs) = gradient_pairs(5, 40, 30);
+        let loader = loader(pairs, 3, 0);
+        let mut iterator = loader.iter();
+        assert_eq!(iterator.next().unwrap().iteration, 0);
+        assert_eq!(iterator.progress().items_processed, 4);
+        drop(iterator);
+        assert_eq!(loader.iter().next().unwrap().iteration, 5);
+    }
+
+    #[test]
+    fn an_unreadable_image_is_reported_and_ends_the_epoch() {
+        let (folder, pairs) = gradient_pairs(1, 40, 30);
+        std::fs::write(folder.path().join("input/000.png"), b"torn").unwrap();
+        let failure = Arc::new(Mutex::new(None));
+        let mut loader = loader(pairs, 2, 0);
+        let slot = Arc::clone(&failure);
+        loader.settings.on_failure = Arc::new(move |error| *slot.lock().unwrap() = Some(error));
+        assert!(loader.iter().next().is_none());
+        let error = failure.lock().unwrap().take().unwrap().to_string();
+        assert!(error.contains("000.png"), "{error}");
+    }
+
+    #[test]
+    fn validation_images_are_centred_and_have_the_same_noise_each_time() {
+        let (_folder, pairs) = gradient_pairs(5, 27, 20);
+        let noise = NoiseShape { draws: 1, tokens: 2, channels: 3 };
+        let fail: OnFailure = Arc::new(|error| panic!("{error}"));
+        let reader = PairReader::new(pairs, DEFAULT_CACHE_BYTES);
+        let loader = ValidationLoader::<Flex>::new(reader, 3, 1, noise, fail, Default::default());
+        let images: Vec<_> = loader.iter().collect();
+        let again: Vec<_> = loader.iter().collect();
+        assert_eq!(images.len(), 3);
+        let mut pairs = Vec::new();
+        for (image, again) in images.iter().zip(&again) {
+            assert_eq!(image.blur.dims(), [1, 3, 16, 24]);
+            assert_eq!(image.noise.start.to_data(), again.noise.start.to_data());
+            let corner: Vec<f32> = image.blur.clone().slice([0..1, 0..3, 0..1, 0..1]).into_data().to_vec().unwrap();
+            let corner: Vec<_> = corner.iter().map(|value| (value * 255.0).round() as u8).collect();
+            assert_eq!(corner[1..], [1, 2], "column and row of the first pixel");
+            pairs.push(corner[0]);
+        }
+        assert_eq!(pairs, [0, 1, 3], "spread over the pairs");
+        assert_ne!(images[0].noise.start.to_data(), images[1].noise.start.to_data());
+        loader.scores().push(1.0);
+        loader.scores().push(3.0);
+        assert_eq!(loader.scores().mean(), Some(2.0));
+        assert!(loader.iter().next().is_some());
+        assert_eq!(loader.scores().mean(), None, "a new validation begins");
+    }
+}
