@@ -8,6 +8,7 @@ pub mod error;
 #[cfg(feature = "image")]
 pub mod inference;
 pub mod model;
+pub mod weights;
 
 pub use config::Config;
 pub use error::{Error, Result};
