@@ -9,6 +9,7 @@ pub mod error;
 pub mod inference;
 pub mod model;
 pub mod weights;
+mod whole;
 
 pub use config::Config;
 pub use error::{Error, Result};
