@@ -3,8 +3,12 @@
 
 pub mod backend;
 pub mod config;
+#[cfg(feature = "image")]
+pub mod data;
 pub mod diffusion;
 pub mod error;
+#[cfg(feature = "image")]
+pub mod evaluation;
 #[cfg(feature = "image")]
 pub mod inference;
 pub mod model;
