@@ -15,6 +15,7 @@ pub mod model;
 #[cfg(feature = "train")]
 pub mod training;
 pub mod weights;
+mod whole;
 
 pub use config::Config;
 pub use error::{Error, Result};
