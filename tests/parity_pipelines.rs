@@ -32,17 +32,27 @@ fn pipeline<B: Backend>(name: &str, config: Config) {
     let noise = fixture.tensor::<B, 3>("noise");
     let padded = hi_diff::model::hi_diff::pad_reflect(blur.clone(), 8);
     assert_close("padded", padded, &fixture.data("padded"), 0.0);
-    let prior = model.prior(blur.clone(), noise.clone()).expect("fitting shapes");
+    let prior = model
+        .prior(blur.clone(), noise.clone())
+        .expect("fitting shapes");
     let prior = prior.expect("a guided model");
     assert_close("prior", prior, &fixture.data("prior"), 1e-4);
     let deblurred = model.deblur(blur, noise).expect("fitting shapes");
     assert_close("deblurred", deblurred, &fixture.data("deblurred"), 1e-4);
 
     let output = model
-        .stage_one(fixture.tensor("stage1_blur"), fixture.tensor("stage1_sharp"))
+        .stage_one(
+            fixture.tensor("stage1_blur"),
+            fixture.tensor("stage1_sharp"),
+        )
         .expect("fitting shapes");
     let prior = output.prior.expect("a guided model");
-    assert_close("stage one's prior", prior, &fixture.data("stage1_prior"), 1e-4);
+    assert_close(
+        "stage one's prior",
+        prior,
+        &fixture.data("stage1_prior"),
+        1e-4,
+    );
     let expected = fixture.data("stage1_deblurred");
     assert_close("stage one's output", output.deblurred, &expected, 1e-4);
 }

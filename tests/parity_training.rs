@@ -20,7 +20,12 @@ use hi_diff::training::{StageOne, StageTwo};
 use hi_diff::weights::{Network, StateDict};
 use hi_diff::{Config, HiDiff};
 
-on_each_backend!(stage_one_gopro, stage_one_realblur, stage_two_gopro, stage_two_realblur);
+on_each_backend!(
+    stage_one_gopro,
+    stage_one_realblur,
+    stage_two_gopro,
+    stage_two_realblur
+);
 
 const LEARNING_RATE: f64 = 2e-4;
 
@@ -42,14 +47,20 @@ fn stage_two_realblur<B: Backend>() {
 
 fn stage_one<B: AutodiffBackend>(name: &str, config: Config) {
     let fixture = Fixture::open(&format!("pipelines/train_stage1_{name}"));
-    let model = initial::<B>(&fixture, &config, &[Network::Transformer, Network::LatentEncoder]);
+    let model = initial::<B>(
+        &fixture,
+        &config,
+        &[Network::Transformer, Network::LatentEncoder],
+    );
     three_steps(&fixture, StageOne::new(model), |module| &module.model);
 }
 
 fn stage_two<B: AutodiffBackend>(name: &str, config: Config) {
     let fixture = Fixture::open(&format!("pipelines/train_stage2_{name}"));
     let model = initial::<B>(&fixture, &config, &Network::ALL);
-    three_steps(&fixture, StageTwo::new(model, Objective::Joint), |module| &module.model);
+    three_steps(&fixture, StageTwo::new(model, Objective::Joint), |module| {
+        &module.model
+    });
 }
 
 fn initial<B: Backend>(fixture: &Fixture, config: &Config, networks: &[Network]) -> HiDiff<B> {
@@ -82,7 +93,12 @@ where
         let output = module.step(batch(fixture, step));
         let expected = &losses[step];
         check_loss("pixel", step, output.item.pixel, expected["l_pix"].as_f64());
-        check_loss("diffusion", step, output.item.diffusion, expected["l_pix_diff"].as_f64());
+        check_loss(
+            "diffusion",
+            step,
+            output.item.diffusion,
+            expected["l_pix_diff"].as_f64(),
+        );
         if step == 0 {
             check_gradients(fixture, model(&module), &output.grads);
             let found = gradient_norm(&module, &output.grads);
@@ -122,7 +138,10 @@ fn check_loss<B: Backend>(
         (found, expected) => (found.unwrap(), expected.unwrap()),
     };
     let error = (found / expected - 1.0).abs();
-    assert!(error < 1e-4, "{name} loss of step {step}: {found} instead of {expected}");
+    assert!(
+        error < 1e-4,
+        "{name} loss of step {step}: {found} instead of {expected}"
+    );
 }
 
 /// Puts gradients in the places of the weights, so that they have the published names and layout.
@@ -153,8 +172,11 @@ fn check_gradients<B: AutodiffBackend>(
     gradients: &GradientsParams,
 ) {
     let found = tensors(&model.valid().map(&mut Replace(gradients)));
-    let keys: Vec<_> =
-        fixture.keys().into_iter().filter(|key| key.starts_with("grad.")).collect();
+    let keys: Vec<_> = fixture
+        .keys()
+        .into_iter()
+        .filter(|key| key.starts_with("grad."))
+        .collect();
     assert!(keys.len() > 100, "{} gradients", keys.len());
     // A bias before a softmax has no gradient but rounding errors; such are compared with the largest of all.
     let largest = keys
@@ -165,9 +187,14 @@ fn check_gradients<B: AutodiffBackend>(
         let expected = fixture.data(&key);
         let found = &found[key.trim_start_matches("grad.")];
         let own = relative_difference(found, &expected);
-        let size = expected.iter::<f32>().fold(0.0_f32, |most, value| most.max(value.abs()));
+        let size = expected
+            .iter::<f32>()
+            .fold(0.0_f32, |most, value| most.max(value.abs()));
         let close = own < 1e-3 || own * size < 1e-6 * largest;
-        assert!(close, "{key}: off by {own:.1e} of its greatest value, {size:.1e}");
+        assert!(
+            close,
+            "{key}: off by {own:.1e} of its greatest value, {size:.1e}"
+        );
     }
 }
 
@@ -177,7 +204,11 @@ fn check_weights<B: Backend>(fixture: &Fixture, model: &HiDiff<B>) {
     let found = tensors(model);
     let (mut differing, mut total) = (0, 0);
     let mut worst = (0.0_f32, String::new());
-    for key in fixture.keys().into_iter().filter(|key| key.starts_with("final.")) {
+    for key in fixture
+        .keys()
+        .into_iter()
+        .filter(|key| key.starts_with("final."))
+    {
         let found = found[key.trim_start_matches("final.")].iter::<f32>();
         for (found, expected) in found.zip(fixture.data(&key).iter::<f32>()) {
             let difference = (found - expected).abs();
@@ -189,7 +220,13 @@ fn check_weights<B: Backend>(fixture: &Fixture, model: &HiDiff<B>) {
         }
     }
     println!("{differing} of {total} weights differ by more than 1e-5; most: {worst:?}");
-    assert!(differing * 1000 < total, "{differing} of {total} weights differ; most: {worst:?}");
+    assert!(
+        differing * 1000 < total,
+        "{differing} of {total} weights differ; most: {worst:?}"
+    );
     let longest = 3.1 * LEARNING_RATE as f32 * 2.0;
-    assert!(worst.0 < longest, "differs by more than three steps can: {worst:?}");
+    assert!(
+        worst.0 < longest,
+        "differs by more than three steps can: {worst:?}"
+    );
 }

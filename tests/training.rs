@@ -55,10 +55,16 @@ fn pairs(folder: &Path) {
         let sharp = RgbImage::from_fn(37, 30, |x, y| {
             let cell = 3 + index;
             let on = (x / cell + y / cell) % 2 == 0;
-            if on { Rgb([240, 40 * index as u8, 90]) } else { Rgb([20, 200, 30 + 50 * index as u8]) }
+            if on {
+                Rgb([240, 40 * index as u8, 90])
+            } else {
+                Rgb([20, 200, 30 + 50 * index as u8])
+            }
         });
         let name = format!("{index}.png");
-        image::imageops::blur(&sharp, 1.5).save(folder.join("input").join(&name)).unwrap();
+        image::imageops::blur(&sharp, 1.5)
+            .save(folder.join("input").join(&name))
+            .unwrap();
         sharp.save(folder.join("target").join(&name)).unwrap();
     }
 }
@@ -102,9 +108,15 @@ fn weights(path: &Path) -> Vec<u8> {
 
 /// Undoes what a run did after the checkpoint before its last one.
 fn forget_after(stage: &Path, epoch: usize) {
-    for entry in std::fs::read_dir(stage.join("checkpoint")).unwrap().flatten() {
+    for entry in std::fs::read_dir(stage.join("checkpoint"))
+        .unwrap()
+        .flatten()
+    {
         let name = entry.file_name().into_string().unwrap();
-        let written = name.split(['-', '.']).find_map(|part| part.parse::<usize>().ok()).unwrap();
+        let written = name
+            .split(['-', '.'])
+            .find_map(|part| part.parse::<usize>().ok())
+            .unwrap();
         if written > epoch {
             std::fs::remove_file(entry.path()).unwrap();
         }
@@ -124,7 +136,10 @@ fn a_resumed_run_ends_in_the_same_weights() {
 
     forget_after(&options.out.join("stage-two"), 1);
     std::fs::remove_file(options.out.join("model.safetensors")).unwrap();
-    let resume = TrainingOptions { resume: true, ..options.clone() };
+    let resume = TrainingOptions {
+        resume: true,
+        ..options.clone()
+    };
     let report = run(&config, &resume).unwrap();
     assert_eq!(report.stages.len(), 1, "stage one was done");
     assert_eq!(weights(&report.weights), expected_two, "stage two");
@@ -133,14 +148,29 @@ fn a_resumed_run_ends_in_the_same_weights() {
     std::fs::remove_file(options.out.join("stage-one.safetensors")).unwrap();
     std::fs::remove_dir_all(options.out.join("stage-two")).unwrap();
     let report = run(&config, &resume).unwrap();
-    assert_eq!(weights(&options.out.join("stage-one.safetensors")), expected_one, "stage one");
-    assert_eq!(weights(&report.weights), expected_two, "stage two after stage one");
+    assert_eq!(
+        weights(&options.out.join("stage-one.safetensors")),
+        expected_one,
+        "stage one"
+    );
+    assert_eq!(
+        weights(&report.weights),
+        expected_two,
+        "stage two after stage one"
+    );
 
     // More workers, and stage two in a call of its own.
     config.data.workers = 3;
-    let first = TrainingOptions { stages: Stages::One, out: folder.path().join("apart"), ..options };
+    let first = TrainingOptions {
+        stages: Stages::One,
+        out: folder.path().join("apart"),
+        ..options
+    };
     run(&config, &first).unwrap();
-    let second = TrainingOptions { stages: Stages::Two, ..first };
+    let second = TrainingOptions {
+        stages: Stages::Two,
+        ..first
+    };
     let report = run(&config, &second).unwrap();
     assert_eq!(weights(&report.weights), expected_two, "the stages apart");
 }
@@ -151,8 +181,14 @@ fn a_run_is_not_overwritten_nor_resumed_as_another() {
     pairs(&folder.path().join("pairs"));
     let mut config = Config::parse(CONFIG, "test").unwrap();
     config.training.stage_one.iterations = 1;
-    let options = TrainingOptions { stages: Stages::One, ..options(&folder, "run") };
-    let resume = TrainingOptions { resume: true, ..options.clone() };
+    let options = TrainingOptions {
+        stages: Stages::One,
+        ..options(&folder, "run")
+    };
+    let resume = TrainingOptions {
+        resume: true,
+        ..options.clone()
+    };
 
     let error = run(&config, &resume).unwrap_err().to_string();
     assert!(error.contains("nothing to resume"), "{error}");
@@ -188,7 +224,10 @@ fn split_training_leaves_the_transformer_untouched() {
     pairs(&folder.path().join("pairs"));
     for sampler in ["eps", "x0", "ancestral"] {
         let text = CONFIG
-            .replace("timesteps = 2", &format!("timesteps = 2\nsampler = \"{sampler}\""))
+            .replace(
+                "timesteps = 2",
+                &format!("timesteps = 2\nsampler = \"{sampler}\""),
+            )
             .replace("seed = 3", "seed = 3\nobjective = \"split\"");
         let config = Config::parse(&text, "test").unwrap();
         let options = options(&folder, sampler);
@@ -196,17 +235,32 @@ fn split_training_leaves_the_transformer_untouched() {
         let read = |path: &Path, network: &str| {
             let bytes = weights(path);
             let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-            let own = tensors.iter().filter(|(key, _)| key.starts_with(&format!("{network}.")));
-            let mut own: Vec<_> =
-                own.map(|(key, view)| (key.to_string(), view.data().to_vec())).collect();
+            let own = tensors
+                .iter()
+                .filter(|(key, _)| key.starts_with(&format!("{network}.")));
+            let mut own: Vec<_> = own
+                .map(|(key, view)| (key.to_string(), view.data().to_vec()))
+                .collect();
             own.sort();
             assert!(!own.is_empty(), "{network}");
             own
         };
         let before = options.out.join("stage-one.safetensors");
-        assert_eq!(read(&report.weights, "net_g"), read(&before, "net_g"), "{sampler}");
-        assert_ne!(read(&report.weights, "net_d"), read(&before, "net_d"), "{sampler}");
-        assert_ne!(read(&report.weights, "net_le_dm"), read(&before, "net_le_dm"), "{sampler}");
+        assert_eq!(
+            read(&report.weights, "net_g"),
+            read(&before, "net_g"),
+            "{sampler}"
+        );
+        assert_ne!(
+            read(&report.weights, "net_d"),
+            read(&before, "net_d"),
+            "{sampler}"
+        );
+        assert_ne!(
+            read(&report.weights, "net_le_dm"),
+            read(&before, "net_le_dm"),
+            "{sampler}"
+        );
     }
 }
 
@@ -219,7 +273,10 @@ fn a_model_without_a_prior_has_one_stage() {
     let report = run(&config, &options(&folder, "run")).unwrap();
     assert_eq!(report.stages.len(), 1);
     assert!(report.weights.ends_with("model.safetensors") && report.weights.is_file());
-    let two = TrainingOptions { stages: Stages::Two, ..options(&folder, "two") };
+    let two = TrainingOptions {
+        stages: Stages::Two,
+        ..options(&folder, "two")
+    };
     let error = run(&config, &two).unwrap_err().to_string();
     assert!(error.contains("no stage two"), "{error}");
 }

@@ -25,13 +25,21 @@ impl Augmentation {
 
     /// Height and width of the result for an image of this height and width.
     pub fn size(self, height: usize, width: usize) -> (usize, usize) {
-        if self.turns() % 2 == 1 { (width, height) } else { (height, width) }
+        if self.turns() % 2 == 1 {
+            (width, height)
+        } else {
+            (height, width)
+        }
     }
 
     /// Row and column in the original, `height` by `width`, of the result's pixel at row `y`, column `x`.
     #[inline]
     pub fn source(self, y: usize, x: usize, height: usize, width: usize) -> (usize, usize) {
-        let y = if self.flips() { self.size(height, width).0 - 1 - y } else { y };
+        let y = if self.flips() {
+            self.size(height, width).0 - 1 - y
+        } else {
+            y
+        };
         match self.turns() {
             0 => (y, x),
             1 => (x, width - 1 - y),
@@ -61,7 +69,9 @@ mod tests {
             let (y, x) = augmentation.source(y, x, height, width);
             input[y][x]
         };
-        (0..rows).map(|y| (0..columns).map(|x| pixel(y, x)).collect()).collect()
+        (0..rows)
+            .map(|y| (0..columns).map(|x| pixel(y, x)).collect())
+            .collect()
     }
 
     #[test]

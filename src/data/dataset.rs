@@ -42,7 +42,11 @@ impl PairReader {
     /// A reader of these pairs that keeps at most `cache_bytes` of pixels.
     pub fn new(pairs: Vec<Pair>, cache_bytes: usize) -> Self {
         let cache = pairs.iter().map(|_| OnceLock::new()).collect();
-        Self { pairs, cache, free: AtomicUsize::new(cache_bytes) }
+        Self {
+            pairs,
+            cache,
+            free: AtomicUsize::new(cache_bytes),
+        }
     }
 
     /// The pairs, in order.
@@ -66,7 +70,10 @@ impl PairReader {
     /// [`Error::Image`] if a file cannot be decoded or is not of the size its header promised.
     pub fn read(&self, index: usize) -> Result<Arc<DecodedPair>> {
         let Some((pair, slot)) = self.pairs.get(index).zip(self.cache.get(index)) else {
-            return Err(Error::Training(format!("no pair {index} among {}", self.len())));
+            return Err(Error::Training(format!(
+                "no pair {index} among {}",
+                self.len()
+            )));
         };
         if let Some(decoded) = slot.get() {
             return Ok(Arc::clone(decoded));
@@ -77,7 +84,10 @@ impl PairReader {
         });
         let bytes = decoded.blur.as_raw().len() + decoded.sharp.as_raw().len();
         let reserve = |free: usize| free.checked_sub(bytes);
-        let reserved = self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve).is_ok();
+        let reserved = self
+            .free
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve)
+            .is_ok();
         if reserved && slot.set(Arc::clone(&decoded)).is_err() {
             // Another thread decoded the same pair meanwhile and has paid for it.
             self.free.fetch_add(bytes, Ordering::Relaxed);
@@ -87,14 +97,20 @@ impl PairReader {
 }
 
 fn decode(path: &Path, pair: &Pair) -> Result<RgbImage> {
-    let fail = |reason: String| Error::Image { path: path.to_path_buf(), reason };
+    let fail = |reason: String| Error::Image {
+        path: path.to_path_buf(),
+        reason,
+    };
     let mut reader = ImageReader::open(path)
         .and_then(ImageReader::with_guessed_format)
         .map_err(Error::io(path))?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(MOST_DECODED_BYTES);
     reader.limits(limits);
-    let image = reader.decode().map_err(|error| fail(error.to_string()))?.into_rgb8();
+    let image = reader
+        .decode()
+        .map_err(|error| fail(error.to_string()))?
+        .into_rgb8();
     if (image.width() as usize, image.height() as usize) != (pair.width, pair.height) {
         return Err(fail(format!(
             "is {}×{} now, was {}×{} when the dataset was opened",
@@ -182,14 +198,25 @@ impl SampleStream {
         let (mut first_iteration, mut first_sample) = (0_usize, 0_u64);
         for entry in &config.patches {
             let (patch, batch) = (entry.patch, entry.batch);
-            phases.push(Phase { first_iteration, first_sample, patch, batch });
+            phases.push(Phase {
+                first_iteration,
+                first_sample,
+                patch,
+                batch,
+            });
             first_iteration = first_iteration.saturating_add(entry.iterations);
-            first_sample = first_sample.saturating_add((entry.iterations as u64).saturating_mul(batch as u64));
+            first_sample =
+                first_sample.saturating_add((entry.iterations as u64).saturating_mul(batch as u64));
         }
         if phases.is_empty() {
             return Err(Error::Training("no patch sizes".into()));
         }
-        Ok(Self { reader, config, phases, orders: Mutex::new(Vec::new()) })
+        Ok(Self {
+            reader,
+            config,
+            phases,
+            orders: Mutex::new(Vec::new()),
+        })
     }
 
     /// Steps of the stage.
@@ -209,7 +236,9 @@ impl SampleStream {
 
     /// Samples in the steps from `start` up to, without, `end`.
     pub fn samples_between(&self, start: usize, end: usize) -> usize {
-        (start..end).map(|iteration| self.batch_size(iteration)).sum()
+        (start..end)
+            .map(|iteration| self.batch_size(iteration))
+            .sum()
     }
 
     /// The samples of the slots from `slots.start` up to, without, `slots.end` of a step.
@@ -229,15 +258,21 @@ impl SampleStream {
             noise: Vec::with_capacity(batch * noise_len),
             timesteps: Vec::with_capacity(batch),
         };
-        let patches =
-            result.blur.chunks_exact_mut(values).zip(result.sharp.chunks_exact_mut(values));
+        let patches = result
+            .blur
+            .chunks_exact_mut(values)
+            .zip(result.sharp.chunks_exact_mut(values));
         for (slot, (blur, sharp)) in slots.clone().zip(patches) {
             self.fill_patches(iteration, slot, patch, blur, sharp)?;
         }
         for slot in slots {
             let mut random = self.generator(Purpose::Diffusion, iteration, slot);
-            result.timesteps.push(random.random_range(1..=self.config.timesteps.max(1)));
-            result.noise.extend((0..noise_len).map(|_| random.sample::<f32, _>(StandardNormal)));
+            result
+                .timesteps
+                .push(random.random_range(1..=self.config.timesteps.max(1)));
+            result
+                .noise
+                .extend((0..noise_len).map(|_| random.sample::<f32, _>(StandardNormal)));
         }
         Ok(result)
     }
@@ -259,8 +294,11 @@ impl SampleStream {
             side: patch,
         };
         let mode = random.random_range(0..Augmentation::COUNT);
-        let augmentation =
-            if self.config.augment { Augmentation::new(mode) } else { Augmentation::IDENTITY };
+        let augmentation = if self.config.augment {
+            Augmentation::new(mode)
+        } else {
+            Augmentation::IDENTITY
+        };
         crop.write(&pair.blur, augmentation, blur);
         crop.write(&pair.sharp, augmentation, sharp);
         Ok(())
@@ -271,7 +309,9 @@ impl SampleStream {
     }
 
     fn phase(&self, iteration: usize) -> Phase {
-        let after = self.phases.partition_point(|phase| phase.first_iteration <= iteration);
+        let after = self
+            .phases
+            .partition_point(|phase| phase.first_iteration <= iteration);
         self.phases[after.saturating_sub(1)]
     }
 
@@ -289,7 +329,12 @@ impl SampleStream {
             return Arc::clone(order);
         }
         let mut order: Vec<u32> = (0..self.reader.len() as u32).collect();
-        order.shuffle(&mut generator_at(self.config.seed, Purpose::Order, epoch, 0));
+        order.shuffle(&mut generator_at(
+            self.config.seed,
+            Purpose::Order,
+            epoch,
+            0,
+        ));
         let order: Order = order.into();
         if orders.len() == 4 {
             orders.remove(0);
@@ -334,7 +379,11 @@ fn reflect(index: usize, length: usize) -> usize {
     }
     let period = (2 * (length - 1)).max(1);
     let index = index % period;
-    if index < length { index } else { period - index }
+    if index < length {
+        index
+    } else {
+        period - index
+    }
 }
 
 #[cfg(test)]
@@ -363,7 +412,11 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn config(patches: &[(usize, usize, usize)]) -> StreamConfig {
-        let entry = |&(patch, batch, iterations)| PatchConfig { patch, batch, iterations };
+        let entry = |&(patch, batch, iterations)| PatchConfig {
+            patch,
+            batch,
+            iterations,
+        };
         StreamConfig {
             seed: 7,
             iterations: 100,
@@ -390,7 +443,10 @@ pub(crate) mod tests {
         let expected: Vec<_> = (0..20).map(|i| forwards.batch(i, 0..3).unwrap()).collect();
         let backwards = stream(pairs, config(&[(8, 3, 10)]));
         for iteration in (0..20).rev() {
-            assert_eq!(backwards.batch(iteration, 0..3).unwrap(), expected[iteration]);
+            assert_eq!(
+                backwards.batch(iteration, 0..3).unwrap(),
+                expected[iteration]
+            );
         }
         assert_ne!(expected[0].blur, expected[1].blur);
         assert_ne!(expected[0].noise, expected[1].noise);
@@ -401,10 +457,16 @@ pub(crate) mod tests {
         let (_folder, pairs) = gradient_pairs(5, 40, 30);
         let stream = stream(pairs, config(&[(8, 4, 10)]));
         let whole = stream.batch(3, 0..4).unwrap();
-        let (first, second) = (stream.batch(3, 0..1).unwrap(), stream.batch(3, 1..4).unwrap());
+        let (first, second) = (
+            stream.batch(3, 0..1).unwrap(),
+            stream.batch(3, 1..4).unwrap(),
+        );
         assert_eq!([first.blur, second.blur].concat(), whole.blur);
         assert_eq!([first.noise, second.noise].concat(), whole.noise);
-        assert_eq!([first.timesteps, second.timesteps].concat(), whole.timesteps);
+        assert_eq!(
+            [first.timesteps, second.timesteps].concat(),
+            whole.timesteps
+        );
     }
 
     #[test]
@@ -415,7 +477,10 @@ pub(crate) mod tests {
             .map(|i| stream.batch(i, 0..stream.batch_size(i)).unwrap())
             .map(|batch| (batch.patch, batch.batch))
             .collect();
-        assert_eq!(sizes, [(8, 4), (8, 4), (16, 2), (16, 2), (16, 2), (16, 2), (16, 2)]);
+        assert_eq!(
+            sizes,
+            [(8, 4), (8, 4), (16, 2), (16, 2), (16, 2), (16, 2), (16, 2)]
+        );
         assert_eq!(stream.samples_between(1, 4), 4 + 2 + 2);
     }
 
@@ -426,7 +491,9 @@ pub(crate) mod tests {
         let order: Vec<_> = (0..12)
             .flat_map(|i| {
                 let batch = stream.batch(i, 0..stream.batch_size(i)).unwrap();
-                (0..batch.batch).map(|slot| pair_of(&batch, slot)).collect::<Vec<_>>()
+                (0..batch.batch)
+                    .map(|slot| pair_of(&batch, slot))
+                    .collect::<Vec<_>>()
             })
             .collect();
         assert_eq!(order.len(), 30);
@@ -446,10 +513,13 @@ pub(crate) mod tests {
         let area = 64;
         let mut corners = BTreeMap::new();
         for slot in 0..8 {
-            let place = |planes: &[f32]| planes[(slot * 3 + 1) * area..(slot * 3 + 3) * area].to_vec();
+            let place =
+                |planes: &[f32]| planes[(slot * 3 + 1) * area..(slot * 3 + 3) * area].to_vec();
             assert_eq!(place(&batch.blur), place(&batch.sharp), "slot {slot}");
             let values = place(&batch.blur);
-            *corners.entry((values[0].to_bits(), values[7].to_bits())).or_insert(0) += 1;
+            *corners
+                .entry((values[0].to_bits(), values[7].to_bits()))
+                .or_insert(0) += 1;
         }
         assert!(corners.len() > 4, "the crops hardly vary: {corners:?}");
     }
@@ -462,7 +532,10 @@ pub(crate) mod tests {
         let batch = stream(pairs, config).batch(0, 0..1).unwrap();
         let plane = |channel: usize| {
             let values = &batch.blur[channel * 64..(channel + 1) * 64];
-            values.iter().map(|value| (value * 255.0).round() as u8).collect::<Vec<_>>()
+            values
+                .iter()
+                .map(|value| (value * 255.0).round() as u8)
+                .collect::<Vec<_>>()
         };
         assert_eq!(plane(1)[..8], [0, 1, 2, 3, 4, 3, 2, 1]);
         let rows: Vec<_> = plane(2).chunks(8).map(|row| row[0]).collect();
@@ -475,8 +548,14 @@ pub(crate) mod tests {
         let reader = PairReader::new(pairs, 2 * 3 * 10 * 10 + 1);
         let first = reader.read(0).unwrap();
         let second = reader.read(1).unwrap();
-        assert!(Arc::ptr_eq(&first, &reader.read(0).unwrap()), "the first pair fits");
-        assert!(!Arc::ptr_eq(&second, &reader.read(1).unwrap()), "the second does not");
+        assert!(
+            Arc::ptr_eq(&first, &reader.read(0).unwrap()),
+            "the first pair fits"
+        );
+        assert!(
+            !Arc::ptr_eq(&second, &reader.read(1).unwrap()),
+            "the second does not"
+        );
         assert_eq!(reader.free.load(Ordering::Relaxed), 1);
     }
 }

@@ -54,11 +54,19 @@ impl NoiseShape {
     }
 
     /// The noise from `batch` times [`values`](Self::values) numbers.
-    fn split<B: Backend>(&self, values: Vec<f32>, batch: usize, device: &B::Device) -> ChainNoise<B> {
+    fn split<B: Backend>(
+        &self,
+        values: Vec<f32>,
+        batch: usize,
+        device: &B::Device,
+    ) -> ChainNoise<B> {
         let data = TensorData::new(values, [batch, self.draws, self.tokens, self.channels]);
         let all = Tensor::<B, 4>::from_data(data, device);
         let draw = |index: usize| all.clone().narrow(1, index, 1).squeeze_dim::<3>(1);
-        ChainNoise { start: draw(0), steps: (1..self.draws).map(draw).collect() }
+        ChainNoise {
+            start: draw(0),
+            steps: (1..self.draws).map(draw).collect(),
+        }
     }
 }
 
@@ -100,7 +108,13 @@ impl<B: Backend> PatchLoader<B> {
         start: usize,
         device: B::Device,
     ) -> Self {
-        Self { stream, settings, next: Arc::new(AtomicUsize::new(start)), share: None, device }
+        Self {
+            stream,
+            settings,
+            next: Arc::new(AtomicUsize::new(start)),
+            share: None,
+            device,
+        }
     }
 
     fn slots(&self, iteration: usize) -> Range<usize> {
@@ -132,10 +146,19 @@ fn slots(
 impl<B: Backend> DataLoader<B, Batch<B>> for PatchLoader<B> {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch<B>> + 'a> {
         let epoch = self.epoch(self.next.load(Ordering::Relaxed));
-        self.next.store(epoch.end.max(epoch.start), Ordering::Relaxed);
-        let items_total = epoch.clone().map(|iteration| self.slots(iteration).len()).sum();
+        self.next
+            .store(epoch.end.max(epoch.start), Ordering::Relaxed);
+        let items_total = epoch
+            .clone()
+            .map(|iteration| self.slots(iteration).len())
+            .sum();
         Box::new(PatchIterator {
-            workers: Workers::start(&self.stream, self.share.as_ref(), epoch, self.settings.workers),
+            workers: Workers::start(
+                &self.stream,
+                self.share.as_ref(),
+                epoch,
+                self.settings.workers,
+            ),
             settings: &self.settings,
             device: &self.device,
             progress: Progress::new(0, items_total),
@@ -144,7 +167,9 @@ impl<B: Backend> DataLoader<B, Batch<B>> for PatchLoader<B> {
 
     /// Samples of the next epoch.
     fn num_items(&self) -> usize {
-        self.epoch(self.next.load(Ordering::Relaxed)).map(|step| self.slots(step).len()).sum()
+        self.epoch(self.next.load(Ordering::Relaxed))
+            .map(|step| self.slots(step).len())
+            .sum()
     }
 
     fn to_device(&self, device: &B::Device) -> Arc<dyn DataLoader<B, Batch<B>>> {
@@ -200,11 +225,7 @@ impl<B: Backend> DataLoaderIterator<Batch<B>> for PatchIterator<'_, B> {
     }
 }
 
-fn to_tensors<B: Backend>(
-    samples: PatchBatch,
-    noise: NoiseShape,
-    device: &B::Device,
-) -> Batch<B> {
+fn to_tensors<B: Backend>(samples: PatchBatch, noise: NoiseShape, device: &B::Device) -> Batch<B> {
     let shape = [samples.batch, 3, samples.patch, samples.patch];
     Batch {
         iteration: samples.iteration,
@@ -231,8 +252,12 @@ impl Workers {
         count: usize,
     ) -> Self {
         let count = count.clamp(1, epoch.len().max(1));
-        let mut workers =
-            Self { outputs: Vec::new(), threads: Vec::new(), remaining: epoch.clone(), turn: 0 };
+        let mut workers = Self {
+            outputs: Vec::new(),
+            threads: Vec::new(),
+            remaining: epoch.clone(),
+            turn: 0,
+        };
         for worker in 0..count {
             let (sender, receiver) = sync_channel(PREFETCH);
             let (stream, share) = (Arc::clone(stream), share.cloned());
@@ -297,7 +322,10 @@ pub struct Scores(Arc<Mutex<Vec<f64>>>);
 impl Scores {
     /// Adds an image's score.
     pub fn push(&self, score: f64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(score);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(score);
     }
 
     /// The mean over the images so far, or `None` before the first.
@@ -307,7 +335,10 @@ impl Scores {
     }
 
     fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 }
 
@@ -341,9 +372,19 @@ impl<B: Backend> ValidationLoader<B> {
             })
             .collect();
         let count = images.min(usable.len());
-        let indices = (0..count).map(|i| usable[i * usable.len() / count]).collect();
+        let indices = (0..count)
+            .map(|i| usable[i * usable.len() / count])
+            .collect();
         let scores = Scores::default();
-        Self { reader: Arc::new(reader), indices, seed, noise, on_failure, scores, device }
+        Self {
+            reader: Arc::new(reader),
+            indices,
+            seed,
+            noise,
+            on_failure,
+            scores,
+            device,
+        }
     }
 
     /// The scores of the current or last validation.
@@ -366,8 +407,9 @@ impl<B: Backend> ValidationLoader<B> {
     fn image(&self, index: usize) -> Result<ValidationImage<B>> {
         let pair = self.reader.read(index)?;
         let mut random = generator_at(self.seed, Purpose::Validation, index as u64, 0);
-        let noise: Vec<f32> =
-            (0..self.noise.values()).map(|_| random.sample(StandardNormal)).collect();
+        let noise: Vec<f32> = (0..self.noise.values())
+            .map(|_| random.sample(StandardNormal))
+            .collect();
         Ok(ValidationImage {
             blur: centre(&pair.blur, &self.device),
             sharp: centre(&pair.sharp, &self.device),
@@ -387,7 +429,12 @@ fn centre<B: Backend>(image: &RgbImage, device: &B::Device) -> Tensor<B, 4> {
     for channel in 0..3 {
         for row in top..top + rows {
             let line = &pixels[3 * (row * width + left)..][..3 * columns];
-            planes.extend(line.iter().skip(channel).step_by(3).map(|&v| f32::from(v) / 255.0));
+            planes.extend(
+                line.iter()
+                    .skip(channel)
+                    .step_by(3)
+                    .map(|&v| f32::from(v) / 255.0),
+            );
         }
     }
     Tensor::from_data(TensorData::new(planes, [1, 3, rows, columns]), device)
@@ -396,7 +443,10 @@ fn centre<B: Backend>(image: &RgbImage, device: &B::Device) -> Tensor<B, 4> {
 impl<B: Backend> DataLoader<B, ValidationImage<B>> for ValidationLoader<B> {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<ValidationImage<B>> + 'a> {
         self.scores.clear();
-        Box::new(ValidationIterator { loader: self, position: 0 })
+        Box::new(ValidationIterator {
+            loader: self,
+            position: 0,
+        })
     }
 
     fn num_items(&self) -> usize {
@@ -452,29 +502,50 @@ mod tests {
     fn loader(pairs: Vec<Pair>, workers: usize, start: usize) -> PatchLoader<Flex> {
         let mut config = config(&[(8, 4, 6), (16, 2, 1)]);
         config.iterations = 17;
-        let noise = NoiseShape { draws: 3, tokens: 2, channels: 1 };
+        let noise = NoiseShape {
+            draws: 3,
+            tokens: 2,
+            channels: 1,
+        };
         config.noise_len = noise.values();
-        let stream = SampleStream::new(PairReader::new(pairs, DEFAULT_CACHE_BYTES), config).unwrap();
+        let stream =
+            SampleStream::new(PairReader::new(pairs, DEFAULT_CACHE_BYTES), config).unwrap();
         let on_failure: OnFailure = Arc::new(|error| panic!("{error}"));
-        let settings = PatchLoaderSettings { every: 5, workers, noise, on_failure };
+        let settings = PatchLoaderSettings {
+            every: 5,
+            workers,
+            noise,
+            on_failure,
+        };
         PatchLoader::new(Arc::new(stream), settings, start, Default::default())
     }
 
     /// Each epoch's batches as (iteration, blurry values, noise of the first step).
-    fn epochs(loader: &PatchLoader<Flex>, count: usize) -> Vec<Vec<(usize, TensorData, TensorData)>> {
+    fn epochs(
+        loader: &PatchLoader<Flex>,
+        count: usize,
+    ) -> Vec<Vec<(usize, TensorData, TensorData)>> {
         let numbers = |batch: Batch<Flex>| {
             assert_eq!(batch.noise.steps.len(), 2);
-            (batch.iteration, batch.blur.into_data(), batch.noise.steps[0].clone().into_data())
+            (
+                batch.iteration,
+                batch.blur.into_data(),
+                batch.noise.steps[0].clone().into_data(),
+            )
         };
-        (0..count).map(|_| loader.iter().map(numbers).collect()).collect()
+        (0..count)
+            .map(|_| loader.iter().map(numbers).collect())
+            .collect()
     }
 
     #[test]
     fn the_samples_do_not_depend_on_the_number_of_workers() {
         let (_folder, pairs) = gradient_pairs(5, 40, 30);
         let expected = epochs(&loader(pairs.clone(), 1, 0), 4);
-        let iterations: Vec<Vec<_>> =
-            expected.iter().map(|epoch| epoch.iter().map(|batch| batch.0).collect()).collect();
+        let iterations: Vec<Vec<_>> = expected
+            .iter()
+            .map(|epoch| epoch.iter().map(|batch| batch.0).collect())
+            .collect();
         let whole: Vec<Vec<usize>> = vec![
             (0..5).collect(),
             (5..10).collect(),
@@ -507,7 +578,10 @@ mod tests {
         let halves = [whole.slice(0, items / 2), whole.slice(items / 2, items)];
         let mut halves = halves.iter().map(|half| half.iter()).collect::<Vec<_>>();
         for batch in whole.iter() {
-            let parts = halves.iter_mut().map(|half| half.next().unwrap().blur).collect();
+            let parts = halves
+                .iter_mut()
+                .map(|half| half.next().unwrap().blur)
+                .collect();
             assert_eq!(Tensor::cat(parts, 0).into_data(), batch.blur.into_data());
         }
     }
@@ -539,7 +613,11 @@ mod tests {
     #[test]
     fn validation_images_are_centred_and_have_the_same_noise_each_time() {
         let (_folder, pairs) = gradient_pairs(5, 27, 20);
-        let noise = NoiseShape { draws: 1, tokens: 2, channels: 3 };
+        let noise = NoiseShape {
+            draws: 1,
+            tokens: 2,
+            channels: 3,
+        };
         let fail: OnFailure = Arc::new(|error| panic!("{error}"));
         let reader = PairReader::new(pairs, DEFAULT_CACHE_BYTES);
         let loader = ValidationLoader::<Flex>::new(reader, 3, 1, noise, fail, Default::default());
@@ -550,13 +628,25 @@ mod tests {
         for (image, again) in images.iter().zip(&again) {
             assert_eq!(image.blur.dims(), [1, 3, 16, 24]);
             assert_eq!(image.noise.start.to_data(), again.noise.start.to_data());
-            let corner: Vec<f32> = image.blur.clone().slice([0..1, 0..3, 0..1, 0..1]).into_data().to_vec().unwrap();
-            let corner: Vec<_> = corner.iter().map(|value| (value * 255.0).round() as u8).collect();
+            let corner: Vec<f32> = image
+                .blur
+                .clone()
+                .slice([0..1, 0..3, 0..1, 0..1])
+                .into_data()
+                .to_vec()
+                .unwrap();
+            let corner: Vec<_> = corner
+                .iter()
+                .map(|value| (value * 255.0).round() as u8)
+                .collect();
             assert_eq!(corner[1..], [1, 2], "column and row of the first pixel");
             pairs.push(corner[0]);
         }
         assert_eq!(pairs, [0, 1, 3], "spread over the pairs");
-        assert_ne!(images[0].noise.start.to_data(), images[1].noise.start.to_data());
+        assert_ne!(
+            images[0].noise.start.to_data(),
+            images[1].noise.start.to_data()
+        );
         loader.scores().push(1.0);
         loader.scores().push(3.0);
         assert_eq!(loader.scores().mean(), Some(2.0));

@@ -45,13 +45,22 @@ pub fn find_pairs(root: &Path) -> Result<Vec<Pair>> {
     for (name, sharp) in sharps {
         let Some(blur) = blurs.remove(&name) else {
             let folder = blur_root.display();
-            problems.push(format!("{}: no image of this name in {folder}", sharp.display()));
+            problems.push(format!(
+                "{}: no image of this name in {folder}",
+                sharp.display()
+            ));
             continue;
         };
         match (dimensions(&blur), dimensions(&sharp)) {
             (Ok(size), Ok(sharp_size)) if size == sharp_size => {
                 let (width, height) = size;
-                pairs.push(Pair { name, blur, sharp, width, height });
+                pairs.push(Pair {
+                    name,
+                    blur,
+                    sharp,
+                    width,
+                    height,
+                });
             }
             (Ok((width, height)), Ok((sharp_width, sharp_height))) => problems.push(format!(
                 "{}: {width}×{height}, but its partner is {sharp_width}×{sharp_height}",
@@ -62,14 +71,23 @@ pub fn find_pairs(root: &Path) -> Result<Vec<Pair>> {
     }
     for blur in blurs.into_values() {
         let folder = sharp_root.display();
-        problems.push(format!("{}: no image of this name in {folder}", blur.display()));
+        problems.push(format!(
+            "{}: no image of this name in {folder}",
+            blur.display()
+        ));
     }
 
     if !problems.is_empty() {
-        return Err(data_error(root, describe("the pairs do not match", &problems)));
+        return Err(data_error(
+            root,
+            describe("the pairs do not match", &problems),
+        ));
     }
     if pairs.is_empty() {
-        return Err(data_error(root, "no images; expected PNG, JPEG, WebP, TIFF or BMP files"));
+        return Err(data_error(
+            root,
+            "no images; expected PNG, JPEG, WebP, TIFF or BMP files",
+        ));
     }
     Ok(pairs)
 }
@@ -82,18 +100,27 @@ pub fn split_for_validation(pairs: Vec<Pair>, share: f64) -> (Vec<Pair>, Vec<Pai
     let least = usize::from(share > 0.0 && pairs.len() > 1);
     let count = wanted.max(least).min(pairs.len().saturating_sub(1));
 
-    let mut ranked: Vec<(u64, &str)> =
-        pairs.iter().map(|pair| (name_hash(&pair.name), pair.name.as_str())).collect();
+    let mut ranked: Vec<(u64, &str)> = pairs
+        .iter()
+        .map(|pair| (name_hash(&pair.name), pair.name.as_str()))
+        .collect();
     ranked.sort_unstable();
-    let chosen: std::collections::HashSet<String> =
-        ranked.into_iter().take(count).map(|(_, name)| name.to_string()).collect();
-    pairs.into_iter().partition(|pair| !chosen.contains(&pair.name))
+    let chosen: std::collections::HashSet<String> = ranked
+        .into_iter()
+        .take(count)
+        .map(|(_, name)| name.to_string())
+        .collect();
+    pairs
+        .into_iter()
+        .partition(|pair| !chosen.contains(&pair.name))
 }
 
 /// FNV-1a: published, so that the split can be reproduced outside this crate.
 fn name_hash(name: &str) -> u64 {
     let start = 0xcbf2_9ce4_8422_2325_u64;
-    name.bytes().fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    name.bytes().fold(start, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 fn layout(root: &Path) -> Result<(PathBuf, PathBuf)> {
@@ -126,17 +153,27 @@ fn images_by_name(root: &Path, problems: &mut Vec<String>) -> Result<BTreeMap<St
             continue;
         }
         let relative = path.strip_prefix(root).unwrap_or(path).with_extension("");
-        let parts: Vec<_> =
-            relative.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+        let parts: Vec<_> = relative
+            .components()
+            .map(|part| part.as_os_str().to_string_lossy())
+            .collect();
         if let Some(other) = images.insert(parts.join("/"), path.to_path_buf()) {
-            problems.push(format!("{}: same name as {}", path.display(), other.display()));
+            problems.push(format!(
+                "{}: same name as {}",
+                path.display(),
+                other.display()
+            ));
         }
     }
     Ok(images)
 }
 
 fn dimensions(path: &Path) -> Result<(usize, usize), String> {
-    let read = || ImageReader::open(path)?.with_guessed_format()?.into_dimensions();
+    let read = || {
+        ImageReader::open(path)?
+            .with_guessed_format()?
+            .into_dimensions()
+    };
     match read() {
         Ok((width, height)) if width > 0 && height > 0 => Ok((width as usize, height as usize)),
         Ok(_) => Err(format!("{}: has no pixels", path.display())),
@@ -157,7 +194,10 @@ fn describe(what: &str, problems: &[String]) -> String {
 }
 
 fn data_error(path: &Path, reason: impl Into<String>) -> Error {
-    Error::Data { path: path.to_path_buf(), reason: reason.into() }
+    Error::Data {
+        path: path.to_path_buf(),
+        reason: reason.into(),
+    }
 }
 
 #[cfg(test)]
@@ -207,7 +247,11 @@ mod tests {
         std::fs::write(root.join("input/torn.png"), b"not a picture").unwrap();
         write(root, "target/torn.png", 8, 8);
         let message = find_pairs(root).unwrap_err().to_string();
-        for part in ["lonely.png: no image", "orphan.png: no image", "8×8, but its partner is 8×9"] {
+        for part in [
+            "lonely.png: no image",
+            "orphan.png: no image",
+            "8×8, but its partner is 8×9",
+        ] {
             assert!(message.contains(part), "{part} is missing in: {message}");
         }
         assert!(message.contains("twice.png: same name as"), "{message}");

@@ -20,7 +20,9 @@ pub(crate) enum Purpose {
 
 /// The 64-bit seed at a position.
 pub(crate) fn seed_at(seed: u64, purpose: Purpose, first: u64, second: u64) -> u64 {
-    [purpose as u64, first, second].into_iter().fold(mix(seed), |state, part| mix(state ^ part))
+    [purpose as u64, first, second]
+        .into_iter()
+        .fold(mix(seed), |state, part| mix(state ^ part))
 }
 
 /// The generator at a position.

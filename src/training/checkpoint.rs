@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::loader::{OnFailure, Scores};
 use crate::error::{Error, Result};
+use crate::whole;
 
 /// The folder of a stage's checkpoints, as Burn names it.
 const FOLDER: &str = "checkpoint";
@@ -52,24 +53,19 @@ impl<B: Backend> Recorder<B> for WholeFileRecorder {
     fn load_item<I: DeserializeOwned>(&self, path: &mut PathBuf) -> Result<I, RecorderError> {
         let path = path.with_extension(EXTENSION);
         let describe = |error| format!("{}: {error}", path.display());
-        let mut bytes =
-            fs::read(&path).map_err(|error| RecorderError::Unknown(describe(error)))?;
+        let mut bytes = fs::read(&path).map_err(|error| RecorderError::Unknown(describe(error)))?;
         Recorder::<B>::load_item(&self.0, &mut bytes)
     }
 }
 
-/// Writes a file beside its place and renames it, replacing what was there.
+/// Writes a file that appears whole or not at all, replacing what was there, and waits for the disk to have it.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or_else(|| Path::new("."));
-    let write = || {
-        fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(Error::io(path))
+    whole::write_whole(path, true, |file| {
+        let write = file.write_all(bytes).and_then(|()| file.flush());
+        write
+            .and_then(|()| file.get_ref().sync_all())
+            .map_err(Error::io(path))
+    })
 }
 
 /// The newest checkpoint of a stage of which no part is missing: the `Learner`'s epoch after which it was written.
@@ -82,14 +78,25 @@ fn complete(stage: &Path) -> BTreeSet<usize> {
         let Ok(entries) = fs::read_dir(stage.join(FOLDER)) else {
             return BTreeSet::new();
         };
-        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let names = entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned());
         let prefix = format!("{part}-");
         let suffix = format!(".{EXTENSION}");
         names
-            .filter_map(|name| name.strip_prefix(&prefix)?.strip_suffix(&suffix)?.parse().ok())
+            .filter_map(|name| {
+                name.strip_prefix(&prefix)?
+                    .strip_suffix(&suffix)?
+                    .parse()
+                    .ok()
+            })
             .collect()
     };
-    PARTS.into_iter().map(epochs).reduce(|all, part| &all & &part).unwrap_or_default()
+    PARTS
+        .into_iter()
+        .map(epochs)
+        .reduce(|all, part| &all & &part)
+        .unwrap_or_default()
 }
 
 /// One validation of a stage.
@@ -119,9 +126,16 @@ impl History {
 
     /// The validation with the highest PSNR, the latest among equals.
     pub fn best(&self) -> Option<Validation> {
-        let scored = self.0.iter().filter(|validation| validation.psnr.is_some_and(f64::is_finite));
+        let scored = self
+            .0
+            .iter()
+            .filter(|validation| validation.psnr.is_some_and(f64::is_finite));
         scored
-            .max_by(|a, b| a.psnr.unwrap_or_default().total_cmp(&b.psnr.unwrap_or_default()))
+            .max_by(|a, b| {
+                a.psnr
+                    .unwrap_or_default()
+                    .total_cmp(&b.psnr.unwrap_or_default())
+            })
             .copied()
     }
 
@@ -158,16 +172,35 @@ impl KeepLastAndBest {
         let kept = complete(stage);
         let history = History::load(stage, kept.last().copied().unwrap_or(0));
         let stage = stage.to_path_buf();
-        Self { stage, keep, every, iterations, scores, history, kept, on_failure }
+        Self {
+            stage,
+            keep,
+            every,
+            iterations,
+            scores,
+            history,
+            kept,
+            on_failure,
+        }
     }
 
     fn decide(&mut self, epoch: usize) -> Vec<CheckpointingAction> {
         self.kept.insert(epoch);
-        let mut wanted: BTreeSet<usize> =
-            self.kept.iter().rev().take(self.keep.max(1)).copied().collect();
+        let mut wanted: BTreeSet<usize> = self
+            .kept
+            .iter()
+            .rev()
+            .take(self.keep.max(1))
+            .copied()
+            .collect();
         wanted.extend(self.history.best().map(|best| best.epoch));
-        let delete = self.kept.difference(&wanted).map(|&old| CheckpointingAction::Delete(old));
-        let actions = std::iter::once(CheckpointingAction::Save).chain(delete).collect();
+        let delete = self
+            .kept
+            .difference(&wanted)
+            .map(|&old| CheckpointingAction::Delete(old));
+        let actions = std::iter::once(CheckpointingAction::Save)
+            .chain(delete)
+            .collect();
         self.kept.retain(|epoch| wanted.contains(epoch));
         actions
     }
@@ -178,7 +211,11 @@ impl CheckpointingStrategy for KeepLastAndBest {
     /// own fills and which may lack the last images yet.
     fn checkpointing(&mut self, epoch: usize, _: &EventStoreClient) -> Vec<CheckpointingAction> {
         let iteration = (epoch * self.every).min(self.iterations);
-        self.history.0.push(Validation { epoch, iteration, psnr: self.scores.mean() });
+        self.history.0.push(Validation {
+            epoch,
+            iteration,
+            psnr: self.scores.mean(),
+        });
         if let Err(error) = self.history.save(&self.stage) {
             (self.on_failure)(error);
         }
@@ -201,7 +238,9 @@ mod tests {
 
     fn pretend(stage: &Path, epoch: usize, parts: &[&str]) {
         for part in parts {
-            let path = stage.join(FOLDER).join(format!("{part}-{epoch}.{EXTENSION}"));
+            let path = stage
+                .join(FOLDER)
+                .join(format!("{part}-{epoch}.{EXTENSION}"));
             write_whole(&path, b"record").unwrap();
         }
     }
@@ -214,7 +253,11 @@ mod tests {
         let scores = [20.0, 25.0, 24.0, 23.0, 26.0, 22.0, 21.0];
         let mut remaining = Vec::new();
         for (epoch, psnr) in (1..).zip(scores) {
-            strategy.history.0.push(Validation { epoch, iteration: 0, psnr: Some(psnr) });
+            strategy.history.0.push(Validation {
+                epoch,
+                iteration: 0,
+                psnr: Some(psnr),
+            });
             for action in strategy.decide(epoch) {
                 match action {
                     CheckpointingAction::Save => assert!(present.insert(epoch)),
@@ -223,8 +266,15 @@ mod tests {
             }
             remaining.push(present.iter().copied().collect::<Vec<_>>());
         }
-        let expected: [&[usize]; 7] =
-            [&[1], &[1, 2], &[2, 3], &[2, 3, 4], &[4, 5], &[5, 6], &[5, 6, 7]];
+        let expected: [&[usize]; 7] = [
+            &[1],
+            &[1, 2],
+            &[2, 3],
+            &[2, 3, 4],
+            &[4, 5],
+            &[5, 6],
+            &[5, 6, 7],
+        ];
         assert_eq!(remaining, expected);
     }
 
@@ -241,8 +291,16 @@ mod tests {
     #[test]
     fn a_resumed_run_remembers_the_best_and_forgets_what_was_lost() {
         let folder = TempDir::new().unwrap();
-        let validation = |epoch, psnr| Validation { epoch, iteration: epoch * 10, psnr: Some(psnr) };
-        let history = History(vec![validation(1, 30.0), validation(2, 25.0), validation(3, 31.0)]);
+        let validation = |epoch, psnr| Validation {
+            epoch,
+            iteration: epoch * 10,
+            psnr: Some(psnr),
+        };
+        let history = History(vec![
+            validation(1, 30.0),
+            validation(2, 25.0),
+            validation(3, 31.0),
+        ]);
         history.save(folder.path()).unwrap();
         pretend(folder.path(), 1, &PARTS);
         pretend(folder.path(), 2, &PARTS);

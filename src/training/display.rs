@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use burn::train::LearnerSummary;
 use burn::train::metric::{MetricDefinition, MetricEntry, MetricId, NumericEntry};
 use burn::train::renderer::{
     EvaluationName, EvaluationProgress, MetricState, MetricsRenderer, MetricsRendererEvaluation,
     MetricsRendererTraining, ProgressType, TrainingProgress,
 };
-use burn::train::LearnerSummary;
 
 use super::metrics::{DiffusionLoss, GradientNormMetric, PixelLoss, Psnr, Quantity};
 use crate::config::StageConfig;
@@ -38,7 +38,10 @@ pub struct Schedule {
 impl Schedule {
     /// A stage that is validated every so many iterations.
     pub fn new(config: &StageConfig, every: usize) -> Self {
-        Self { config: config.clone(), every }
+        Self {
+            config: config.clone(),
+            every,
+        }
     }
 
     /// Pixels of the patches of the steps from `start` up to, without, `end`: what their time is taken to go with.
@@ -46,7 +49,11 @@ impl Schedule {
         let (mut first, mut pixels) = (0_usize, 0.0);
         let last = self.config.patches.len().saturating_sub(1);
         for (index, entry) in self.config.patches.iter().enumerate() {
-            let next = if index == last { usize::MAX } else { first.saturating_add(entry.iterations) };
+            let next = if index == last {
+                usize::MAX
+            } else {
+                first.saturating_add(entry.iterations)
+            };
             let steps = end.min(next).saturating_sub(start.max(first));
             pixels += steps as f64 * (entry.batch * entry.patch * entry.patch) as f64;
             first = next;
@@ -97,7 +104,11 @@ impl<W: Write + Send + Sync> Lines<W> {
             means: BTreeMap::new(),
             iteration: done,
             passed: 0,
-            window: Window { start: Instant::now(), first: done, images: 0 },
+            window: Window {
+                start: Instant::now(),
+                first: done,
+                images: 0,
+            },
         }
     }
 
@@ -107,10 +118,16 @@ impl<W: Write + Send + Sync> Lines<W> {
         };
         let (value, count) = match entry {
             NumericEntry::Value(value) => (value, 1),
-            NumericEntry::Aggregated { aggregated_value, count } => (aggregated_value, count),
+            NumericEntry::Aggregated {
+                aggregated_value,
+                count,
+            } => (aggregated_value, count),
         };
         if let Some(name) = self.names.get(&metric_id) {
-            self.means.entry(name.clone()).or_default().add(value, count);
+            self.means
+                .entry(name.clone())
+                .or_default()
+                .add(value, count);
         }
     }
 
@@ -120,20 +137,34 @@ impl<W: Write + Send + Sync> Lines<W> {
 
     fn line(&mut self, text: &str) {
         // Training goes on when its standard output is closed.
-        writeln!(self.out, "{}: {text}", self.stage).and_then(|()| self.out.flush()).ok();
+        writeln!(self.out, "{}: {text}", self.stage)
+            .and_then(|()| self.out.flush())
+            .ok();
     }
 
     fn training_line(&mut self) {
         let total = self.schedule.config.iterations;
         let elapsed = self.window.start.elapsed().as_secs_f64();
         let mut parts = vec![format!("{}/{total}", self.iteration)];
-        let labels = [(PixelLoss::NAME, "pixel loss"), (DiffusionLoss::NAME, "diffusion loss")];
+        let labels = [
+            (PixelLoss::NAME, "pixel loss"),
+            (DiffusionLoss::NAME, "diffusion loss"),
+        ];
         for (name, label) in labels {
             parts.extend(self.mean(name).map(|mean| format!("{label} {mean:.5}")));
         }
-        parts.extend(self.mean(GradientNormMetric::NAME).map(|norm| format!("gradient norm {norm:.4}")));
-        parts.push(format!("lr {:.3e}", self.schedule.config.learning_rate.at(self.iteration)));
-        parts.push(format!("{:.1} images/s", self.window.images as f64 / elapsed));
+        parts.extend(
+            self.mean(GradientNormMetric::NAME)
+                .map(|norm| format!("gradient norm {norm:.4}")),
+        );
+        parts.push(format!(
+            "lr {:.3e}",
+            self.schedule.config.learning_rate.at(self.iteration)
+        ));
+        parts.push(format!(
+            "{:.1} images/s",
+            self.window.images as f64 / elapsed
+        ));
         let done = self.schedule.pixels(self.window.first, self.iteration);
         let left = self.schedule.pixels(self.iteration, total) * elapsed / done;
         parts.push(format!("{} left", duration(left)));
@@ -143,7 +174,11 @@ impl<W: Write + Send + Sync> Lines<W> {
     }
 
     fn restart_window(&mut self) {
-        self.window = Window { start: Instant::now(), first: self.iteration, images: 0 };
+        self.window = Window {
+            start: Instant::now(),
+            first: self.iteration,
+            images: 0,
+        };
     }
 }
 
@@ -184,13 +219,17 @@ impl<W: Write + Send + Sync> MetricsRendererTraining for Lines<W> {
     }
 
     fn render_valid(&mut self, item: TrainingProgress, _: Vec<ProgressType>) {
-        let progress = item.progress.map(|progress| (progress.items_processed, progress.items_total));
+        let progress = item
+            .progress
+            .map(|progress| (progress.items_processed, progress.items_total));
         if let Some((processed, total)) = progress
             && processed == total
         {
             let iteration = self.iteration;
             if let Some(psnr) = self.mean(Psnr::NAME) {
-                self.line(&format!("{iteration}  validation PSNR {psnr:.3} dB over {total} images"));
+                self.line(&format!(
+                    "{iteration}  validation PSNR {psnr:.3} dB over {total} images"
+                ));
             }
             self.means.clear();
             self.restart_window();
@@ -226,7 +265,11 @@ mod tests {
 
     #[test]
     fn the_time_left_goes_with_the_pixels_of_the_steps() {
-        let entry = |patch, batch, iterations| PatchConfig { patch, batch, iterations };
+        let entry = |patch, batch, iterations| PatchConfig {
+            patch,
+            batch,
+            iterations,
+        };
         let config = StageConfig {
             iterations: 100,
             patches: vec![entry(8, 4, 10), entry(16, 2, 5)],
@@ -235,7 +278,11 @@ mod tests {
         let schedule = Schedule::new(&config, 50);
         assert_eq!(schedule.pixels(0, 10), 10.0 * 256.0);
         assert_eq!(schedule.pixels(8, 12), 2.0 * 256.0 + 2.0 * 512.0);
-        assert_eq!(schedule.pixels(15, 100), 85.0 * 512.0, "the last entry holds to the end");
+        assert_eq!(
+            schedule.pixels(15, 100),
+            85.0 * 512.0,
+            "the last entry holds to the end"
+        );
     }
 
     #[test]

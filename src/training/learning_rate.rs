@@ -16,12 +16,16 @@ impl LearningRateConfig {
     pub fn at(&self, iteration: usize) -> f64 {
         let passed = iteration.saturating_sub(1);
         let mut start = 0;
-        for ((&period, &weight), &minimum) in
-            self.periods.iter().zip(&self.restart_weights).zip(&self.minima)
+        for ((&period, &weight), &minimum) in self
+            .periods
+            .iter()
+            .zip(&self.restart_weights)
+            .zip(&self.minima)
         {
             if passed <= start + period {
                 let part = (passed - start) as f64 / period as f64;
-                return minimum + weight * 0.5 * (self.initial - minimum) * (1.0 + (PI * part).cos());
+                return minimum
+                    + weight * 0.5 * (self.initial - minimum) * (1.0 + (PI * part).cos());
             }
             start += period;
         }
@@ -39,7 +43,10 @@ pub struct CyclicCosine {
 impl CyclicCosine {
     /// The schedule before its first iteration.
     pub fn new(config: LearningRateConfig) -> Self {
-        Self { config, iteration: 0 }
+        Self {
+            config,
+            iteration: 0,
+        }
     }
 }
 
@@ -86,7 +93,10 @@ mod tests {
     fn assert_rate(config: &LearningRateConfig, iteration: usize, expected: f64) {
         let rate = config.at(iteration);
         let error = (rate - expected).abs();
-        assert!(error < 1e-15, "iteration {iteration}: {rate:e} instead of {expected:e}");
+        assert!(
+            error < 1e-15,
+            "iteration {iteration}: {rate:e} instead of {expected:e}"
+        );
     }
 
     #[test]
@@ -94,7 +104,10 @@ mod tests {
         let published = published();
         let config = config(&published, "released");
         assert_eq!(config, LearningRateConfig::default());
-        for (iteration, rate) in published["released"]["lr_at_iteration"].as_object().unwrap() {
+        for (iteration, rate) in published["released"]["lr_at_iteration"]
+            .as_object()
+            .unwrap()
+        {
             assert_rate(&config, iteration.parse().unwrap(), rate.as_f64().unwrap());
         }
     }
@@ -103,7 +116,9 @@ mod tests {
     fn restarts_below_the_initial_rate_are_reproduced() {
         let published = published();
         let config = config(&published, "short");
-        let rates = published["short"]["lr_at_iterations_1_to_10"].as_array().unwrap();
+        let rates = published["short"]["lr_at_iterations_1_to_10"]
+            .as_array()
+            .unwrap();
         let mut scheduler = CyclicCosine::new(config.clone());
         for (index, rate) in rates.iter().enumerate() {
             assert_rate(&config, index + 1, rate.as_f64().unwrap());

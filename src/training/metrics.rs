@@ -59,7 +59,11 @@ pub struct Value<Q> {
 
 impl<Q> Value<Q> {
     fn new(value: f64, count: usize) -> Self {
-        Self { value, count, quantity: PhantomData }
+        Self {
+            value,
+            count,
+            quantity: PhantomData,
+        }
     }
 }
 
@@ -90,7 +94,11 @@ impl<Q: Quantity> Metric for QuantityMetric<Q> {
 
     fn attributes(&self) -> MetricAttributes {
         let unit = Q::UNIT.map(str::to_string);
-        NumericAttributes { unit, higher_is_better: Q::HIGHER_IS_BETTER }.into()
+        NumericAttributes {
+            unit,
+            higher_is_better: Q::HIGHER_IS_BETTER,
+        }
+        .into()
     }
 
     fn update(&mut self, item: &Value<Q>, _: &MetricMetadata) -> SerializedEntry {
@@ -131,7 +139,11 @@ impl GradientNormMetric {
 
     /// A metric that reads this handle.
     pub fn new(norm: GradientNorm) -> Self {
-        Self { name: Arc::new(Self::NAME.into()), state: NumericMetricState::new(), norm }
+        Self {
+            name: Arc::new(Self::NAME.into()),
+            state: NumericMetricState::new(),
+            norm,
+        }
     }
 }
 
@@ -143,12 +155,17 @@ impl Metric for GradientNormMetric {
     }
 
     fn attributes(&self) -> MetricAttributes {
-        NumericAttributes { unit: None, higher_is_better: false }.into()
+        NumericAttributes {
+            unit: None,
+            higher_is_better: false,
+        }
+        .into()
     }
 
     fn update(&mut self, _: &(), _: &MetricMetadata) -> SerializedEntry {
         let norm = self.norm.last().unwrap_or(f64::NAN);
-        self.state.update(norm, 1, FormatOptions::new(self.name()).precision(4))
+        self.state
+            .update(norm, 1, FormatOptions::new(self.name()).precision(4))
     }
 
     fn clear(&mut self) {
@@ -190,7 +207,9 @@ impl<B: Backend> ItemLazy for StepLosses<B> {
 
     fn sync(self) -> StepNumbers {
         let number = |tensor: Option<Tensor<B, 1>>| {
-            tensor.and_then(|tensor| tensor.into_data().iter::<f64>().next()).unwrap_or(0.0)
+            tensor
+                .and_then(|tensor| tensor.into_data().iter::<f64>().next())
+                .unwrap_or(0.0)
         };
         StepNumbers {
             pixel: number(self.pixel),
@@ -257,7 +276,10 @@ mod tests {
         let restored = Tensor::<Flex, 4>::full([1, 3, 8, 8], 110.3 / 255.0, &device);
         let found = psnr(restored, sharp.clone());
         let expected = 20.0 * (255.0_f64 / 10.0).log10();
-        assert!((found - expected).abs() < 1e-4, "{found} instead of {expected}");
+        assert!(
+            (found - expected).abs() < 1e-4,
+            "{found} instead of {expected}"
+        );
         assert_eq!(psnr(sharp.clone(), sharp), 100.0, "equal images");
     }
 }

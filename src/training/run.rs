@@ -10,7 +10,9 @@ use burn::module::{AutodiffModule, Module};
 use burn::train::metric::LearningRateMetric;
 use burn::train::{InferenceStep, Interrupter, Learner, SupervisedTraining, TrainStep};
 
-use super::checkpoint::{History, KeepLastAndBest, Validation, WholeFileRecorder, latest, write_whole};
+use super::checkpoint::{
+    History, KeepLastAndBest, Validation, WholeFileRecorder, latest, write_whole,
+};
 use super::display::{Lines, Schedule};
 use super::learning_rate::CyclicCosine;
 use super::metrics::{
@@ -22,7 +24,8 @@ use crate::backend::AutodiffBackend;
 use crate::config::{Config, Objective, Prior, StageConfig};
 use crate::data::dataset::{DEFAULT_CACHE_BYTES, PairReader, SampleStream, StreamConfig};
 use crate::data::loader::{
-    Batch, NoiseShape, OnFailure, PatchLoader, PatchLoaderSettings, ValidationImage, ValidationLoader,
+    Batch, NoiseShape, OnFailure, PatchLoader, PatchLoaderSettings, ValidationImage,
+    ValidationLoader,
 };
 use crate::data::pairs::{Pair, find_pairs, split_for_validation};
 use crate::data::random::{Purpose, seed_at};
@@ -127,12 +130,23 @@ pub fn train<B: AutodiffBackend>(
     let stage_one_weights = options.out.join(STAGE_ONE_WEIGHTS);
     if options.stages != Stages::Two {
         if options.resume && stage_one_weights.is_file() {
-            run.say(format_args!("stage one is done: {}", stage_one_weights.display()));
+            run.say(format_args!(
+                "stage one is done: {}",
+                stage_one_weights.display()
+            ));
             model = load(model, &stage_one_weights, options.stages)?;
         } else {
-            let metrics = Shown { pixel: true, diffusion: false };
-            let (stage, report) =
-                run.stage(Stage::One, StageOne::new(model), &config.training.stage_one, metrics, device)?;
+            let metrics = Shown {
+                pixel: true,
+                diffusion: false,
+            };
+            let (stage, report) = run.stage(
+                Stage::One,
+                StageOne::new(model),
+                &config.training.stage_one,
+                metrics,
+                device,
+            )?;
             model = HiDiff::from_inner(stage.model);
             stages.push(report);
             save(&model, config, &stage_one_weights)?;
@@ -150,10 +164,18 @@ pub fn train<B: AutodiffBackend>(
     let mut weights = stage_one_weights;
     if options.stages != Stages::One && config.model.prior != Prior::None {
         let objective = config.training.objective;
-        let metrics = Shown { pixel: objective == Objective::Joint, diffusion: true };
+        let metrics = Shown {
+            pixel: objective == Objective::Joint,
+            diffusion: true,
+        };
         let stage = StageTwo::new(model, objective);
-        let (stage, report) =
-            run.stage(Stage::Two, stage, &config.training.stage_two, metrics, device)?;
+        let (stage, report) = run.stage(
+            Stage::Two,
+            stage,
+            &config.training.stage_two,
+            metrics,
+            device,
+        )?;
         model = HiDiff::from_inner(stage.model);
         stages.push(report);
     }
@@ -205,17 +227,27 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn prepare(config: &'a Config, options: &'a TrainingOptions) -> Result<Self> {
         if options.stages == Stages::Two && config.model.prior == Prior::None {
-            return Err(Error::Training("a model without a prior has no stage two".into()));
+            return Err(Error::Training(
+                "a model without a prior has no stage two".into(),
+            ));
         }
         let data = options.data.as_ref().or(config.data.train.as_ref());
         let data = data.ok_or_else(|| Error::Training("no folder of training pairs".into()))?;
         let pairs = find_pairs(data)?;
-        let validation = options.validation.as_ref().or(config.data.validation.as_ref());
+        let validation = options
+            .validation
+            .as_ref()
+            .or(config.data.validation.as_ref());
         let (train, validation) = match validation {
             Some(folder) => (pairs, find_pairs(folder)?),
             None => split_for_validation(pairs, config.data.validation_share),
         };
-        let run = Self { config, options, train, validation };
+        let run = Self {
+            config,
+            options,
+            train,
+            validation,
+        };
         run.claim_folder()?;
         run.say(format_args!(
             "{} pairs to train on, {} to validate on",
@@ -236,7 +268,10 @@ impl<'a> Run<'a> {
             (true, true) => self.check_resumable(&path),
             (true, false) if self.options.stages != Stages::Two || self.has_stage(Stage::Two) => {
                 let reason = "a training run is here: resume it, or choose another folder";
-                Err(Error::Refused { path: self.options.out.clone(), reason: reason.into() })
+                Err(Error::Refused {
+                    path: self.options.out.clone(),
+                    reason: reason.into(),
+                })
             }
             (true, false) => self.check_resumable(&path),
             (false, false) => {
@@ -313,10 +348,17 @@ impl<'a> Run<'a> {
         let (every, iterations) = (settings.every, config.iterations);
         let folder = self.options.out.join(stage.folder());
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        let checkpoint = if self.options.resume { latest(&folder) } else { None };
+        let checkpoint = if self.options.resume {
+            latest(&folder)
+        } else {
+            None
+        };
         let done = (checkpoint.unwrap_or(0) * every).min(iterations);
         if done > 0 {
-            self.say(format_args!("{}: going on after iteration {done}", stage.name()));
+            self.say(format_args!(
+                "{}: going on after iteration {done}",
+                stage.name()
+            ));
         }
 
         let interrupter = Interrupter::new();
@@ -362,7 +404,9 @@ impl<'a> Run<'a> {
             failure.handler(),
         );
 
-        let optimizer = config.optimizer.init::<M, B>(config.clip, interrupter.clone());
+        let optimizer = config
+            .optimizer
+            .init::<M, B>(config.clip, interrupter.clone());
         let norm = optimizer.gradient_norm();
         let mut training = SupervisedTraining::new(&folder, Arc::new(loader), Arc::new(validation))
             .with_application_logger(None)
@@ -410,7 +454,11 @@ impl<'a> Run<'a> {
     fn noise_shape(&self) -> NoiseShape {
         let model = &self.config.model;
         let draws = 1 + crate::diffusion::Sampler::new(&self.config.diffusion).noise_steps();
-        NoiseShape { draws, tokens: model.prior_tokens(), channels: model.prior_channels() }
+        NoiseShape {
+            draws,
+            tokens: model.prior_tokens(),
+            channels: model.prior_channels(),
+        }
     }
 }
 
@@ -424,25 +472,38 @@ struct Failure {
 
 impl Failure {
     fn new(interrupter: Interrupter) -> Self {
-        Self { first: Arc::default(), interrupter }
+        Self {
+            first: Arc::default(),
+            interrupter,
+        }
     }
 
     fn handler(&self) -> OnFailure {
         let (first, interrupter) = (Arc::clone(&self.first), self.interrupter.clone());
         Arc::new(move |error| {
             interrupter.stop(Some(&error.to_string()));
-            first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            first
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(error);
         })
     }
 
     fn into_result(self) -> Result<()> {
-        if let Some(error) = self.first.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(error) = self
+            .first
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             return Err(error);
         }
         if self.interrupter.should_stop() {
             let reason = self.interrupter.get_message();
             let reason = reason.unwrap_or_else(|| "stopped".to_string());
-            return Err(Error::Training(format!("{reason}; --resume goes on from the last checkpoint")));
+            return Err(Error::Training(format!(
+                "{reason}; --resume goes on from the last checkpoint"
+            )));
         }
         Ok(())
     }
@@ -490,5 +551,11 @@ fn apply<B: AutodiffBackend, M: Module<B>>(
 
 /// Writes the networks that a model has. The run's folder is its own, so what is there is replaced.
 fn save<B: AutodiffBackend>(model: &HiDiff<B>, config: &Config, path: &Path) -> Result<()> {
-    save_safetensors(path, config, &StateDict::of_model(model), Precision::Full, true)
+    save_safetensors(
+        path,
+        config,
+        &StateDict::of_model(model),
+        Precision::Full,
+        true,
+    )
 }

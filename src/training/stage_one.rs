@@ -24,7 +24,9 @@ impl<B: Backend> StageOne<B> {
 
     fn forward(&self, blur: Tensor<B, 4>, sharp: Tensor<B, 4>) -> StageOneOutput<B> {
         // The loaders serve sides that are multiples of 8, and `run` starts only a model with LE.
-        self.model.stage_one(blur, sharp).expect("a pair that suits the model")
+        self.model
+            .stage_one(blur, sharp)
+            .expect("a pair that suits the model")
     }
 }
 
@@ -36,8 +38,11 @@ impl<B: AutodiffBackend> TrainStep for StageOne<B> {
         let batch = item.blur.dims()[0];
         let output = self.forward(item.blur, item.sharp.clone());
         let loss = l1(output.deblurred, item.sharp);
-        let losses =
-            StepLosses { pixel: Some(loss.clone().inner()), diffusion: None, batch };
+        let losses = StepLosses {
+            pixel: Some(loss.clone().inner()),
+            diffusion: None,
+            batch,
+        };
         TrainOutput::new(self, loss.backward(), losses)
     }
 }

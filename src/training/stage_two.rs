@@ -36,7 +36,9 @@ impl<B: AutodiffBackend> StageTwo<B> {
     /// `L1(output, sharp) + L1(z, ẑ)` through the whole reverse chain.
     fn joint(&self, item: Batch<B>) -> (Tensor<B, 1>, StepLosses<B::InnerBackend>) {
         let batch = item.blur.dims()[0];
-        let output = self.model.stage_two(item.blur, item.sharp.clone(), item.noise);
+        let output = self
+            .model
+            .stage_two(item.blur, item.sharp.clone(), item.noise);
         // The loader serves sides that are multiples of 8, and `run` starts only a complete model.
         let output = output.expect("a pair and noise that suit the model");
         let pixel = l1(output.deblurred, item.sharp);
@@ -57,7 +59,10 @@ impl<B: AutodiffBackend> StageTwo<B> {
         let (Some(encoder), Some(denoiser)) = (&model.condition_encoder, &model.denoiser) else {
             unreachable!("`run` starts only a complete model");
         };
-        let prior = model.encode(item.blur.clone(), item.sharp).expect("a model with LE").detach();
+        let prior = model
+            .encode(item.blur.clone(), item.sharp)
+            .expect("a model with LE")
+            .detach();
         let condition = encoder.forward(item.blur);
 
         let per_sample = |value: &dyn Fn(usize) -> f64| {
@@ -77,7 +82,11 @@ impl<B: AutodiffBackend> StageTwo<B> {
             SamplerKind::X0 => prior,
         };
         let loss = (target - prediction).square().mean();
-        let losses = StepLosses { pixel: None, diffusion: Some(loss.clone().inner()), batch };
+        let losses = StepLosses {
+            pixel: None,
+            diffusion: Some(loss.clone().inner()),
+            batch,
+        };
         (loss, losses)
     }
 }
@@ -102,7 +111,10 @@ impl<B: Backend> InferenceStep for StageTwo<B> {
     /// Deblurs as at inference: the sharp image only judges.
     fn step(&self, item: ValidationImage<B>) -> ImageScore {
         let restored = self.model.deblur(item.blur, Noise::Chain(item.noise));
-        let psnr = psnr(restored.expect("an image and noise that suit the model"), item.sharp);
+        let psnr = psnr(
+            restored.expect("an image and noise that suit the model"),
+            item.sharp,
+        );
         item.scores.push(psnr);
         ImageScore { psnr }
     }

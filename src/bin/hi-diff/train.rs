@@ -107,12 +107,18 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
 fn print(report: &TrainingReport) {
     for stage in &report.stages {
         let minutes = stage.elapsed.as_secs_f64() / 60.0;
-        let mut text = format!("{}: {} iterations in {minutes:.1} min", stage.name, stage.iterations);
+        let mut text = format!(
+            "{}: {} iterations in {minutes:.1} min",
+            stage.name, stage.iterations
+        );
         if let Some(psnr) = stage.last.and_then(|last| last.psnr) {
             text.push_str(&format!(", PSNR {psnr:.2} dB"));
         }
         if let Some((best, psnr)) = stage.best.and_then(|best| Some((best, best.psnr?))) {
-            text.push_str(&format!(" (best {psnr:.2} dB at iteration {})", best.iteration));
+            text.push_str(&format!(
+                " (best {psnr:.2} dB at iteration {})",
+                best.iteration
+            ));
         }
         output::line(text);
     }
