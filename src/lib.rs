@@ -3,11 +3,16 @@
 
 pub mod backend;
 pub mod config;
+#[cfg(feature = "image")]
+pub mod data;
 pub mod diffusion;
 pub mod error;
 #[cfg(feature = "image")]
+pub mod evaluation;
+#[cfg(feature = "image")]
 pub mod inference;
 pub mod model;
+pub mod weights;
 
 pub use config::Config;
 pub use error::{Error, Result};

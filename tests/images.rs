@@ -327,7 +327,7 @@ fn corners(photograph: &Photograph) -> [u8; 4] {
 
 #[test]
 fn orientation_is_applied_once() {
-    // Which stored quarter is seen top left, top right, bottom left, bottom right (EXIF 2.32, 4.6.4).
+    // Which stored quarter is seen top left, top right, bottom left, bottom right (EXIF 2.32).
     let seen = [
         [0, 1, 2, 3],
         [1, 0, 3, 2],

@@ -32,17 +32,17 @@ pub struct Plan {
 impl Plan {
     /// Maps `inputs`, files and folders, to files at `output`.
     ///
-    /// Folders are searched recursively for files whose extension means a [`Format`]; hidden files and
-    /// folders, and whatever lies in `output`, are left out. Symbolic links are followed, except to a
-    /// folder that contains them.
+    /// Folders are searched recursively for files whose extension means a [`Format`]; hidden files
+    /// and folders, and whatever lies in `output`, are left out. Symbolic links are followed,
+    /// except to a folder that contains them.
     ///
-    /// `output` is a folder that is made when needed: a file keeps its name in it, and the files of a
-    /// folder keep their place below that folder. Only where the one input is a file and `output` has
-    /// an image's extension, and is not a folder already, is it the file to write.
+    /// `output` is a folder that is made when needed: a file keeps its name in it, and the files of
+    /// a folder keep their place below that folder. Only where the one input is a file and `output`
+    /// has an image's extension, and is not a folder already, is it the file to write.
     ///
-    /// A failure is: a missing input, a folder without images, two inputs with the same output (neither
-    /// is done), an output that is one of the inputs (under whatever name), an output without an image's
-    /// extension, and an output that exists, unless `force` is given.
+    /// A failure is: a missing input, a folder without images, two inputs with the same output
+    /// (neither is done), an output that is one of the inputs (under whatever name), an output
+    /// without an image's extension, and an output that exists, unless `force` is given.
     ///
     /// # Errors
     ///
@@ -104,8 +104,8 @@ impl Plan {
             .into_iter();
         let wanted = entries.filter_entry(|entry| {
             let path = entry.path();
-            entry.depth() == 0
-                || !is_hidden(path) && !(entry.file_type().is_dir() && is_results(path))
+            let skipped = is_hidden(path) || entry.file_type().is_dir() && is_results(path);
+            entry.depth() == 0 || !skipped
         });
         for entry in wanted {
             match entry {

@@ -10,8 +10,8 @@ pub(super) const EXISTS: &str = "exists already and is only overwritten by force
 
 /// Writes the file at `path` by `write`, so that it appears whole or not at all.
 ///
-/// `write` fills a temporary file beside `path`, which then takes its place. Missing folders are made.
-/// The file gets the usual permissions of a new file.
+/// `write` fills a temporary file beside `path`, which then takes its place. Missing folders are
+/// made. The file gets the usual permissions of a new file.
 ///
 /// # Errors
 ///

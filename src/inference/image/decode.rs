@@ -16,13 +16,14 @@ use crate::error::{Error, Result};
 
 /// How large an image may be.
 ///
-/// A few bytes can announce an image of gigabytes. Width, height and pixels are compared with what the
-/// file's header says, before the memory for its pixels is taken.
+/// A few bytes can announce an image of gigabytes. Width, height and pixels are compared with what
+/// the file's header says, before the memory for its pixels is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Most pixels a side. Default: 65,535, the most that a JPEG can have.
     pub max_side: u32,
-    /// Most pixels in all. Default: 2²⁷ (134 megapixels, a medium-format camera's 102 and some room).
+    /// Most pixels in all. Default: 2²⁷ (134 megapixels, a medium-format camera's 102 and some
+    /// room).
     pub max_pixels: u64,
     /// Most bytes of a file, and most bytes that its decoder may take (profiles, other tables, and
     /// pixels as decoded, at most 8 bytes each). Default: 2 GiB.
@@ -80,7 +81,8 @@ pub(super) fn decode(bytes: &[u8], origin: &Path, limits: &Limits) -> Result<Dec
     let (width, height) = decoder.dimensions();
     check_size(width, height, decoder.total_bytes(), limits)
         .map_err(|reason| Error::image(origin, reason))?;
-    if decoder.color_type().bytes_per_pixel() > 2 * u8::from(decoder.color_type().channel_count()) {
+    let colour = decoder.color_type();
+    if colour.bytes_per_pixel() > 2 * colour.channel_count() {
         return Err(Error::image(
             origin,
             "samples of 32 bits floating point, expected 8 or 16 bits",
@@ -98,7 +100,7 @@ pub(super) fn decode(bytes: &[u8], origin: &Path, limits: &Limits) -> Result<Dec
         .map_err(failed)?
         .filter(|profile| describes_output(profile));
     let orientation = decoder.orientation().map_err(failed)?;
-    // Not before: with these limits, the TIFF decoder finds a profile larger than the pixels too large.
+    // Not before: under limits, the TIFF decoder refuses a profile larger than the pixels.
     decoder.set_limits(decoder_limits).map_err(failed)?;
     let mut pixels = DynamicImage::from_decoder(decoder).map_err(failed)?;
     pixels.apply_orientation(orientation);
@@ -168,7 +170,7 @@ fn describes_output(profile: &[u8]) -> bool {
 
 /// Whether a JPEG's segments and scans reach its end-of-image marker.
 ///
-/// The decoder fills what is missing with gray and says nothing; a photograph half gray is no result.
+/// The decoder fills what is missing with gray and says nothing.
 fn jpeg_is_complete(bytes: &[u8]) -> bool {
     let mut at = 2; // behind the start-of-image marker
     while let Some(found) = bytes
@@ -232,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_jpeg_is_complete_only_with_its_own_end_marker() {
-        let segment = [0xff, 0xe1, 0, 4, 0xff, 0xd9]; // an end marker inside a segment is not the file's
+        let segment = [0xff, 0xe1, 0, 4, 0xff, 0xd9]; // holds an end marker, not the file's
         let scan = [0xff, 0xda, 0, 2, 1, 2, 0xff, 0x00, 3, 0xff, 0xd0, 4];
         let file = [
             &[0xff, 0xd8][..],

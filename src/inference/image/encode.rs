@@ -36,15 +36,15 @@ impl Photograph {
     /// Writes the photograph to `path`, in the format that its extension means.
     ///
     /// The file appears whole or not at all; missing folders are made. What the format can hold is
-    /// kept: 16 bits in PNG and TIFF (8 elsewhere, rounded from the full values), the ICC profile in
-    /// all but BMP. Gray with alpha becomes colour with alpha in WebP, TIFF and BMP, which do not have
-    /// it; a profile of gray values is left out where gray is written as colour.
+    /// kept: 16 bits in PNG and TIFF (8 elsewhere, rounded from the full values), the ICC profile
+    /// in all but BMP. Gray with alpha becomes colour with alpha in WebP, TIFF and BMP, which do
+    /// not have it; a profile of gray values is left out where gray is written as colour.
     ///
     /// # Errors
     ///
     /// The extension means no format, JPEG cannot hold the alpha (an opaque one is left out), the
-    /// format cannot hold the size, the quality is not 1 to 100, `path` exists without `force`, or the
-    /// operating system refuses.
+    /// format cannot hold the size, the quality is not 1 to 100, `path` exists without `force`, or
+    /// the operating system refuses.
     pub fn save(&self, path: impl AsRef<Path>, options: &EncodeOptions) -> Result<()> {
         let path = path.as_ref();
         let fail = |reason: String| Err(Error::image(path, reason));

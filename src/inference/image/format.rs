@@ -13,8 +13,8 @@ pub enum Format {
     Png,
     /// Lossy; 8 bits, gray and colour, ICC profile, no alpha. At most 65,535 pixels a side.
     Jpeg,
-    /// Written losslessly (also where the original was lossy); 8 bits, alpha, ICC profile, no gray of
-    /// its own. At most 16,383 pixels a side.
+    /// Written losslessly (also where the original was lossy); 8 bits, alpha, ICC profile, no gray
+    /// of its own. At most 16,383 pixels a side.
     WebP,
     /// Written uncompressed; 8 and 16 bits, gray and colour, alpha with colour only, ICC profile.
     Tiff,

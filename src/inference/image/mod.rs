@@ -1,10 +1,10 @@
 //! A photograph as the model sees it and as it goes back to disk.
 //!
-//! PNG, JPEG, WebP, TIFF and BMP are recognised by content, whatever the file's name. Of an animation or
-//! a file of several pages, the first picture is read. What the model does not see stays with the
-//! photograph: its bits, alpha, grayness and ICC profile. The EXIF orientation is applied to the pixels;
-//! other EXIF entries are not kept. Values are not converted between colour spaces, the model sees them
-//! as stored.
+//! PNG, JPEG, WebP, TIFF and BMP are recognised by content, whatever the file's name. Of an
+//! animation or a file of several pages, the first picture is read. What the model does not see
+//! stays with the photograph: its bits, alpha, grayness and ICC profile. The EXIF orientation is
+//! applied to the pixels; other EXIF entries are not kept. Values are not converted between colour
+//! spaces, the model sees them as stored.
 
 use std::path::Path;
 
@@ -140,8 +140,8 @@ impl Photograph {
 
     /// This photograph with other pixels: same alpha, profile, bits and grayness.
     ///
-    /// `rgb` is `[3, height, width]`, clamped to [0, 1] here and rounded to the photograph's bits when
-    /// written. Of a gray photograph, the mean of the three channels is taken.
+    /// `rgb` is `[3, height, width]`, clamped to [0, 1] here and rounded to the photograph's bits
+    /// when written. Of a gray photograph, the mean of the three channels is taken.
     ///
     /// # Errors
     ///

@@ -1,0 +1,93 @@
+//! `hi-diff deblur`: photographs, by file or folder.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use hi_diff::backend::Backend;
+use hi_diff::inference::Deblurrer;
+use hi_diff::inference::files::{Job, Plan};
+use hi_diff::inference::image::{EncodeOptions, Limits, Photograph};
+
+use crate::backend::with_backend;
+use crate::{model, output};
+
+/// Deblur photographs
+///
+/// Reads PNG, JPEG, WebP, TIFF and BMP. Size, bits, grayness, alpha and colour profile stay as they are; a rotation in
+/// the EXIF data is applied. A photograph that fails is reported, and the others are done.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Photographs, and folders that are searched for them
+    #[arg(required = true, value_name = "INPUT")]
+    inputs: Vec<PathBuf>,
+    /// A folder for the results; or the file, if the one input is a file
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    #[command(flatten)]
+    model: model::Args,
+    /// Start of the diffusion: equal seeds give equal results
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Quality of JPEG results
+    #[arg(long, value_name = "1-100", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
+    quality: u8,
+    /// Replace results that exist
+    #[arg(long)]
+    force: bool,
+    /// Print errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Print size and time of each photograph
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+/// Whether every photograph was deblurred.
+pub fn run(args: Args) -> hi_diff::Result<bool> {
+    let plan = Plan::new(&args.inputs, &args.output, args.force)?;
+    for failure in &plan.failures {
+        output::error(failure);
+    }
+    if plan.jobs.is_empty() {
+        return Ok(false);
+    }
+    let done = with_backend!(args.model.backend, B => deblur_all::<B>(&args, &plan.jobs)?);
+    Ok(done && plan.failures.is_empty())
+}
+
+fn deblur_all<B: Backend>(args: &Args, jobs: &[Job]) -> hi_diff::Result<bool> {
+    let device = Default::default();
+    let deblurrer = Deblurrer::<B>::new(args.model.load(&device)?, device);
+    let bar = output::progress_bar(jobs.len(), "photographs", args.quiet);
+    let mut failures = 0;
+    for job in jobs {
+        bar.set_message(job.input.display().to_string());
+        match deblur(args, &deblurrer, job) {
+            Ok(report) if !args.quiet => bar.suspend(|| output::line(report)),
+            Ok(_) => {}
+            Err(error) => {
+                failures += 1;
+                bar.suspend(|| output::error(&error));
+            }
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(failures == 0)
+}
+
+/// Deblurs one photograph and returns the line to print.
+fn deblur<B: Backend>(args: &Args, deblurrer: &Deblurrer<B>, job: &Job) -> hi_diff::Result<String> {
+    let start = Instant::now();
+    let blurred = Photograph::open(&job.input, &Limits::default())?;
+    let restored = deblurrer.deblur(&blurred, args.seed)?;
+    let options = EncodeOptions { quality: args.quality, force: args.force };
+    restored.save(&job.output, &options)?;
+    let mut report = job.output.display().to_string();
+    if args.verbose {
+        let (width, height) = (blurred.width(), blurred.height());
+        let seconds = start.elapsed().as_secs_f64();
+        report.push_str(&format!(": {width}×{height}, {seconds:.2} s"));
+    }
+    Ok(report)
+}

@@ -1,0 +1,123 @@
+//! One network's parameters as PyTorch names and lays them out, and what a file has instead of them.
+
+use burn::module::Module;
+use burn::tensor::backend::Backend;
+
+use super::module::{self, Root};
+use super::tensors::Tensors;
+use super::{LoadOptions, Network};
+use crate::model::HiDiff;
+
+/// The parameters of one network under their published names, in the module's order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateDict {
+    network: Network,
+    tensors: Vec<NamedTensor>,
+}
+
+/// A parameter in PyTorch's layout: `[out, in]` for a linear layer, `[out, in, height, width]` for a convolution.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedTensor {
+    /// The published name, such as `patch_embed.proj.weight`.
+    pub name: String,
+    /// Its dimensions.
+    pub shape: Vec<usize>,
+    /// Its values in row-major order.
+    pub values: Vec<f32>,
+}
+
+impl StateDict {
+    /// The parameters that `module` has now, where `network` says which part of a model it is.
+    pub fn of<B: Backend, M: Module<B>>(network: Network, module: &M) -> Self {
+        let mut parameters = module::values(Root::Network(network), module);
+        Self { network, tensors: parameters.remove(&network).unwrap_or_default() }
+    }
+
+    /// The parameters of each network that `model` has.
+    pub fn of_model<B: crate::backend::Backend>(model: &HiDiff<B>) -> Vec<Self> {
+        let parameters = module::values(Root::Model, model).into_iter();
+        parameters.map(|(network, tensors)| Self { network, tensors }).collect()
+    }
+
+    /// The network they are for.
+    pub fn network(&self) -> Network {
+        self.network
+    }
+
+    /// The parameters.
+    pub fn tensors(&self) -> &[NamedTensor] {
+        &self.tensors
+    }
+
+    pub(super) fn into_tensors(self) -> Vec<NamedTensor> {
+        self.tensors
+    }
+
+    /// The parameters `tensors` of a module with the values in `found`, or one line for each that does not fit.
+    ///
+    /// `label` makes the beginning of a line: where a user finds a key, or all of them.
+    pub(super) fn fit(
+        network: Network,
+        mut tensors: Vec<NamedTensor>,
+        found: &Tensors,
+        options: &LoadOptions,
+        label: impl Fn(Option<&str>) -> String,
+    ) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut unexpected = found.entries.clone();
+        for NamedTensor { name, shape, values } in &mut tensors {
+            let problem = match unexpected.remove(name) {
+                None => format!("missing, expected shape {shape:?}"),
+                Some(entry) if entry.shape != *shape => {
+                    format!("found shape {:?}, expected {shape:?}", entry.shape)
+                }
+                Some(entry) if !entry.dtype.is_float() => {
+                    format!("found {}, expected floating-point numbers", entry.dtype)
+                }
+                Some(entry) => {
+                    *values = found.values(&entry);
+                    match values.iter().filter(|value| !value.is_finite()).count() {
+                        bad if bad > 0 && !options.allow_non_finite => {
+                            format!("{bad} of {} values are NaN or infinite", values.len())
+                        }
+                        _ => continue,
+                    }
+                }
+            };
+            problems.push(format!("{}: {problem}", label(Some(name))));
+        }
+        let nothing_fits = unexpected.len() == found.entries.len();
+        for (name, entry) in unexpected {
+            problems.push(format!("{}: unexpected, of shape {:?}", label(Some(&name)), entry.shape));
+        }
+        if problems.is_empty() {
+            return Ok(Self { network, tensors });
+        }
+        if let Some(other) = recognise(found).filter(|&other| other != network) {
+            let (other, network) = (other.title(), network.title());
+            let line = format!("these are the keys of the {other}, expected the {network}'s");
+            if nothing_fits {
+                problems.clear(); // hundreds of keys that only hide what is wrong with other files
+            }
+            problems.insert(0, format!("{}: {line}", label(None)));
+        }
+        Err(problems)
+    }
+}
+
+/// Which network the tensors are, going by a few telling keys.
+fn recognise(tensors: &Tensors) -> Option<Network> {
+    let entry = |key: &str| tensors.entries.get(key);
+    if entry("patch_embed.proj.weight").is_some() {
+        return Some(Network::Transformer);
+    }
+    if entry("first_layer.0.weight").or(entry("resmlp.0.weight")).is_some() {
+        return Some(Network::Denoiser);
+    }
+    // Pixels in squares of 4 × 4: of two RGB images, or of one.
+    match entry("conv1.0.weight")?.shape.get(1) {
+        Some(96) => Some(Network::LatentEncoder),
+        Some(48) => Some(Network::ConditionEncoder),
+        _ => None,
+    }
+}
