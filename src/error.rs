@@ -135,7 +135,6 @@ impl Error {
         }
     }
 
-    #[cfg(feature = "image")]
     pub(crate) fn refused(path: &Path, reason: impl Into<String>) -> Error {
         Error::Refused {
             path: path.to_path_buf(),
@@ -143,7 +142,6 @@ impl Error {
         }
     }
 
-    #[allow(dead_code)] // FIXME
     pub(crate) fn weights(path: &Path, reason: impl Into<String>) -> Error {
         Error::Weights {
             path: path.to_path_buf(),

@@ -13,6 +13,7 @@ pub mod evaluation;
 pub mod inference;
 pub mod model;
 pub mod weights;
+mod whole;
 
 pub use config::Config;
 pub use error::{Error, Result};

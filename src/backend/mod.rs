@@ -47,6 +47,47 @@ pub trait Backend: burn::tensor::backend::Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         plain::depthwise_conv3x3_backward::<Self>(x, weight, grad)
     }
+
+    /// Normalises each pixel over its channels; `bias` says which kind, see
+    /// [`LayerNorm`](crate::model::LayerNorm).
+    ///
+    /// # Shapes
+    /// - x and output: `[batch, channels, height, width]`
+    /// - weight and bias: `[channels]`
+    fn channel_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        plain::channel_norm::<Self>(x, weight, bias, epsilon)
+    }
+
+    /// The gradients of [`channel_norm`](Self::channel_norm) for its input and its weight, of the shapes of these.
+    /// `with_bias` is the kind. (The bias's gradient is the sum of `grad` over batch, height and width.)
+    fn channel_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        with_bias: bool,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        plain::channel_norm_backward::<Self>(x, weight, grad, with_bias, epsilon)
+    }
+
+    /// GDFN's gate: `gelu(a) · b`, where a and b are the halves of x's channels.
+    ///
+    /// # Shapes
+    /// - x: `[batch, 2 · hidden, height, width]`
+    /// - output: `[batch, hidden, height, width]`
+    fn gelu_gate(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        plain::gelu_gate::<Self>(x)
+    }
+
+    /// The gradient of [`gelu_gate`](Self::gelu_gate), of x's shape; `grad` is of the output's.
+    fn gelu_gate_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        plain::gelu_gate_backward::<Self>(x, grad)
+    }
 }
 
 /// A [`Backend`] that differentiates, over an inner [`Backend`]: what training asks for.

@@ -2,6 +2,9 @@
 //!
 //! These are the methods' bodies, and the twins that tests and benchmarks hold the kernels against.
 
+use std::f64::consts::{FRAC_1_SQRT_2, PI};
+
+use burn::tensor::activation::gelu;
 use burn::tensor::backend::Backend;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::{ConvOptions, FloatTensor};
@@ -58,4 +61,85 @@ pub fn depthwise_conv3x3_backward<B: Backend>(
         .collect();
     let grad_weight = Tensor::cat(taps, 2).reshape([channels, 1, 3, 3]);
     (grad_x, primitive(grad_weight))
+}
+
+/// Normalised by mean and variance over the channels; the bias-free kind keeps the mean.
+pub fn channel_norm<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    bias: Option<FloatTensor<B>>,
+    epsilon: f64,
+) -> FloatTensor<B> {
+    let x: Tensor<B, 4> = tensor(x);
+    let per_channel = |values| per_channel::<B>(tensor(values));
+    let (centered, scale) = statistics(x.clone(), epsilon);
+    primitive(match bias {
+        Some(bias) => centered * scale * per_channel(weight) + per_channel(bias),
+        None => x * scale * per_channel(weight),
+    })
+}
+
+/// With `g = grad · weight`, `s = 1/√(var + ε)` and `c = x − mean`, the input's gradient is
+/// `s · g − mean(s · g) − c · s³ · mean(g · c)`, without its second term where the mean is kept (and with x for c in
+/// the product with g).
+pub fn channel_norm_backward<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    with_bias: bool,
+    epsilon: f64,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let (x, grad): (Tensor<B, 4>, Tensor<B, 4>) = (tensor(x), tensor(grad));
+    let channels = x.dims()[1];
+    let (centered, scale) = statistics(x.clone(), epsilon);
+    let kept = if with_bias { centered.clone() } else { x };
+
+    let grad_weight = (grad.clone() * kept.clone() * scale.clone())
+        .sum_dim(3)
+        .sum_dim(2)
+        .sum_dim(0)
+        .reshape([channels]);
+    let grad = grad * per_channel(tensor(weight));
+    let slope = (grad.clone() * kept).mean_dim(1) * scale.clone().powi_scalar(3);
+    let direct = grad * scale;
+    let grad_x = match with_bias {
+        true => direct.clone() - direct.mean_dim(1) - centered * slope,
+        false => direct - centered * slope,
+    };
+    (primitive(grad_x), primitive(grad_weight))
+}
+
+/// `x − mean` and `1/√(var + ε)` over the channels.
+fn statistics<B: Backend>(x: Tensor<B, 4>, epsilon: f64) -> (Tensor<B, 4>, Tensor<B, 4>) {
+    let centered = x.clone() - x.mean_dim(1);
+    let variance = centered.clone().square().mean_dim(1);
+    (centered, variance.add_scalar(epsilon).sqrt().recip())
+}
+
+fn per_channel<B: Backend>(values: Tensor<B, 1>) -> Tensor<B, 4> {
+    let channels = values.dims()[0];
+    values.reshape([1, channels, 1, 1])
+}
+
+/// The exact GELU of the first half, times the second.
+pub fn gelu_gate<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let [a, b] = halves::<B>(x);
+    primitive(gelu(a) * b)
+}
+
+/// `grad · b · gelu'(a)` and `grad · gelu(a)`, with `gelu'(a) = Φ(a) + a · φ(a)`.
+pub fn gelu_gate_backward<B: Backend>(x: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
+    let [a, b] = halves::<B>(x);
+    let grad: Tensor<B, 4> = tensor(grad);
+    let distribution = a.clone().mul_scalar(FRAC_1_SQRT_2).erf().add_scalar(1.0).mul_scalar(0.5);
+    let density = a.clone().square().mul_scalar(-0.5).exp().mul_scalar((2.0 * PI).sqrt().recip());
+    let grad_b = grad.clone() * a.clone() * distribution.clone();
+    let grad_a = grad * b * (distribution + a * density);
+    primitive(Tensor::cat(vec![grad_a, grad_b], 1))
+}
+
+fn halves<B: Backend>(x: FloatTensor<B>) -> [Tensor<B, 4>; 2] {
+    let x: Tensor<B, 4> = tensor(x);
+    let hidden = x.dims()[1] / 2;
+    [x.clone().narrow(1, 0, hidden), x.narrow(1, hidden, hidden)]
 }

@@ -4,11 +4,12 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::prelude::{Device, Tensor};
-use burn::tensor::activation::gelu;
+use burn::tensor::TensorPrimitive;
 
 use super::depthwise::{DepthwiseConv, DepthwiseConvConfig};
 use super::macs;
 use super::modulation::{Modulation, ModulationConfig};
+use super::resample::pointwise;
 use crate::backend::Backend;
 
 /// Configuration of a [`Gdfn`].
@@ -70,12 +71,9 @@ impl<B: Backend> Gdfn<B> {
             (Some(modulation), Some(z3)) => modulation.forward(x, z3.clone()),
             _ => x,
         };
-        let hidden = self.dwconv.forward(self.project_in.forward(x)); // [batch, 2h, height, width]
-        let [a, b] = hidden
-            .chunk(2, 1)
-            .try_into()
-            .expect("2h channels are two halves");
-        self.project_out.forward(gelu(a) * b)
+        let hidden = self.dwconv.forward(pointwise(&self.project_in, x)); // [batch, 2h, height, width]
+        let gated = B::gelu_gate(hidden.into_primitive().tensor()); // [batch, h, height, width]
+        pointwise(&self.project_out, Tensor::from_primitive(TensorPrimitive::Float(gated)))
     }
 
     /// Multiply-accumulates for one image of `pixels` pixels at this level.

@@ -3,11 +3,12 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::prelude::*;
+use burn::prelude::{Device, Tensor};
 use burn::tensor::activation::softmax;
 
 use super::layer_norm::{LayerNorm, LayerNormConfig};
 use super::macs;
+use crate::backend::Backend;
 use crate::config::NormKind;
 
 /// Configuration of a [`Him`].
@@ -46,7 +47,7 @@ pub struct Him<B: Backend> {
 
 impl HimConfig {
     /// Builds the module on `device`.
-    pub fn init<B: Backend>(&self, device: &B::Device) -> Him<B> {
+    pub fn init<B: Backend>(&self, device: &Device<B>) -> Him<B> {
         let norm = |channels| {
             LayerNormConfig::new(channels)
                 .with_kind(self.norm)

@@ -3,6 +3,7 @@
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::prelude::*;
+use burn::tensor::TensorPrimitive;
 
 use crate::config::NormKind;
 
@@ -42,38 +43,35 @@ impl LayerNormConfig {
     }
 }
 
-impl<B: Backend> LayerNorm<B> {
+impl<B: crate::backend::Backend> LayerNorm<B> {
     /// Normalises over dimension 1.
     ///
     /// # Shapes
     /// - x and output: `[batch, channels, height, width]`
     pub fn forward_image(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        let [_, channels, _, _] = x.dims();
-        self.normalize(x, 1, [1, channels, 1, 1])
+        let output = B::channel_norm(
+            x.into_primitive().tensor(),
+            self.weight.val().into_primitive().tensor(),
+            self.bias.as_ref().map(|bias| bias.val().into_primitive().tensor()),
+            self.epsilon,
+        );
+        Tensor::from_primitive(TensorPrimitive::Float(output))
     }
+}
 
+impl<B: Backend> LayerNorm<B> {
     /// Normalises over the last dimension.
     ///
     /// # Shapes
     /// - x and output: `[batch, tokens, channels]`
     pub fn forward_tokens(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let [_, _, channels] = x.dims();
-        self.normalize(x, 2, [1, 1, channels])
-    }
-
-    fn normalize<const D: usize>(
-        &self,
-        x: Tensor<B, D>,
-        dim: usize,
-        affine: [usize; D],
-    ) -> Tensor<B, D> {
-        let mean = x.clone().mean_dim(dim);
+        let mean = x.clone().mean_dim(2);
         let centered = x.clone() - mean;
-        let variance = centered.clone().square().mean_dim(dim);
+        let variance = centered.clone().square().mean_dim(2);
         let scale = variance.add_scalar(self.epsilon).sqrt().recip();
-        let weight = self.weight.val().reshape(affine);
+        let weight = self.weight.val().unsqueeze();
         match &self.bias {
-            Some(bias) => centered * scale * weight + bias.val().reshape(affine),
+            Some(bias) => centered * scale * weight + bias.val().unsqueeze(),
             None => x * scale * weight,
         }
     }

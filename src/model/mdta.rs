@@ -9,6 +9,7 @@ use burn::tensor::activation::softmax;
 use super::depthwise::{DepthwiseConv, DepthwiseConvConfig};
 use super::macs;
 use super::modulation::{Modulation, ModulationConfig};
+use super::resample::pointwise;
 use crate::backend::Backend;
 
 /// The least norm that queries and keys are divided by.
@@ -77,18 +78,17 @@ impl<B: Backend> Mdta<B> {
             (Some(modulation), Some(z3)) => modulation.forward(x, z3.clone()),
             _ => x,
         };
-        let qkv = self.qkv_dwconv.forward(self.qkv.forward(x)); // [batch, 3C, h, w]
-        let [q, k, v] = qkv
-            .reshape([batch, 3 * heads, channels / heads, height * width])
-            .split(heads, 1)
-            .try_into()
-            .expect("3 · heads splits into three"); // [batch, heads, C/heads, h·w] each
-        let logits = l2_normalize(q).matmul(l2_normalize(k).transpose());
+        let qkv = self.qkv_dwconv.forward(pointwise(&self.qkv, x)); // [batch, 3C, height, width]
+        let qkv = qkv.reshape([batch, 3 * heads, channels / heads, height * width]);
+        // Dividing the small matrix by both norms is the same as dividing q and k, and leaves the large ones alone.
+        let norms = qkv.clone().square().sum_dim(3).sqrt().clamp_min(LEAST_NORM);
+        let [q_norms, k_norms, _] = thirds(norms); // [batch, heads, C/heads, 1] each
+        let [q, k, v] = thirds(qkv); // [batch, heads, C/heads, pixels] each
+
+        let logits = q.matmul(k.transpose()) / q_norms.matmul(k_norms.transpose());
         let attention = softmax(logits * self.temperature.val().unsqueeze(), 3);
-        let output = attention
-            .matmul(v)
-            .reshape([batch, channels, height, width]);
-        self.project_out.forward(output)
+        let output = attention.matmul(v).reshape([batch, channels, height, width]);
+        pointwise(&self.project_out, output)
     }
 
     /// Multiply-accumulates for one image of `pixels` pixels at this level.
@@ -104,8 +104,8 @@ impl<B: Backend> Mdta<B> {
     }
 }
 
-/// Divides each channel by its norm over the pixels.
-fn l2_normalize<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
-    let norm = x.clone().square().sum_dim(3).sqrt().clamp_min(LEAST_NORM);
-    x / norm
+/// Queries, keys and values of all heads.
+fn thirds<B: Backend>(qkv: Tensor<B, 4>) -> [Tensor<B, 4>; 3] {
+    let heads = qkv.dims()[1] / 3;
+    [0, 1, 2].map(|part| qkv.clone().narrow(1, part * heads, heads))
 }

@@ -21,6 +21,24 @@ pub(super) fn conv3x3<B: Backend>(
         .init(device)
 }
 
+/// Applies a 1×1 convolution as one matrix product per image. Its gradients then are products too, where those of a
+/// convolution are convolutions with a kernel as large as the image.
+///
+/// # Shapes
+/// - x: `[batch, from, height, width]`
+/// - output: `[batch, to, height, width]`
+pub(super) fn pointwise<B: Backend>(conv: &Conv2d<B>, x: Tensor<B, 4>) -> Tensor<B, 4> {
+    let [batch, from, height, width] = x.dims();
+    let to = conv.weight.dims()[0];
+    let weight = conv.weight.val().reshape([1, to, from]);
+    let output = weight.matmul(x.reshape([batch, from, height * width]));
+    let output = output.reshape([batch, to, height, width]);
+    match &conv.bias {
+        Some(bias) => output + bias.val().reshape([1, to, 1, 1]),
+        None => output,
+    }
+}
+
 /// Moves each `factor × factor` square of pixels into channels.
 ///
 /// # Shapes

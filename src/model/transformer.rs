@@ -9,7 +9,7 @@ use super::block::{TransformerBlock, TransformerBlockConfig};
 use super::him::{Him, HimConfig};
 use super::macs;
 use super::multi_scale::{MultiScalePrior, MultiScalePriorConfig};
-use super::resample::{Downsample, DownsampleConfig, Upsample, UpsampleConfig, conv3x3};
+use super::resample::{Downsample, DownsampleConfig, Upsample, UpsampleConfig, conv3x3, pointwise};
 use crate::backend::Backend;
 use crate::config::{ModelConfig, Prior, TransformerSettings};
 
@@ -232,13 +232,9 @@ impl<B: Backend> Transformer<B> {
             .forward(self.down3_4.forward(level3.clone()), z2, z3);
 
         let skip = |up, skip| Tensor::cat(vec![up, skip], 1);
-        let x = self
-            .reduce_chan_level3
-            .forward(skip(self.up4_3.forward(latent), level3));
+        let x = pointwise(&self.reduce_chan_level3, skip(self.up4_3.forward(latent), level3));
         let x = self.decoder_level3.forward(x, z2, None);
-        let x = self
-            .reduce_chan_level2
-            .forward(skip(self.up3_2.forward(x), level2));
+        let x = pointwise(&self.reduce_chan_level2, skip(self.up3_2.forward(x), level2));
         let x = self.decoder_level2.forward(x, z2, None);
         let x = skip(self.up2_1.forward(x), level1);
         let x = self.decoder_level1.forward(x, z1, None);

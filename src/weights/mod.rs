@@ -2,7 +2,8 @@
 //!
 //! Both hold the tensors under the published PyTorch names, in PyTorch's layout: a folder in `net_g.pth` (the
 //! Transformer), `net_le_dm.pth`, `net_d.pth` and, for training, `net_le.pth`; a `.safetensors` under the same words as
-//! prefixes (`net_g.patch_embed.proj.weight`).
+//! prefixes (`net_g.patch_embed.proj.weight`). The `.safetensors` carries the model's configuration in its metadata; a
+//! folder may have it beside the files, as [`CONFIG_FILE`].
 //!
 //! Files are taken for what strangers sent: no code in a pickle is run, nothing is allocated because a header says so,
 //! checksums are compared where the format has them, and a damaged or foreign file is one [`Error`] that names it.
@@ -31,6 +32,9 @@ use crate::error::{Error, Result};
 use module::{Parameters, Root};
 use tensors::Tensors;
 
+/// The configuration's file name in a folder of `.pth`.
+pub const CONFIG_FILE: &str = "config.toml";
+
 /// A network of the model, as weight files divide it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Network {
@@ -46,8 +50,12 @@ pub enum Network {
 
 impl Network {
     /// All of them.
-    pub const ALL: [Network; 4] =
-        [Self::Transformer, Self::LatentEncoder, Self::ConditionEncoder, Self::Denoiser];
+    pub const ALL: [Network; 4] = [
+        Self::Transformer,
+        Self::LatentEncoder,
+        Self::ConditionEncoder,
+        Self::Denoiser,
+    ];
 
     /// The published name: a file's without `.pth`, or a key's prefix.
     pub fn stem(self) -> &'static str {
@@ -103,7 +111,10 @@ pub struct Weights {
 #[derive(Debug)]
 enum Source {
     /// Each file is read when its network is asked for.
-    Folder(Vec<Network>),
+    Folder {
+        networks: Vec<Network>,
+        config: Option<Config>,
+    },
     File(safetensors::Content),
 }
 
@@ -119,20 +130,44 @@ impl Weights {
             let present = |network: &Network| path.join(network.file_name()).is_file();
             let networks: Vec<_> = Network::ALL.into_iter().filter(present).collect();
             if networks.is_empty() {
-                return Err(Error::weights(path, format!("holds none of {}", expected())));
+                return Err(Error::weights(
+                    path,
+                    format!("holds none of {}", expected()),
+                ));
             }
-            Source::Folder(networks)
-        } else if path.extension().is_some_and(|kind| kind == "pth" || kind == "pt") {
+            Source::Folder {
+                networks,
+                config: folder_config(path)?,
+            }
+        } else if path
+            .extension()
+            .is_some_and(|kind| kind == "pth" || kind == "pt")
+        {
             let reason = format!(
                 "a model is a folder of such files, {}: name the folder, or a .safetensors",
                 expected()
             );
             return Err(Error::weights(path, reason));
         } else {
-            let content = safetensors::read(tensors::read_file(path)?);
-            Source::File(content.map_err(|reason| Error::weights(path, reason))?)
+            return Self::from_bytes(path, tensors::read_file(path)?);
         };
-        Ok(Self { path: path.to_path_buf(), source })
+        Ok(Self {
+            path: path.to_path_buf(),
+            source,
+        })
+    }
+
+    /// The weights in the bytes of a `.safetensors`, which errors call `name`.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if they are no such file.
+    pub fn from_bytes(name: impl AsRef<Path>, bytes: Vec<u8>) -> Result<Self> {
+        let path = name.as_ref().to_path_buf();
+        let content = safetensors::read(bytes).map_err(|reason| Error::weights(&path, reason))?;
+        Ok(Self {
+            path,
+            source: Source::File(content),
+        })
     }
 
     /// The file or folder.
@@ -140,10 +175,10 @@ impl Weights {
         &self.path
     }
 
-    /// The configuration that a `.safetensors` carries: its model and diffusion.
+    /// The configuration that came with the weights: model and diffusion. Published folders have none.
     pub fn config(&self) -> Option<&Config> {
         match &self.source {
-            Source::Folder(_) => None,
+            Source::Folder { config, .. } => config.as_ref(),
             Source::File(content) => content.config.as_ref(),
         }
     }
@@ -151,7 +186,7 @@ impl Weights {
     /// The networks it has weights for.
     pub fn networks(&self) -> Vec<Network> {
         match &self.source {
-            Source::Folder(networks) => networks.clone(),
+            Source::Folder { networks, .. } => networks.clone(),
             Source::File(content) => content.networks.keys().copied().collect(),
         }
     }
@@ -193,7 +228,10 @@ impl Weights {
         if problems.is_empty() {
             return Ok(states);
         }
-        Err(Error::Mismatch { path: self.path.clone(), problems })
+        Err(Error::Mismatch {
+            path: self.path.clone(),
+            problems,
+        })
     }
 
     fn tensors(&self, network: Network) -> Result<Tensors> {
@@ -202,12 +240,12 @@ impl Weights {
             Error::weights(&self.path, reason)
         };
         match &self.source {
-            Source::Folder(networks) if networks.contains(&network) => {
+            Source::Folder { networks, .. } if networks.contains(&network) => {
                 let path = self.path.join(network.file_name());
                 let tensors = pytorch::read(tensors::read_file(&path)?);
                 tensors.map_err(|reason| Error::weights(&path, reason))
             }
-            Source::Folder(_) => Err(absent(network.file_name())),
+            Source::Folder { .. } => Err(absent(network.file_name())),
             Source::File(content) => {
                 let tensors = content.networks.get(&network).cloned();
                 tensors.ok_or_else(|| absent(format!("keys that begin with {}.", network.stem())))
@@ -218,9 +256,18 @@ impl Weights {
     /// Where a user finds a key: in which file, or under which prefix.
     fn label(&self, network: Network, key: Option<&str>) -> String {
         match (&self.source, key) {
-            (Source::Folder(_), Some(key)) => format!("{}: `{key}`", network.file_name()),
-            (Source::Folder(_), None) => network.file_name(),
+            (Source::Folder { .. }, Some(key)) => format!("{}: `{key}`", network.file_name()),
+            (Source::Folder { .. }, None) => network.file_name(),
             (Source::File(_), key) => format!("`{}.{}`", network.stem(), key.unwrap_or("*")),
         }
+    }
+}
+
+fn folder_config(folder: &Path) -> Result<Option<Config>> {
+    let path = folder.join(CONFIG_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Config::parse(&text, &path.display().to_string()).map(Some),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(&path)(error)),
     }
 }

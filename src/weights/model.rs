@@ -25,8 +25,8 @@ pub enum Parts {
 
 /// Builds the model of a weight file or folder on `device` and loads its weights.
 ///
-/// A `.safetensors` carries its configuration; a folder needs `config`. Where both are there, they must agree on model
-/// and diffusion. Returned with the model is `config`, or else the file's.
+/// A `.safetensors` carries its configuration; a folder as published needs `config`. Where both are there, they must
+/// agree on model and diffusion. Returned with the model is `config`, or else the weights' own.
 ///
 /// # Errors
 /// [`Error::Weights`] without a configuration, with one that disagrees, or for a missing network or damaged file;
@@ -60,7 +60,10 @@ impl Weights {
                 if differences.is_empty() {
                     return Ok(given.clone());
                 }
-                let reason = format!("made with another configuration: {}", differences.join("; "));
+                let reason = format!(
+                    "made with another configuration: {}",
+                    differences.join("; ")
+                );
                 Err(Error::weights(self.path(), reason))
             }
             (Some(config), None) | (None, Some(config)) => Ok(config.clone()),
@@ -102,9 +105,7 @@ impl Weights {
 
 /// The keys of model and diffusion that differ, each with both values.
 fn differences(given: &Config, own: &Config) -> Vec<String> {
-    let json = |config: &Config| {
-        serde_json::json!({ "model": config.model, "diffusion": config.diffusion })
-    };
+    let json = |config: &Config| serde_json::json!({ "model": config.model, "diffusion": config.diffusion });
     let mut lines = Vec::new();
     compare("", &json(given), &json(own), &mut lines);
     lines
@@ -116,7 +117,12 @@ fn compare(key: &str, given: &Value, own: &Value, lines: &mut Vec<String>) {
         let keys: BTreeSet<_> = given.keys().chain(own.keys()).collect();
         for name in keys {
             let value = |of: &serde_json::Map<_, _>| of.get(name).cloned().unwrap_or_default();
-            compare(&format!("{key}{dot}{name}"), &value(given), &value(own), lines);
+            compare(
+                &format!("{key}{dot}{name}"),
+                &value(given),
+                &value(own),
+                lines,
+            );
         }
     } else if given != own {
         lines.push(format!("{key} is {own} there, {given} here"));

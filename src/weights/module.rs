@@ -6,9 +6,9 @@ use std::marker::PhantomData;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
+use super::Network;
 use super::names::pytorch_name;
 use super::state_dict::{NamedTensor, StateDict};
-use super::Network;
 
 /// What a module is.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +55,10 @@ pub(super) fn replace<B: Backend, M: Module<B>>(
         let named = state.into_tensors().into_iter();
         parameters.extend(named.map(|tensor| ((network, tensor.name.clone()), tensor)));
     }
-    module.map(&mut Mapper { position: Position::new(root), parameters })
+    module.map(&mut Mapper {
+        position: Position::new(root),
+        parameters,
+    })
 }
 
 /// Where a walk over a module is.
@@ -67,7 +70,11 @@ struct Position {
 
 impl Position {
     fn new(root: Root) -> Self {
-        Self { root, path: Vec::new(), containers: Vec::new() }
+        Self {
+            root,
+            path: Vec::new(),
+            containers: Vec::new(),
+        }
     }
 
     fn enter(&mut self, name: &str, container: &str) {
@@ -94,7 +101,11 @@ impl Position {
 
     /// Burn keeps the weight of a linear layer as `[in, out]`, PyTorch as `[out, in]`.
     fn is_transposed(&self, rank: usize) -> bool {
-        rank == 2 && self.containers.last().is_some_and(|container| container == "Struct:Linear")
+        rank == 2
+            && self
+                .containers
+                .last()
+                .is_some_and(|container| container == "Struct:Linear")
     }
 }
 
@@ -128,7 +139,11 @@ impl<B: Backend> ModuleVisitor<B> for Visitor<B> {
             values = transpose(&values, &shape);
             shape.reverse();
         }
-        self.found.entry(network).or_default().push(NamedTensor { name, shape, values });
+        self.found.entry(network).or_default().push(NamedTensor {
+            name,
+            shape,
+            values,
+        });
     }
 }
 
@@ -147,7 +162,10 @@ impl<B: Backend> ModuleMapper<B> for Mapper {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let found = self.position.key().and_then(|key| self.parameters.remove(&key));
+        let found = self
+            .position
+            .key()
+            .and_then(|key| self.parameters.remove(&key));
         let Some(mut parameter) = found else {
             return param;
         };
@@ -175,7 +193,10 @@ mod tests {
 
     #[test]
     fn transposing_swaps_rows_and_columns() {
-        assert_eq!(transpose(&[1., 2., 3., 4., 5., 6.], &[2, 3]), [1., 4., 2., 5., 3., 6.]);
+        assert_eq!(
+            transpose(&[1., 2., 3., 4., 5., 6.], &[2, 3]),
+            [1., 4., 2., 5., 3., 6.]
+        );
         assert!(transpose(&[], &[2, 3]).is_empty());
     }
 }

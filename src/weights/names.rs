@@ -71,9 +71,11 @@ fn denoiser(parent: &str, segment: &str) -> Renamed {
         ("Mlp", "first") => renamed("resmlp.0"),
         ("Mlp", "layers") => renamed("resmlp"),
         // The first layer and its activation come before them.
-        ("layers", index) => {
-            Some(index.parse().map_or(index.to_string(), |n: usize| format!("{}.resmlp.0", n + 2)))
-        }
+        ("layers", index) => Some(
+            index
+                .parse()
+                .map_or(index.to_string(), |n: usize| format!("{}.resmlp.0", n + 2)),
+        ),
         _ => mixer(segment),
     }
 }
@@ -99,7 +101,11 @@ mod tests {
         for (network, path, expected) in [
             (Transformer, "patch_embed.weight", "patch_embed.proj.weight"),
             (Transformer, "multi_scale.tokens2.bias", "down_2.1.bias"),
-            (Transformer, "encoder_level1.him.norm2.weight", "encoder_level1.him.norm2.body.weight"),
+            (
+                Transformer,
+                "encoder_level1.him.norm2.weight",
+                "encoder_level1.him.norm2.body.weight",
+            ),
             (
                 Transformer,
                 "latent.blocks.5.ffn.modulation.shift.weight",
@@ -114,13 +120,25 @@ mod tests {
             (LatentEncoder, "conv_in.weight", "conv1.0.weight"),
             (LatentEncoder, "blocks.3.conv2.bias", "blocks.3.2.bias"),
             (LatentEncoder, "head.Single.conv.bias", "conv2.bias"),
-            (ConditionEncoder, "head.Triple.conv3.weight", "conv2.4.weight"),
-            (ConditionEncoder, "mixer.patch_out.weight", "mlp.patch_mixer.2.weight"),
+            (
+                ConditionEncoder,
+                "head.Triple.conv3.weight",
+                "conv2.4.weight",
+            ),
+            (
+                ConditionEncoder,
+                "mixer.patch_out.weight",
+                "mlp.patch_mixer.2.weight",
+            ),
             (ConditionEncoder, "mixer.norm1.weight", "mlp.norm1.weight"),
             (ConditionEncoder, "project.weight", "end.0.weight"),
             (Denoiser, "Mixer.time_scale", "time_mlp"),
             (Denoiser, "Mixer.first.bias", "first_layer.0.bias"),
-            (Denoiser, "Mixer.blocks.1.channel_in.weight", "blocks.1.0.channel_mixer.0.weight"),
+            (
+                Denoiser,
+                "Mixer.blocks.1.channel_in.weight",
+                "blocks.1.0.channel_mixer.0.weight",
+            ),
             (Denoiser, "Mixer.last.weight", "final_layer.0.weight"),
             (Denoiser, "Mlp.first.weight", "resmlp.0.weight"),
             (Denoiser, "Mlp.layers.3.weight", "resmlp.5.resmlp.0.weight"),

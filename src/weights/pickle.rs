@@ -78,7 +78,10 @@ impl<'a> Pickle<'a> {
     /// The value of a text key; the last one, as in Python, should there be several.
     pub fn lookup(&self, dict: usize, key: &str) -> Option<Value<'a>> {
         let entries = self.dicts.get(dict)?;
-        let found = entries.iter().rev().find(|(k, _)| matches!(k, Value::Text(k) if *k == key));
+        let found = entries
+            .iter()
+            .rev()
+            .find(|(k, _)| matches!(k, Value::Text(k) if *k == key));
         found.map(|(_, value)| *value)
     }
 }
@@ -182,7 +185,11 @@ impl<'a> Machine<'a> {
             }
             b'Q' => self.persistent()?,
             b'R' => self.call()?,
-            code => return Err(format!("unknown pickle instruction 0x{code:02x} at byte {at}")),
+            code => {
+                return Err(format!(
+                    "unknown pickle instruction 0x{code:02x} at byte {at}"
+                ));
+            }
         }
         Ok(true)
     }
@@ -206,12 +213,17 @@ impl<'a> Machine<'a> {
     }
 
     fn unsigned<const N: usize>(&mut self) -> Result<u64, String> {
-        Ok(self.array::<N>()?.iter().rev().fold(0, |value, &byte| value << 8 | u64::from(byte)))
+        Ok(self
+            .array::<N>()?
+            .iter()
+            .rev()
+            .fold(0, |value, &byte| (value << 8) | u64::from(byte)))
     }
 
     fn integer<const N: usize>(&mut self) -> Result<(), String> {
         let value = self.unsigned::<N>()?;
-        self.stack.push(i64::try_from(value).map_or(Value::Other, Value::Int));
+        self.stack
+            .push(i64::try_from(value).map_or(Value::Other, Value::Int));
         Ok(())
     }
 
@@ -240,7 +252,10 @@ impl<'a> Machine<'a> {
 
     fn line(&mut self) -> Result<&'a str, String> {
         let rest = self.input.get(self.at..).unwrap_or_default();
-        let length = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
+        let length = rest
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .unwrap_or(rest.len());
         let line = self.take(length)?;
         self.take(1)?;
         str::from_utf8(line).map_err(|_| "a name that is not UTF-8".to_string())
@@ -270,18 +285,24 @@ impl<'a> Machine<'a> {
     }
 
     fn recall(&mut self, slot: u32) -> Result<(), String> {
-        let value = self.memo.get(&slot).ok_or_else(|| format!("no value {slot} to repeat"))?;
+        let value = self
+            .memo
+            .get(&slot)
+            .ok_or_else(|| format!("no value {slot} to repeat"))?;
         self.stack.push(*value);
         Ok(())
     }
 
     fn sequence(&mut self, items: Vec<Value<'a>>) {
-        self.stack.push(Value::Sequence(self.pickle.sequences.len()));
+        self.stack
+            .push(Value::Sequence(self.pickle.sequences.len()));
         self.pickle.sequences.push(items);
     }
 
     fn tuple(&mut self, length: usize) -> Result<(), String> {
-        let mut items = (0..length).map(|_| self.pop()).collect::<Result<Vec<_>, _>>()?;
+        let mut items = (0..length)
+            .map(|_| self.pop())
+            .collect::<Result<Vec<_>, _>>()?;
         items.reverse();
         self.sequence(items);
         Ok(())
@@ -339,7 +360,11 @@ impl<'a> Machine<'a> {
                     Value::Int(elements),
                     Value::Other,
                 ],
-            ) => Storage { key, dtype: dtype(kind)?, elements: size(elements)? },
+            ) => Storage {
+                key,
+                dtype: dtype(kind)?,
+                elements: size(elements)?,
+            },
             _ => return Err("a reference that is no tensor storage".to_string()),
         };
         self.stack.push(Value::Storage(self.pickle.storages.len()));
@@ -377,7 +402,15 @@ impl<'a> Machine<'a> {
 
     fn tensor(&mut self, arguments: Value<'a>) -> Result<(), String> {
         let view = match self.items(arguments) {
-            Some(&[Value::Storage(storage), Value::Int(offset), shape, strides, ..]) => View {
+            Some(
+                &[
+                    Value::Storage(storage),
+                    Value::Int(offset),
+                    shape,
+                    strides,
+                    ..,
+                ],
+            ) => View {
                 storage,
                 offset: size(offset)?,
                 shape: self.sizes(shape)?,
@@ -386,7 +419,10 @@ impl<'a> Machine<'a> {
             _ => return Err("a tensor without storage, offset, shape and strides".to_string()),
         };
         if view.shape.len() != view.strides.len() {
-            return Err(format!("a tensor of shape {:?} and strides {:?}", view.shape, view.strides));
+            return Err(format!(
+                "a tensor of shape {:?} and strides {:?}",
+                view.shape, view.strides
+            ));
         }
         self.stack.push(Value::Tensor(self.pickle.views.len()));
         self.pickle.views.push(view);
@@ -415,7 +451,10 @@ fn size(value: i64) -> Result<usize, String> {
 }
 
 fn dtype(storage: &str) -> Result<Dtype, String> {
-    let other = |name, bytes| Dtype::Other { name: String::from(name), bytes };
+    let other = |name, bytes| Dtype::Other {
+        name: String::from(name),
+        bytes,
+    };
     Ok(match storage {
         "FloatStorage" => Dtype::F32,
         "DoubleStorage" => Dtype::F64,
@@ -468,11 +507,16 @@ mod tests {
 
     #[test]
     fn long_integers_keep_their_sign() {
-        for (bytes, expected) in
-            [(&b"\x8a\x01\xff."[..], -1), (b"\x8a\x02\xff\x00.", 255), (b"\x8a\x00.", 0)]
-        {
+        for (bytes, expected) in [
+            (&b"\x8a\x01\xff."[..], -1),
+            (b"\x8a\x02\xff\x00.", 255),
+            (b"\x8a\x00.", 0),
+        ] {
             let root = Pickle::read(bytes).unwrap().root;
-            assert!(matches!(root, Some(Value::Int(value)) if value == expected), "{root:?}");
+            assert!(
+                matches!(root, Some(Value::Int(value)) if value == expected),
+                "{root:?}"
+            );
         }
     }
 

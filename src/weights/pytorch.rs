@@ -28,7 +28,10 @@ pub(super) fn read(bytes: Vec<u8>) -> Result<Tensors, String> {
     } else {
         return Err("not a PyTorch checkpoint".to_string());
     };
-    Ok(Tensors { bytes: Arc::new(bytes), entries })
+    Ok(Tensors {
+        bytes: Arc::new(bytes),
+        entries,
+    })
 }
 
 fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
@@ -39,15 +42,25 @@ fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
     });
     let (folder, range) = match (pickles.next(), pickles.next()) {
         (Some(only), None) => only,
-        (None, _) => return Err("a zip archive without data.pkl, no PyTorch checkpoint".to_string()),
+        (None, _) => {
+            return Err("a zip archive without data.pkl, no PyTorch checkpoint".to_string());
+        }
         _ => return Err("a zip archive with more than one data.pkl".to_string()),
     };
-    let content = |name: String| members.get(&name).and_then(|range| bytes.get(range.clone()));
+    let content = |name: String| {
+        members
+            .get(&name)
+            .and_then(|range| bytes.get(range.clone()))
+    };
     if content(format!("{folder}byteorder")).is_some_and(|order| order.trim_ascii() == b"big") {
         return Err("saved on a big-endian machine, which is not supported".to_string());
     }
     let pickle = Pickle::read(bytes.get(range.clone()).unwrap_or_default())?;
-    entries(&pickle, |storage| members.get(&format!("{folder}data/{}", storage.key)).cloned())
+    entries(&pickle, |storage| {
+        members
+            .get(&format!("{folder}data/{}", storage.key))
+            .cloned()
+    })
 }
 
 /// Where the content of every member lies. PyTorch stores them uncompressed.
@@ -59,9 +72,13 @@ fn members(bytes: &[u8]) -> Result<HashMap<String, Range<usize>>, String> {
         let mut member = archive.by_index(index).map_err(|error| error.to_string())?;
         let name = member.name().to_string();
         if member.compression() != CompressionMethod::Stored {
-            return Err(format!("`{name}` is compressed, which torch.save never does"));
+            return Err(format!(
+                "`{name}` is compressed, which torch.save never does"
+            ));
         }
-        let start = member.data_start().and_then(|start| usize::try_from(start).ok());
+        let start = member
+            .data_start()
+            .and_then(|start| usize::try_from(start).ok());
         let length = usize::try_from(member.size()).ok();
         let range = start
             .zip(length)
@@ -91,7 +108,9 @@ fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, Entry>, String> {
     let (version, system, content, keys) = (next()?, next()?, next()?, next()?);
 
     if !matches!(version.root, Some(Value::Int(LEGACY_VERSION))) {
-        return Err(format!("legacy format of another version than {LEGACY_VERSION}"));
+        return Err(format!(
+            "legacy format of another version than {LEGACY_VERSION}"
+        ));
     }
     if let Some(Value::Dict(system_facts)) = system.root
         && let Some(Value::Bool(false)) = system.lookup(system_facts, "little_endian")
@@ -116,17 +135,26 @@ fn legacy_storages<'a>(
     let mut ranges = HashMap::new();
     for key in keys.sequences.get(list).into_iter().flatten() {
         let storage = match key {
-            Value::Text(key) => known.get(key).ok_or_else(|| format!("unknown storage `{key}`"))?,
+            Value::Text(key) => known
+                .get(key)
+                .ok_or_else(|| format!("unknown storage `{key}`"))?,
             _ => return Err("a storage without a name".to_string()),
         };
         let ends_early = || format!("the file ends within storage `{}`", storage.key);
-        let (count, rest) =
-            bytes.get(at..).and_then(<[u8]>::split_first_chunk).ok_or_else(ends_early)?;
+        let (count, rest) = bytes
+            .get(at..)
+            .and_then(<[u8]>::split_first_chunk)
+            .ok_or_else(ends_early)?;
         if u64::from_le_bytes(*count) != storage.elements as u64 {
-            return Err(format!("storage `{}` has another size than it says", storage.key));
+            return Err(format!(
+                "storage `{}` has another size than it says",
+                storage.key
+            ));
         }
         let length = storage.elements.checked_mul(storage.dtype.bytes());
-        let length = length.filter(|&length| length <= rest.len()).ok_or_else(ends_early)?;
+        let length = length
+            .filter(|&length| length <= rest.len())
+            .ok_or_else(ends_early)?;
         let start = at + count.len();
         at = start + length;
         ranges.insert(storage.key, start..at);
@@ -147,7 +175,12 @@ fn entries(
         _ => None,
     });
     let mut entries = BTreeMap::new();
-    for (key, value) in pickle.dicts.get(nested.unwrap_or(root)).into_iter().flatten() {
+    for (key, value) in pickle
+        .dicts
+        .get(nested.unwrap_or(root))
+        .into_iter()
+        .flatten()
+    {
         let Value::Text(key) = *key else {
             return Err("a dictionary key that is no text".to_string());
         };
@@ -214,12 +247,21 @@ fn pickle(state: &StateDict, precision: Precision) -> Vec<u8> {
     let mut writer = PickleWriter(b"\x80\x02".to_vec());
     writer.code(b'}').text("params").ordered_dict().code(b'(');
     for (index, tensor) in state.tensors().iter().enumerate() {
-        writer.text(&tensor.name).global("torch._utils", "_rebuild_tensor_v2").code(b'(');
+        writer
+            .text(&tensor.name)
+            .global("torch._utils", "_rebuild_tensor_v2")
+            .code(b'(');
         // The numbers: ("storage", type, key, device, elements).
         writer.code(b'(').text("storage").global("torch", storage);
-        writer.text(&index.to_string()).text("cpu").integer(tensor.values.len()).code(b't');
+        writer
+            .text(&index.to_string())
+            .text("cpu")
+            .integer(tensor.values.len())
+            .code(b't');
         writer.code(b'Q').integer(0); // by reference, from the first element on
-        writer.sizes(&tensor.shape).sizes(&super::tensors::row_major(&tensor.shape));
+        writer
+            .sizes(&tensor.shape)
+            .sizes(&super::tensors::row_major(&tensor.shape));
         writer.code(0x89).ordered_dict(); // no gradient, no hooks
         writer.code(b't').code(b'R');
     }
@@ -249,7 +291,9 @@ impl PickleWriter {
     }
 
     fn ordered_dict(&mut self) -> &mut Self {
-        self.global("collections", "OrderedDict").code(b')').code(b'R')
+        self.global("collections", "OrderedDict")
+            .code(b')')
+            .code(b'R')
     }
 
     fn integer(&mut self, value: usize) -> &mut Self {

@@ -30,16 +30,18 @@ pub(super) fn read(bytes: Vec<u8>) -> Result<Content, String> {
         .split_first_chunk()
         .ok_or_else(|| foreign(format!("{} bytes are too few", bytes.len())))?;
     let header = usize::try_from(u64::from_le_bytes(*length)).ok();
-    let header = header.and_then(|length| rest.get(..length)).ok_or_else(|| {
-        foreign(format!("a header of {} bytes", u64::from_le_bytes(*length)))
-    })?;
+    let header = header
+        .and_then(|length| rest.get(..length))
+        .ok_or_else(|| foreign(format!("a header of {} bytes", u64::from_le_bytes(*length))))?;
     // Parsing checks that the tensors lie one behind the other, each as long as its shape says.
     let metadata: Metadata =
         serde_json::from_slice(header).map_err(|error| foreign(error.to_string()))?;
     let data = length.len() + header.len();
     if metadata.data_len() != bytes.len() - data {
         let (found, expected) = (bytes.len() - data, metadata.data_len());
-        return Err(foreign(format!("{found} bytes of data, expected {expected}")));
+        return Err(foreign(format!(
+            "{found} bytes of data, expected {expected}"
+        )));
     }
 
     let config = read_config(&metadata)?;
@@ -50,21 +52,35 @@ pub(super) fn read(bytes: Vec<u8>) -> Result<Content, String> {
             .and_then(|(stem, name)| Some((Network::from_stem(stem)?, name)))
             .ok_or_else(|| {
                 let prefixes = Network::ALL.map(|network| format!("{}.", network.stem()));
-                format!("`{key}`: expected names that begin with one of {}", prefixes.join(", "))
+                format!(
+                    "`{key}`: expected names that begin with one of {}",
+                    prefixes.join(", ")
+                )
             })?;
         let (start, end) = info.data_offsets;
         let range = data + start..data + end;
         let entry = Entry::contiguous(dtype(info.dtype), info.shape.clone(), range)
             .map_err(|reason| format!("`{key}`: {reason}"))?;
-        entries.entry(network).or_default().insert(name.to_string(), entry);
+        entries
+            .entry(network)
+            .or_default()
+            .insert(name.to_string(), entry);
     }
     if entries.is_empty() {
         return Err("holds no tensors".to_string());
     }
     let bytes = Arc::new(bytes);
-    let tensors = |entries| Tensors { bytes: bytes.clone(), entries };
-    let networks = entries.into_iter().map(|(network, entries)| (network, tensors(entries)));
-    Ok(Content { config, networks: networks.collect() })
+    let tensors = |entries| Tensors {
+        bytes: bytes.clone(),
+        entries,
+    };
+    let networks = entries
+        .into_iter()
+        .map(|(network, entries)| (network, tensors(entries)));
+    Ok(Content {
+        config,
+        networks: networks.collect(),
+    })
 }
 
 fn read_config(metadata: &Metadata) -> Result<Option<Config>, String> {
@@ -72,14 +88,18 @@ fn read_config(metadata: &Metadata) -> Result<Option<Config>, String> {
     if let (Some(FORMAT), Some(version)) = (value("format"), value("version"))
         && version != VERSION
     {
-        return Err(format!("version {version} of the format, expected {VERSION}"));
+        return Err(format!(
+            "version {version} of the format, expected {VERSION}"
+        ));
     }
     let Some(text) = value("config") else {
         return Ok(None);
     };
     let config: Config = serde_json::from_str(text)
         .map_err(|error| format!("the configuration in its metadata: {error}"))?;
-    config.validate("in its metadata").map_err(|error| error.to_string())?;
+    config
+        .validate("in its metadata")
+        .map_err(|error| error.to_string())?;
     Ok(Some(config))
 }
 
@@ -89,7 +109,10 @@ fn dtype(kind: Kind) -> Dtype {
         Kind::BF16 => Dtype::Bf16,
         Kind::F32 => Dtype::F32,
         Kind::F64 => Dtype::F64,
-        other => Dtype::Other { name: other.to_string(), bytes: other.bitsize().div_ceil(8) },
+        other => Dtype::Other {
+            name: other.to_string(),
+            bytes: other.bitsize().div_ceil(8),
+        },
     }
 }
 
@@ -130,5 +153,7 @@ pub(super) fn write(
 }
 
 fn tensors(states: &[StateDict]) -> impl Iterator<Item = (&StateDict, &super::NamedTensor)> {
-    states.iter().flat_map(|state| state.tensors().iter().map(move |tensor| (state, tensor)))
+    states
+        .iter()
+        .flat_map(|state| state.tensors().iter().map(move |tensor| (state, tensor)))
 }

@@ -30,13 +30,18 @@ impl StateDict {
     /// The parameters that `module` has now, where `network` says which part of a model it is.
     pub fn of<B: Backend, M: Module<B>>(network: Network, module: &M) -> Self {
         let mut parameters = module::values(Root::Network(network), module);
-        Self { network, tensors: parameters.remove(&network).unwrap_or_default() }
+        Self {
+            network,
+            tensors: parameters.remove(&network).unwrap_or_default(),
+        }
     }
 
     /// The parameters of each network that `model` has.
     pub fn of_model<B: crate::backend::Backend>(model: &HiDiff<B>) -> Vec<Self> {
         let parameters = module::values(Root::Model, model).into_iter();
-        parameters.map(|(network, tensors)| Self { network, tensors }).collect()
+        parameters
+            .map(|(network, tensors)| Self { network, tensors })
+            .collect()
     }
 
     /// The network they are for.
@@ -65,7 +70,12 @@ impl StateDict {
     ) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
         let mut unexpected = found.entries.clone();
-        for NamedTensor { name, shape, values } in &mut tensors {
+        for NamedTensor {
+            name,
+            shape,
+            values,
+        } in &mut tensors
+        {
             let problem = match unexpected.remove(name) {
                 None => format!("missing, expected shape {shape:?}"),
                 Some(entry) if entry.shape != *shape => {
@@ -88,7 +98,11 @@ impl StateDict {
         }
         let nothing_fits = unexpected.len() == found.entries.len();
         for (name, entry) in unexpected {
-            problems.push(format!("{}: unexpected, of shape {:?}", label(Some(&name)), entry.shape));
+            problems.push(format!(
+                "{}: unexpected, of shape {:?}",
+                label(Some(&name)),
+                entry.shape
+            ));
         }
         if problems.is_empty() {
             return Ok(Self { network, tensors });
@@ -111,7 +125,10 @@ fn recognise(tensors: &Tensors) -> Option<Network> {
     if entry("patch_embed.proj.weight").is_some() {
         return Some(Network::Transformer);
     }
-    if entry("first_layer.0.weight").or(entry("resmlp.0.weight")).is_some() {
+    if entry("first_layer.0.weight")
+        .or(entry("resmlp.0.weight"))
+        .is_some()
+    {
         return Some(Network::Denoiser);
     }
     // Pixels in squares of 4 × 4: of two RGB images, or of one.

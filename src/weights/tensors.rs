@@ -77,11 +77,16 @@ impl Entry {
         offset: usize,
     ) -> Result<Self, String> {
         let available = storage.len() / dtype.bytes();
-        let elements = shape.iter().try_fold(1usize, |all, &size| all.checked_mul(size));
+        let elements = shape
+            .iter()
+            .try_fold(1usize, |all, &size| all.checked_mul(size));
         // The index of the last element, or of none where a dimension is empty.
-        let last = shape.iter().zip(&strides).try_fold(offset, |last, (&size, &stride)| {
-            last.checked_add(size.saturating_sub(1).checked_mul(stride)?)
-        });
+        let last = shape
+            .iter()
+            .zip(&strides)
+            .try_fold(offset, |last, (&size, &stride)| {
+                last.checked_add(size.saturating_sub(1).checked_mul(stride)?)
+            });
         let fits = matches!((elements, last), (Some(elements), Some(last))
             if elements <= available && (elements == 0 || last < available));
         if !fits || strides.len() != shape.len() {
@@ -90,12 +95,26 @@ impl Entry {
                  elements"
             ));
         }
-        let start = storage.start + if elements == Some(0) { 0 } else { offset * dtype.bytes() };
-        Ok(Self { dtype, shape, strides, start })
+        let start = storage.start
+            + if elements == Some(0) {
+                0
+            } else {
+                offset * dtype.bytes()
+            };
+        Ok(Self {
+            dtype,
+            shape,
+            strides,
+            start,
+        })
     }
 
     /// A tensor whose elements follow each other, and fill `storage`.
-    pub fn contiguous(dtype: Dtype, shape: Vec<usize>, storage: Range<usize>) -> Result<Self, String> {
+    pub fn contiguous(
+        dtype: Dtype,
+        shape: Vec<usize>,
+        storage: Range<usize>,
+    ) -> Result<Self, String> {
         let strides = row_major(&shape);
         Self::new(dtype, shape, strides, storage, 0)
     }
@@ -152,11 +171,23 @@ impl Tensors {
 
     fn numbers<const N: usize>(&self, entry: &Entry, read: impl Fn([u8; N]) -> f32) -> Vec<f32> {
         // `Entry::new` checked that every element lies inside the bytes.
-        let (stored, _) = self.bytes.get(entry.start..).unwrap_or_default().as_chunks::<N>();
+        let (stored, _) = self
+            .bytes
+            .get(entry.start..)
+            .unwrap_or_default()
+            .as_chunks::<N>();
         if entry.is_contiguous() {
-            return stored.iter().take(entry.elements()).map(|&bytes| read(bytes)).collect();
+            return stored
+                .iter()
+                .take(entry.elements())
+                .map(|&bytes| read(bytes))
+                .collect();
         }
-        entry.indices().iter().filter_map(|&index| stored.get(index).map(|&b| read(b))).collect()
+        entry
+            .indices()
+            .iter()
+            .filter_map(|&index| stored.get(index).map(|&b| read(b)))
+            .collect()
     }
 }
 
@@ -173,7 +204,9 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
         return Err(Error::weights(path, reason));
     }
     let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
-    file.take(LARGEST).read_to_end(&mut bytes).map_err(Error::io(path))?;
+    file.take(LARGEST)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io(path))?;
     Ok(bytes)
 }
 
@@ -182,8 +215,17 @@ mod tests {
     use super::*;
 
     fn tensors(values: &[f32], entry: Entry) -> (Tensors, Entry) {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        (Tensors { bytes: Arc::new(bytes), entries: BTreeMap::new() }, entry)
+        let bytes = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        (
+            Tensors {
+                bytes: Arc::new(bytes),
+                entries: BTreeMap::new(),
+            },
+            entry,
+        )
     }
 
     #[test]
@@ -214,7 +256,10 @@ mod tests {
         assert!(view(&[4], &[1], 0).is_ok());
         assert!(view(&[4], &[1], 1).is_err());
         assert!(view(&[2], &[4], 0).is_err());
-        assert!(view(&[1 << 40], &[0], 0).is_err(), "a terabyte out of one stored element");
+        assert!(
+            view(&[1 << 40], &[0], 0).is_err(),
+            "a terabyte out of one stored element"
+        );
         assert!(view(&[usize::MAX, 2], &[1, 1], 0).is_err());
         assert!(view(&[2], &[usize::MAX], 2).is_err());
         assert!(view(&[0], &[1], usize::MAX).is_ok_and(|entry| entry.start == 0));
@@ -229,10 +274,12 @@ mod tests {
             0.25f64.to_le_bytes().to_vec(),
         ]
         .concat();
-        let tensors = Tensors { bytes: Arc::new(bytes), entries: BTreeMap::new() };
-        let read = |dtype, range| {
-            tensors.values(&Entry::contiguous(dtype, vec![1], range).unwrap())
+        let tensors = Tensors {
+            bytes: Arc::new(bytes),
+            entries: BTreeMap::new(),
         };
+        let read =
+            |dtype, range| tensors.values(&Entry::contiguous(dtype, vec![1], range).unwrap());
         assert_eq!(read(Dtype::F16, 0..2), [1.5]);
         assert_eq!(read(Dtype::Bf16, 2..4), [-2.0]);
         assert_eq!(read(Dtype::F64, 8..16), [0.25]);

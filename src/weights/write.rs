@@ -1,14 +1,15 @@
 //! Writes weights as files that appear whole or not at all.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::Write;
+use std::path::Path;
 
 use burn::tensor::f16;
 
-use super::{StateDict, pytorch, safetensors};
+use super::{CONFIG_FILE, StateDict, pytorch, safetensors};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::whole::{EXISTS, write_whole};
 
 /// How numbers are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,10 +31,14 @@ impl Precision {
 
     pub(super) fn encode(self, values: &[f32]) -> Vec<u8> {
         match self {
-            Self::Full => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            Self::Half => {
-                values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect()
-            }
+            Self::Full => values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+            Self::Half => values
+                .iter()
+                .flat_map(|&value| f16::from_f32(value).to_le_bytes())
+                .collect(),
         }
     }
 }
@@ -52,31 +57,45 @@ pub fn save_safetensors(
 ) -> Result<()> {
     let path = path.as_ref();
     check_range(path, states, precision)?;
-    whole_file(path, force, |file| safetensors::write(file, config, states, precision))
+    write_whole(path, force, |file| {
+        safetensors::write(file, config, states, precision).map_err(Error::io(path))
+    })
 }
 
-/// Writes each network as its `.pth` into `folder`, which is made if need be, as `torch.save` does.
+/// Writes each network as its `.pth` into `folder`, as `torch.save` does, and the configuration (model and diffusion)
+/// beside them as [`CONFIG_FILE`].
 ///
 /// # Errors
 /// As [`save_safetensors`], for each of the files. Without `force`, none is written if one of them exists.
 pub fn save_pytorch(
     folder: impl AsRef<Path>,
+    config: &Config,
     states: &[StateDict],
     precision: Precision,
     force: bool,
 ) -> Result<()> {
     let folder = folder.as_ref();
     check_range(folder, states, precision)?;
-    let files: Vec<(PathBuf, &StateDict)> =
-        states.iter().map(|state| (folder.join(state.network().file_name()), state)).collect();
-    if let Some((path, _)) = files.iter().find(|(path, _)| path.exists() && !force) {
-        return Err(exists(path));
+    let config_file = folder.join(CONFIG_FILE);
+    let config = toml::to_string(&config.without_training())
+        .map_err(|error| Error::weights(&config_file, error.to_string()))?;
+    let files: Vec<_> = states
+        .iter()
+        .map(|state| folder.join(state.network().file_name()))
+        .collect();
+    let mut all = files.iter().chain([&config_file]);
+    if let Some(path) = all.find(|path| !force && fs::symlink_metadata(path).is_ok()) {
+        return Err(Error::refused(path, EXISTS));
     }
-    fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    for (path, state) in files {
-        whole_file(&path, force, |file| pytorch::write(file, state, precision))?;
+    for (path, state) in files.iter().zip(states) {
+        write_whole(path, force, |file| {
+            pytorch::write(file, state, precision).map_err(Error::io(path))
+        })?;
     }
-    Ok(())
+    write_whole(&config_file, force, |file| {
+        file.write_all(config.as_bytes())
+            .map_err(Error::io(&config_file))
+    })
 }
 
 /// Half precision ends at 65504: a larger value would be read back as infinite.
@@ -95,42 +114,4 @@ fn check_range(path: &Path, states: &[StateDict], precision: Precision) -> Resul
         }
     }
     Ok(())
-}
-
-/// Lets `write` fill a file beside `path`, then renames it.
-fn whole_file(
-    path: &Path,
-    force: bool,
-    write: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
-) -> Result<()> {
-    if path.exists() && !force {
-        return Err(exists(path));
-    }
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".hi-diff-").suffix(".part");
-    #[cfg(unix)]
-    {
-        // A temporary file is for its owner's eyes only; this one becomes an ordinary file.
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    let mut file = builder.tempfile_in(folder).map_err(Error::io(folder))?;
-    let mut buffer = BufWriter::new(file.as_file_mut());
-    write(&mut buffer).and_then(|()| buffer.flush()).map_err(Error::io(path))?;
-    drop(buffer);
-    file.as_file().sync_all().map_err(Error::io(path))?;
-    let renamed = if force { file.persist(path) } else { file.persist_noclobber(path) };
-    renamed.map(drop).map_err(|error| match error.error.kind() {
-        io::ErrorKind::AlreadyExists => exists(path),
-        _ => Error::io(path)(error.error),
-    })
-}
-
-fn exists(path: &Path) -> Error {
-    let reason = "exists already; --force overwrites it".to_string();
-    Error::Refused { path: path.to_path_buf(), reason }
 }

@@ -3,7 +3,7 @@
 use burn::tensor::{DType, TensorData, TensorMetadata};
 use burn_flex::{Flex, FlexTensor};
 
-use super::{Dims, depthwise};
+use super::{Dims, channel_norm, depthwise, gelu_gate, half_channels};
 use crate::backend::{Backend, plain};
 
 impl Backend for Flex {
@@ -43,6 +43,64 @@ impl Backend for Flex {
             FlexTensor::from_data(TensorData::new(grad_x, dims)),
             FlexTensor::from_data(TensorData::new(grad_weight, [dims[1], 1, 3, 3])),
         )
+    }
+
+    fn channel_norm(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: Option<FlexTensor>,
+        epsilon: f64,
+    ) -> FlexTensor {
+        if !single_precision([Some(&x), Some(&weight), bias.as_ref()]) {
+            return plain::channel_norm::<Self>(x, weight, bias, epsilon);
+        }
+        let dims: Dims = x.shape().dims();
+        let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
+        let bias = bias.map(|bias| bias.to_contiguous());
+        let bias = bias.as_ref().map(elements);
+        let output =
+            channel_norm::forward(elements(&x), elements(&weight), bias, epsilon as f32, dims);
+        FlexTensor::from_data(TensorData::new(output, dims))
+    }
+
+    fn channel_norm_backward(
+        x: FlexTensor,
+        weight: FlexTensor,
+        grad: FlexTensor,
+        with_bias: bool,
+        epsilon: f64,
+    ) -> (FlexTensor, FlexTensor) {
+        if !single_precision([Some(&x), Some(&weight), Some(&grad)]) {
+            return plain::channel_norm_backward::<Self>(x, weight, grad, with_bias, epsilon);
+        }
+        let dims: Dims = x.shape().dims();
+        let (x, weight, grad) = (x.to_contiguous(), weight.to_contiguous(), grad.to_contiguous());
+        let kind = channel_norm::Kind { with_bias, epsilon: epsilon as f32 };
+        let (grad_x, grad_weight) =
+            channel_norm::backward(elements(&x), elements(&weight), elements(&grad), kind, dims);
+        (
+            FlexTensor::from_data(TensorData::new(grad_x, dims)),
+            FlexTensor::from_data(TensorData::new(grad_weight, [dims[1]])),
+        )
+    }
+
+    fn gelu_gate(x: FlexTensor) -> FlexTensor {
+        if !single_precision([Some(&x), None, None]) {
+            return plain::gelu_gate::<Self>(x);
+        }
+        let dims: Dims = x.shape().dims();
+        let output = gelu_gate::forward(elements(&x.to_contiguous()), dims);
+        FlexTensor::from_data(TensorData::new(output, half_channels(dims)))
+    }
+
+    fn gelu_gate_backward(x: FlexTensor, grad: FlexTensor) -> FlexTensor {
+        if !single_precision([Some(&x), Some(&grad), None]) {
+            return plain::gelu_gate_backward::<Self>(x, grad);
+        }
+        let dims: Dims = x.shape().dims();
+        let (x, grad) = (x.to_contiguous(), grad.to_contiguous());
+        let grad_x = gelu_gate::backward(elements(&x), elements(&grad), dims);
+        FlexTensor::from_data(TensorData::new(grad_x, dims))
     }
 }
 

@@ -25,6 +25,15 @@ pub enum BackendChoice {
 }
 
 impl BackendChoice {
+    /// A processor's backend, for work that needs no GPU.
+    pub fn processor() -> Self {
+        match (cfg!(feature = "flex"), cfg!(feature = "ndarray")) {
+            (true, _) => Self::Flex,
+            (_, true) => Self::Ndarray,
+            _ => Self::Auto,
+        }
+    }
+
     /// The backend to use, known to be compiled in and to have its device.
     pub fn resolve(self) -> hi_diff::Result<Self> {
         if self != Self::Auto {

@@ -24,7 +24,8 @@ pub struct Args {
 pub fn run(args: Args) -> hi_diff::Result<bool> {
     let config = Config::load(&args.config)?;
     let size = args.size as usize;
-    let summary = with_backend!(processor(), B => {
+    let processor = BackendChoice::processor();
+    let summary = with_backend!(processor, B => {
         let model: HiDiff<B> = config.init_training(&Default::default());
         model.summary(size, size)
     });
@@ -34,15 +35,6 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
         table(&summary);
     }
     Ok(true)
-}
-
-/// Counting needs no GPU.
-fn processor() -> BackendChoice {
-    match (cfg!(feature = "flex"), cfg!(feature = "ndarray")) {
-        (true, _) => BackendChoice::Flex,
-        (_, true) => BackendChoice::Ndarray,
-        _ => BackendChoice::Auto,
-    }
 }
 
 fn table(summary: &Summary) {

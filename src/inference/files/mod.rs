@@ -1,7 +1,6 @@
 //! Which image file becomes which, and how a file is written.
 
 mod plan;
-mod whole;
 
+pub use crate::whole::write_whole;
 pub use plan::{Job, Plan};
-pub use whole::write_whole;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
-use super::whole::EXISTS;
 use crate::error::{Error, Result};
 use crate::inference::image::Format;
+use crate::whole::EXISTS;
 
 /// One image to read and where its result goes.
 #[derive(Debug, Clone, PartialEq, Eq)]

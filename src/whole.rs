@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-pub(super) const EXISTS: &str = "exists already and is only overwritten by force";
+pub(crate) const EXISTS: &str = "exists already and is only overwritten by force";
 
 /// Writes the file at `path` by `write`, so that it appears whole or not at all.
 ///

@@ -1,0 +1,196 @@
+//! Layer normalisation over channels and its backward.
+//!
+//! Memory is `[batch, channels, height, width]`, so a pixel's channels lie a plane apart. The kernels take strips of
+//! [`STRIP`] pixels, whose channels together stay in the second-level cache: one pass for the mean, one for the
+//! variance, one for the result, each over contiguous rows of the strip. Threads take strips, and sums over strips are
+//! added in order, so results do not depend on how many threads there are.
+
+use rayon::prelude::*;
+
+use super::Dims;
+
+/// Pixels of a strip.
+const STRIP: usize = 256;
+
+type Strip = [f32; STRIP];
+
+/// The kind and its constant.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    pub with_bias: bool,
+    pub epsilon: f32,
+}
+
+/// Mean and `1/√(var + ε)` of each pixel of a strip.
+struct Statistics {
+    mean: Strip,
+    scale: Strip,
+}
+
+impl Statistics {
+    /// `at` gives a channel's pixels of the strip.
+    fn new<'a>(channels: usize, epsilon: f32, at: impl Fn(usize) -> &'a [f32]) -> Self {
+        let share = 1.0 / channels as f32;
+        let (mut mean, mut scale) = ([0.0; STRIP], [0.0; STRIP]);
+        for channel in 0..channels {
+            for (mean, x) in mean.iter_mut().zip(at(channel)) {
+                *mean += x * share;
+            }
+        }
+        for channel in 0..channels {
+            for ((variance, mean), x) in scale.iter_mut().zip(&mean).zip(at(channel)) {
+                *variance += (x - mean) * (x - mean) * share;
+            }
+        }
+        for scale in &mut scale {
+            *scale = 1.0 / (*scale + epsilon).sqrt();
+        }
+        Self { mean, scale }
+    }
+
+    /// What the bias-free kind takes off: nothing.
+    fn offset(&self, kind: Kind) -> Strip {
+        if kind.with_bias { self.mean } else { [0.0; STRIP] }
+    }
+}
+
+/// The strips of one image as ranges of pixels.
+fn strips(pixels: usize) -> impl IndexedParallelIterator<Item = std::ops::Range<usize>> {
+    (0..pixels.div_ceil(STRIP))
+        .into_par_iter()
+        .map(move |strip| strip * STRIP..pixels.min((strip + 1) * STRIP))
+}
+
+/// Shapes: x and the result as `dims`, weight and bias `[channels]`.
+pub(super) fn forward(
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    epsilon: f32,
+    dims: Dims,
+) -> Vec<f32> {
+    let [_, channels, height, width] = dims;
+    let pixels = height * width;
+    let kind = Kind { with_bias: bias.is_some(), epsilon };
+    let mut output = vec![0.0; x.len()];
+    if output.is_empty() {
+        return output;
+    }
+    let images = output.chunks_exact_mut(channels * pixels).zip(x.chunks_exact(channels * pixels));
+    for (output, x) in images {
+        strips_mut(output, pixels).for_each(|(range, mut rows)| {
+            let at = |channel: usize| &x[channel * pixels..][range.clone()];
+            let statistics = Statistics::new(channels, epsilon, at);
+            let offset = statistics.offset(kind);
+            for (channel, output) in rows.iter_mut().enumerate() {
+                let (weight, bias) = (weight[channel], bias.map_or(0.0, |bias| bias[channel]));
+                let inputs = at(channel).iter().zip(&offset).zip(&statistics.scale);
+                for (output, ((x, offset), scale)) in output.iter_mut().zip(inputs) {
+                    *output = (x - offset) * scale * weight + bias;
+                }
+            }
+        });
+    }
+    output
+}
+
+/// The gradients for the input, as `dims`, and for the weight, `[channels]`; see `plain` for the formula.
+pub(super) fn backward(
+    x: &[f32],
+    weight: &[f32],
+    grad: &[f32],
+    kind: Kind,
+    dims: Dims,
+) -> (Vec<f32>, Vec<f32>) {
+    let [_, channels, height, width] = dims;
+    let pixels = height * width;
+    let mut grad_x = vec![0.0; x.len()];
+    let mut grad_weight = vec![0.0; channels];
+    if grad_x.is_empty() {
+        return (grad_x, grad_weight);
+    }
+    let size = channels * pixels;
+    let images = grad_x.chunks_exact_mut(size).zip(x.chunks_exact(size)).zip(grad.chunks_exact(size));
+    for ((grad_x, x), grad) in images {
+        let sums: Vec<Vec<f32>> = strips_mut(grad_x, pixels)
+            .map(|(range, rows)| {
+                let row = |of: &'_ [f32], channel: usize| -> std::ops::Range<usize> {
+                    debug_assert_eq!(of.len(), size);
+                    channel * pixels + range.start..channel * pixels + range.end
+                };
+                backward_strip(
+                    |channel| &x[row(x, channel)],
+                    |channel| &grad[row(grad, channel)],
+                    weight,
+                    kind,
+                    rows,
+                )
+            })
+            .collect();
+        for sums in sums {
+            for (total, sum) in grad_weight.iter_mut().zip(sums) {
+                *total += sum;
+            }
+        }
+    }
+    (grad_x, grad_weight)
+}
+
+/// Fills `grad_x`, a row for each channel, and returns the weight's gradient from this strip.
+fn backward_strip<'a>(
+    x: impl Fn(usize) -> &'a [f32],
+    grad: impl Fn(usize) -> &'a [f32],
+    weight: &[f32],
+    kind: Kind,
+    grad_x: Vec<&mut [f32]>,
+) -> Vec<f32> {
+    let channels = weight.len();
+    let share = 1.0 / channels as f32;
+    let statistics = Statistics::new(channels, kind.epsilon, &x);
+    let (mean, scale) = (&statistics.mean, &statistics.scale);
+    let offset = statistics.offset(kind);
+
+    let mut grad_weight = vec![0.0; channels];
+    let (mut slope, mut level) = ([0.0; STRIP], [0.0; STRIP]);
+    for (channel, total) in grad_weight.iter_mut().enumerate() {
+        let weight = weight[channel];
+        let (x, grad) = (x(channel), grad(channel));
+        let mut products = [0.0; STRIP];
+        for i in 0..x.len() {
+            let product = grad[i] * (x[i] - offset[i]);
+            products[i] = product * scale[i];
+            slope[i] += product * weight * share;
+            level[i] += grad[i] * weight * scale[i] * share;
+        }
+        *total = products.iter().sum();
+    }
+    for (slope, scale) in slope.iter_mut().zip(scale) {
+        *slope *= scale * scale * scale;
+    }
+    if !kind.with_bias {
+        level = [0.0; STRIP];
+    }
+    for (channel, output) in grad_x.into_iter().enumerate() {
+        let weight = weight[channel];
+        let (x, grad) = (x(channel), grad(channel));
+        for i in 0..output.len() {
+            output[i] = grad[i] * weight * scale[i] - level[i] - (x[i] - mean[i]) * slope[i];
+        }
+    }
+    grad_weight
+}
+
+/// Cuts an image into strips, each as a range of pixels and one row per channel.
+fn strips_mut(
+    image: &mut [f32],
+    pixels: usize,
+) -> impl IndexedParallelIterator<Item = (std::ops::Range<usize>, Vec<&mut [f32]>)> {
+    let mut rows: Vec<Vec<&mut [f32]>> =
+        (0..pixels.div_ceil(STRIP)).map(|_| Vec::new()).collect();
+    for plane in image.chunks_exact_mut(pixels) {
+        for (strip, row) in plane.chunks_mut(STRIP).enumerate() {
+            rows[strip].push(row);
+        }
+    }
+    strips(pixels).zip(rows)
+}
