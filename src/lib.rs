@@ -12,6 +12,8 @@ pub mod evaluation;
 #[cfg(feature = "image")]
 pub mod inference;
 pub mod model;
+#[cfg(feature = "train")]
+pub mod training;
 pub mod weights;
 mod whole;
 

@@ -2,53 +2,19 @@
 
 mod common;
 
-use common::{Fixture, assert_close};
+use common::{Fixture, assert_close, reduced_gopro, reduced_realblur};
 use hi_diff::backend::Backend;
-use hi_diff::config::{
-    DenoiserSettings, DiffusionConfig, LatentEncoderSettings, LatentEncoderVariant, ModelConfig,
-    SamplerKind, TransformerSettings,
-};
 use hi_diff::weights::Network;
 use hi_diff::{Config, HiDiff};
 
 on_each_backend!(gopro, realblur);
 
-/// The reduced networks of the fixtures, in the configuration's terms.
-fn reduced(expansion: f64, variant: LatentEncoderVariant) -> ModelConfig {
-    ModelConfig {
-        embed_dim: 4,
-        transformer: TransformerSettings {
-            dim: 4,
-            blocks: [1, 2, 1, 1],
-            refinement_blocks: 1,
-            expansion,
-            ..TransformerSettings::default()
-        },
-        latent_encoder: LatentEncoderSettings { variant, blocks: 2, ..Default::default() },
-        ..ModelConfig::default()
-    }
-}
-
 fn gopro<B: Backend>() {
-    let denoiser = DenoiserSettings::Mixer {
-        hidden: 12,
-        blocks: 2,
-        patch_expansion: 0.5,
-        channel_expansion: 2.0,
-    };
-    let model = ModelConfig { denoiser, ..reduced(2.66, LatentEncoderVariant::Gelu) };
-    pipeline::<B>("gopro", Config { model, ..Config::default() });
+    pipeline::<B>("gopro", reduced_gopro());
 }
 
 fn realblur<B: Backend>() {
-    let denoiser = DenoiserSettings::Mlp { layers: 2 };
-    let model = ModelConfig { denoiser, ..reduced(2.0, LatentEncoderVariant::Lrelu) };
-    let diffusion = DiffusionConfig {
-        sampler: SamplerKind::X0,
-        timesteps: 16,
-        ..DiffusionConfig::default()
-    };
-    pipeline::<B>("realblur", Config { model, diffusion, ..Config::default() });
+    pipeline::<B>("realblur", reduced_realblur());
 }
 
 fn pipeline<B: Backend>(name: &str, config: Config) {

@@ -1,5 +1,7 @@
 //! The backward of each operation, for any backend under `Autodiff`.
 
+use std::fmt::Debug;
+
 use burn::backend::Autodiff;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -7,45 +9,182 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Shape, Tensor, TensorMetadata, TensorPrimitive};
+use burn::tensor::{Tensor, TensorPrimitive};
 
 use super::Backend;
 
-/// [`Backend::depthwise_conv3x3`] without its bias.
-#[derive(Debug)]
-struct DepthwiseConv3x3;
+impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
+    fn depthwise_conv3x3(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        track::<B, C, _>(DepthwiseConv3x3, x, weight, bias)
+    }
 
-impl<B: Backend> Backward<B, 2> for DepthwiseConv3x3 {
-    type State = (NodeId, NodeId);
+    fn conv3x3(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        track::<B, C, _>(Conv3x3, x, weight, bias)
+    }
 
-    fn backward(
-        self,
-        ops: Ops<Self::State, 2>,
-        grads: &mut Gradients,
-        checkpointer: &mut Checkpointer,
-    ) {
-        let [node_x, node_weight] = ops.parents;
-        let (x, weight) = ops.state;
-        let grad = grads.consume::<B>(&ops.node);
-        let x = checkpointer.retrieve_node_output(x);
-        let weight = checkpointer.retrieve_node_output(weight);
-        let (grad_x, grad_weight) = B::depthwise_conv3x3_backward(x, weight, grad);
-        if let Some(node) = node_x {
-            grads.register::<B>(node.id, grad_x);
-        }
-        if let Some(node) = node_weight {
-            grads.register::<B>(node.id, grad_weight);
+    fn channel_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        let with_bias = bias.is_some();
+        track::<B, C, _>(ChannelNorm { with_bias, epsilon }, x, weight, bias)
+    }
+
+    fn gelu_gate(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        match GeluGate.prepare::<C>([x.node.clone()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let state = prep.checkpoint(&x);
+                prep.finish(state, B::gelu_gate(x.primitive))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::gelu_gate(x.primitive)),
         }
     }
 }
 
-/// [`Backend::channel_norm`] with mean and bias.
-#[derive(Debug)]
-struct LayerNormWithBias {
+/// An operation on an image `[batch, channels, height, width]` with a weight and, added at the end, an optional bias for
+/// each output channel.
+trait Affine<B: Backend>: Debug + Copy + Send + 'static {
+    fn forward(
+        self,
+        x: FloatTensor<B>,
+        weight: FloatTensor<B>,
+        bias: Option<FloatTensor<B>>,
+    ) -> FloatTensor<B>;
+
+    /// The gradients for x and weight.
+    fn backward(
+        self,
+        x: FloatTensor<B>,
+        weight: FloatTensor<B>,
+        grad: FloatTensor<B>,
+    ) -> (FloatTensor<B>, FloatTensor<B>);
+}
+
+#[derive(Debug, Clone, Copy)]
+struct DepthwiseConv3x3;
+
+impl<B: Backend> Affine<B> for DepthwiseConv3x3 {
+    fn forward(
+        self,
+        x: FloatTensor<B>,
+        weight: FloatTensor<B>,
+        bias: Option<FloatTensor<B>>,
+    ) -> FloatTensor<B> {
+        B::depthwise_conv3x3(x, weight, bias)
+    }
+
+    fn backward(
+        self,
+        x: FloatTensor<B>,
+        weight: FloatTensor<B>,
+        grad: FloatTensor<B>,
+    ) -> (FloatTensor<B>, FloatTensor<B>) {
+        B::depthwise_conv3x3_backward(x, weight, grad)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Conv3x3;
+
+impl<B: Backend> Affine<B> for Conv3x3 {
+    fn forward(
+        self,
+        x: FloatTensor<B>,
+        weight: FloatTensor<B>,
+        bias: Option<FloatTensor<B>>,
+    ) -> FloatTensor<B> {
+        B::conv3x3(x, weight, bias)
+    }
+
+    fn backward(
+        self,
+        x: FloatTensor<B>,
+        weight: FloatTensor<B>,
+        grad: FloatTensor<B>,
+    ) -> (FloatTensor<B>, FloatTensor<B>) {
+        B::conv3x3_backward(x, weight, grad)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct ChannelNorm {
+    with_bias: bool,
     epsilon: f64,
 }
 
-impl<B: Backend> Backward<B, 3> for LayerNormWithBias {
+impl<B: Backend> Affine<B> for ChannelNorm {
+    fn forward(
+        self,
+        x: FloatTensor<B>,
+        weight: FloatTensor<B>,
+        bias: Option<FloatTensor<B>>,
+    ) -> FloatTensor<B> {
+        B::channel_norm(x, weight, bias, self.epsilon)
+    }
+
+    fn backward(
+        self,
+        x: FloatTensor<B>,
+        weight: FloatTensor<B>,
+        grad: FloatTensor<B>,
+    ) -> (FloatTensor<B>, FloatTensor<B>) {
+        B::channel_norm_backward(x, weight, grad, self.with_bias, self.epsilon)
+    }
+}
+
+/// Runs an operation and records what its backward needs. Burn fixes the number of parents by type, hence two records.
+fn track<B: Backend, C: CheckpointStrategy, O: Affine<B>>(
+    operation: O,
+    x: FloatTensor<Autodiff<B, C>>,
+    weight: FloatTensor<Autodiff<B, C>>,
+    bias: Option<FloatTensor<Autodiff<B, C>>>,
+) -> FloatTensor<Autodiff<B, C>> {
+    match bias {
+        Some(bias) => match WithBias(operation)
+            .prepare::<C>([x.node.clone(), weight.node.clone(), bias.node.clone()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(mut prep) => {
+                let state = (prep.checkpoint(&x), prep.checkpoint(&weight));
+                let bias = Some(bias.primitive);
+                prep.finish(state, operation.forward(x.primitive, weight.primitive, bias))
+            }
+            OpsKind::UnTracked(prep) => {
+                let bias = Some(bias.primitive);
+                prep.finish(operation.forward(x.primitive, weight.primitive, bias))
+            }
+        },
+        None => match WithoutBias(operation)
+            .prepare::<C>([x.node.clone(), weight.node.clone()])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(mut prep) => {
+                let state = (prep.checkpoint(&x), prep.checkpoint(&weight));
+                prep.finish(state, operation.forward(x.primitive, weight.primitive, None))
+            }
+            OpsKind::UnTracked(prep) => {
+                prep.finish(operation.forward(x.primitive, weight.primitive, None))
+            }
+        },
+    }
+}
+
+#[derive(Debug)]
+struct WithBias<O>(O);
+
+impl<B: Backend, O: Affine<B>> Backward<B, 3> for WithBias<O> {
     type State = (NodeId, NodeId);
 
     fn backward(
@@ -62,7 +201,7 @@ impl<B: Backend> Backward<B, 3> for LayerNormWithBias {
         }
         let x = checkpointer.retrieve_node_output(x);
         let weight = checkpointer.retrieve_node_output(weight);
-        let (grad_x, grad_weight) = B::channel_norm_backward(x, weight, grad, true, self.epsilon);
+        let (grad_x, grad_weight) = self.0.backward(x, weight, grad);
         if let Some(node) = node_x {
             grads.register::<B>(node.id, grad_x);
         }
@@ -72,13 +211,10 @@ impl<B: Backend> Backward<B, 3> for LayerNormWithBias {
     }
 }
 
-/// [`Backend::channel_norm`] of the bias-free kind.
 #[derive(Debug)]
-struct LayerNormBiasFree {
-    epsilon: f64,
-}
+struct WithoutBias<O>(O);
 
-impl<B: Backend> Backward<B, 2> for LayerNormBiasFree {
+impl<B: Backend, O: Affine<B>> Backward<B, 2> for WithoutBias<O> {
     type State = (NodeId, NodeId);
 
     fn backward(
@@ -92,7 +228,7 @@ impl<B: Backend> Backward<B, 2> for LayerNormBiasFree {
         let grad = grads.consume::<B>(&ops.node);
         let x = checkpointer.retrieve_node_output(x);
         let weight = checkpointer.retrieve_node_output(weight);
-        let (grad_x, grad_weight) = B::channel_norm_backward(x, weight, grad, false, self.epsilon);
+        let (grad_x, grad_weight) = self.0.backward(x, weight, grad);
         if let Some(node) = node_x {
             grads.register::<B>(node.id, grad_x);
         }
@@ -131,86 +267,3 @@ impl<B: Backend> Backward<B, 1> for GeluGate {
         }
     }
 }
-
-impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
-    fn depthwise_conv3x3(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: Option<FloatTensor<Self>>,
-    ) -> FloatTensor<Self> {
-        let output = match DepthwiseConv3x3
-            .prepare::<C>([x.node.clone(), weight.node.clone()])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(mut prep) => {
-                let state = (prep.checkpoint(&x), prep.checkpoint(&weight));
-                let output = B::depthwise_conv3x3(x.primitive, weight.primitive, None);
-                prep.finish(state, output)
-            }
-            OpsKind::UnTracked(prep) => {
-                prep.finish(B::depthwise_conv3x3(x.primitive, weight.primitive, None))
-            }
-        };
-        match bias {
-            None => output,
-            Some(bias) => {
-                let [channels] = bias.shape().dims();
-                let output: Tensor<Self, 4> =
-                    Tensor::from_primitive(TensorPrimitive::Float(output));
-                let bias: Tensor<Self, 1> = Tensor::from_primitive(TensorPrimitive::Float(bias));
-                let output = output + bias.reshape(Shape::new([1, channels, 1, 1]));
-                output.into_primitive().tensor()
-            }
-        }
-    }
-
-    fn channel_norm(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: Option<FloatTensor<Self>>,
-        epsilon: f64,
-    ) -> FloatTensor<Self> {
-        match bias {
-            Some(bias) => match (LayerNormWithBias { epsilon })
-                .prepare::<C>([x.node.clone(), weight.node.clone(), bias.node.clone()])
-                .compute_bound()
-                .stateful()
-            {
-                OpsKind::Tracked(mut prep) => {
-                    let state = (prep.checkpoint(&x), prep.checkpoint(&weight));
-                    let bias = Some(bias.primitive);
-                    prep.finish(state, B::channel_norm(x.primitive, weight.primitive, bias, epsilon))
-                }
-                OpsKind::UnTracked(prep) => {
-                    let bias = Some(bias.primitive);
-                    prep.finish(B::channel_norm(x.primitive, weight.primitive, bias, epsilon))
-                }
-            },
-            None => match (LayerNormBiasFree { epsilon })
-                .prepare::<C>([x.node.clone(), weight.node.clone()])
-                .compute_bound()
-                .stateful()
-            {
-                OpsKind::Tracked(mut prep) => {
-                    let state = (prep.checkpoint(&x), prep.checkpoint(&weight));
-                    prep.finish(state, B::channel_norm(x.primitive, weight.primitive, None, epsilon))
-                }
-                OpsKind::UnTracked(prep) => {
-                    prep.finish(B::channel_norm(x.primitive, weight.primitive, None, epsilon))
-                }
-            },
-        }
-    }
-
-    fn gelu_gate(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        match GeluGate.prepare::<C>([x.node.clone()]).compute_bound().stateful() {
-            OpsKind::Tracked(mut prep) => {
-                let state = prep.checkpoint(&x);
-                prep.finish(state, B::gelu_gate(x.primitive))
-            }
-            OpsKind::UnTracked(prep) => prep.finish(B::gelu_gate(x.primitive)),
-        }
-    }
-}
-

@@ -48,6 +48,31 @@ pub trait Backend: burn::tensor::backend::Backend {
         plain::depthwise_conv3x3_backward::<Self>(x, weight, grad)
     }
 
+    /// The 3×3 convolution: stride 1, zero padding 1.
+    ///
+    /// # Shapes
+    /// - x: `[batch, from, height, width]`
+    /// - weight: `[to, from, 3, 3]`
+    /// - bias: `[to]`
+    /// - output: `[batch, to, height, width]`
+    fn conv3x3(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        plain::conv3x3::<Self>(x, weight, bias)
+    }
+
+    /// The gradients of [`conv3x3`](Self::conv3x3) for its input and its weight, of the shapes of these. (The bias's
+    /// gradient is the sum of `grad` over batch, height and width.)
+    fn conv3x3_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        plain::conv3x3_backward::<Self>(x, weight, grad)
+    }
+
     /// Normalises each pixel over its channels; `bias` says which kind, see
     /// [`LayerNorm`](crate::model::LayerNorm).
     ///

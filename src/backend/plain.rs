@@ -63,6 +63,46 @@ pub fn depthwise_conv3x3_backward<B: Backend>(
     (grad_x, primitive(grad_weight))
 }
 
+/// Burn's `conv2d`.
+pub fn conv3x3<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    bias: Option<FloatTensor<B>>,
+) -> FloatTensor<B> {
+    let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
+    let bias = bias.map(tensor::<B, 1>);
+    primitive(conv2d::<B>(tensor(x), tensor(weight), bias, options))
+}
+
+/// The input's gradient is the convolution of `grad` with the weights turned by 180° and their channels exchanged; the
+/// weight's is nine matrix products of `grad` and the shifted input. Burn's own backward takes a transposed convolution
+/// for the first and one with a kernel of the image's size for the second.
+pub fn conv3x3_backward<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let (x, weight): (Tensor<B, 4>, Tensor<B, 4>) = (tensor(x), tensor(weight));
+    let [batch, from, height, width] = x.dims();
+    let to = weight.dims()[0];
+
+    let turned = weight.flip([2, 3]).swap_dims(0, 1);
+    let grad_x = conv3x3::<B>(grad.clone(), primitive(turned), None);
+
+    let grad = tensor::<B, 4>(grad).reshape([batch, to, height * width]);
+    let padded = x.pad((1, 1, 1, 1), 0.0f32);
+    let taps = (0..9)
+        .map(|tap| {
+            let shifted = padded.clone().narrow(2, tap / 3, height).narrow(3, tap % 3, width);
+            let shifted = shifted.reshape([batch, from, height * width]);
+            let products = grad.clone().matmul(shifted.transpose()); // [batch, to, from]
+            products.sum_dim(0).reshape([to, from, 1])
+        })
+        .collect();
+    let grad_weight = Tensor::cat(taps, 2).reshape([to, from, 3, 3]);
+    (grad_x, primitive(grad_weight))
+}
+
 /// Normalised by mean and variance over the channels; the bias-free kind keeps the mean.
 pub fn channel_norm<B: Backend>(
     x: FloatTensor<B>,

@@ -1,3 +1,9 @@
-//! Blurred and sharp photographs: where pairs come from and how they are read.
+//! Datasets: where pairs of blurred and sharp photographs come from, and the samples that training takes from them.
 
+pub mod augment;
+pub mod dataset;
+#[cfg(feature = "train")]
+pub mod loader;
+pub mod pairs;
+pub(crate) mod random;
 pub mod synthesis;

@@ -10,7 +10,7 @@ use burn::tensor::module::adaptive_avg_pool2d;
 
 use super::macs;
 use super::mixer::{MixerBlock, MixerBlockConfig};
-use super::resample::{conv3x3, pixel_unshuffle};
+use super::resample::{conv3x3, convolve, pixel_unshuffle};
 use crate::config::{LatentEncoderVariant, ModelConfig};
 
 /// The side of the squares that become channels first.
@@ -160,21 +160,21 @@ impl LatentEncoderConfig {
     }
 }
 
-impl<B: Backend> LatentEncoder<B> {
+impl<B: crate::backend::Backend> LatentEncoder<B> {
     /// # Shapes
     /// - image: `[batch, in_channels, height, width]`, height and width multiples of 4
     /// - output: `[batch, group², 4E]`
     pub fn forward(&self, image: Tensor<B, 4>) -> Tensor<B, 3> {
-        let mut x = self.activate(self.conv_in.forward(pixel_unshuffle(image, UNSHUFFLE)));
+        let mut x = self.activate(convolve(&self.conv_in, pixel_unshuffle(image, UNSHUFFLE)));
         for block in &self.blocks {
-            let inner = self.activate(block.conv1.forward(x.clone()));
-            x = x + block.conv2.forward(inner);
+            let inner = self.activate(convolve(&block.conv1, x.clone()));
+            x = x + convolve(&block.conv2, inner);
         }
         let x = match &self.head {
-            Head::Single(head) => head.conv.forward(x),
+            Head::Single(head) => convolve(&head.conv, x),
             Head::Triple(head) => [&head.conv1, &head.conv2, &head.conv3]
                 .into_iter()
-                .fold(x, |x, conv| self.activate(conv.forward(x))),
+                .fold(x, |x, conv| self.activate(convolve(conv, x))),
         };
         let pooled = adaptive_avg_pool2d(x, [self.group, self.group]);
         let tokens = pooled.flatten::<3>(2, 3).swap_dims(1, 2); // [batch, group², width]

@@ -4,7 +4,8 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::prelude::*;
+use burn::prelude::{Backend, Device, Tensor};
+use burn::tensor::TensorPrimitive;
 
 use super::macs;
 
@@ -13,12 +14,29 @@ pub(super) fn conv3x3<B: Backend>(
     from: usize,
     to: usize,
     bias: bool,
-    device: &B::Device,
+    device: &Device<B>,
 ) -> Conv2d<B> {
     Conv2dConfig::new([from, to], [3, 3])
         .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
         .with_bias(bias)
         .init(device)
+}
+
+/// Applies a convolution made by [`conv3x3`].
+///
+/// # Shapes
+/// - x: `[batch, from, height, width]`
+/// - output: `[batch, to, height, width]`
+pub(super) fn convolve<B: crate::backend::Backend>(
+    conv: &Conv2d<B>,
+    x: Tensor<B, 4>,
+) -> Tensor<B, 4> {
+    let output = B::conv3x3(
+        x.into_primitive().tensor(),
+        conv.weight.val().into_primitive().tensor(),
+        conv.bias.as_ref().map(|bias| bias.val().into_primitive().tensor()),
+    );
+    Tensor::from_primitive(TensorPrimitive::Float(output))
 }
 
 /// Applies a 1×1 convolution as one matrix product per image. Its gradients then are products too, where those of a
@@ -81,19 +99,19 @@ pub struct Downsample<B: Backend> {
 
 impl DownsampleConfig {
     /// Builds the module on `device`.
-    pub fn init<B: Backend>(&self, device: &B::Device) -> Downsample<B> {
+    pub fn init<B: Backend>(&self, device: &Device<B>) -> Downsample<B> {
         Downsample {
             conv: conv3x3(self.channels, self.channels / 2, false, device),
         }
     }
 }
 
-impl<B: Backend> Downsample<B> {
+impl<B: crate::backend::Backend> Downsample<B> {
     /// # Shapes
     /// - x: `[batch, C, height, width]`, height and width even
     /// - output: `[batch, 2C, height / 2, width / 2]`
     pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        pixel_unshuffle(self.conv.forward(x), 2)
+        pixel_unshuffle(convolve(&self.conv, x), 2)
     }
 
     /// Multiply-accumulates for one image of `pixels` input pixels.
@@ -118,19 +136,19 @@ pub struct Upsample<B: Backend> {
 
 impl UpsampleConfig {
     /// Builds the module on `device`.
-    pub fn init<B: Backend>(&self, device: &B::Device) -> Upsample<B> {
+    pub fn init<B: Backend>(&self, device: &Device<B>) -> Upsample<B> {
         Upsample {
             conv: conv3x3(self.channels, 2 * self.channels, false, device),
         }
     }
 }
 
-impl<B: Backend> Upsample<B> {
+impl<B: crate::backend::Backend> Upsample<B> {
     /// # Shapes
     /// - x: `[batch, C, height, width]`
     /// - output: `[batch, C/2, 2 · height, 2 · width]`
     pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        pixel_shuffle(self.conv.forward(x), 2)
+        pixel_shuffle(convolve(&self.conv, x), 2)
     }
 
     /// Multiply-accumulates for one image of `pixels` input pixels.

@@ -9,7 +9,7 @@ use super::block::{TransformerBlock, TransformerBlockConfig};
 use super::him::{Him, HimConfig};
 use super::macs;
 use super::multi_scale::{MultiScalePrior, MultiScalePriorConfig};
-use super::resample::{Downsample, DownsampleConfig, Upsample, UpsampleConfig, conv3x3, pointwise};
+use super::resample::{Downsample, DownsampleConfig, Upsample, UpsampleConfig, conv3x3, convolve, pointwise};
 use crate::backend::Backend;
 use crate::config::{ModelConfig, Prior, TransformerSettings};
 
@@ -220,7 +220,7 @@ impl<B: Backend> Transformer<B> {
 
         let level1 = self
             .encoder_level1
-            .forward(self.patch_embed.forward(blur.clone()), z1, None);
+            .forward(convolve(&self.patch_embed, blur.clone()), z1, None);
         let level2 = self
             .encoder_level2
             .forward(self.down1_2.forward(level1.clone()), z2, None);
@@ -239,7 +239,7 @@ impl<B: Backend> Transformer<B> {
         let x = skip(self.up2_1.forward(x), level1);
         let x = self.decoder_level1.forward(x, z1, None);
         let x = self.refinement.forward(x, z1, None);
-        self.output.forward(x) + blur
+        convolve(&self.output, x) + blur
     }
 
     /// Multiply-accumulates for one image of `pixels` pixels and a prior of `tokens` tokens.

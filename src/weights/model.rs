@@ -128,3 +128,17 @@ fn compare(key: &str, given: &Value, own: &Value, lines: &mut Vec<String>) {
         lines.push(format!("{key} is {own} there, {given} here"));
     }
 }
+
+/// The tiny model that comes with the crate; see `weights/README.md`.
+const BUNDLED: &[u8] = include_bytes!("../../weights/hi-diff-tiny.safetensors");
+
+/// The bundled model on `device`, trained on synthetic camera shake.
+///
+/// # Errors
+/// None, as the crate's own tests load it.
+pub fn bundled<B: Backend>(device: &Device<B>) -> Result<HiDiff<B>> {
+    let weights = Weights::from_bytes("the bundled weights", BUNDLED.to_vec())?;
+    let mut model = weights.config_or(None)?.init(device);
+    weights.apply_all(&mut model, &LoadOptions::default())?;
+    Ok(model)
+}

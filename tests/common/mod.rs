@@ -6,7 +6,12 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
+use hi_diff::Config;
 use hi_diff::backend::Backend;
+use hi_diff::config::{
+    DenoiserSettings, DiffusionConfig, LatentEncoderSettings, LatentEncoderVariant, ModelConfig,
+    SamplerKind, TransformerSettings,
+};
 use hi_diff::weights::{LoadOptions, Network, Weights};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -61,6 +66,11 @@ impl Fixture {
         SafeTensors::deserialize(&self.bytes).expect("a safetensors file")
     }
 
+    /// The names of all tensors.
+    pub fn keys(&self) -> Vec<String> {
+        self.tensors().names().into_iter().map(str::to_string).collect()
+    }
+
     /// A tensor's shape and elements.
     pub fn data(&self, key: &str) -> TensorData {
         let tensors = self.tensors();
@@ -104,6 +114,46 @@ impl Fixture {
             .and_then(|weights| weights.apply(network, module, &LoadOptions::default()))
             .unwrap_or_else(|error| panic!("{error}"));
     }
+}
+
+/// The reduced networks of the fixtures, in the configuration's terms.
+fn reduced(expansion: f64, variant: LatentEncoderVariant) -> ModelConfig {
+    ModelConfig {
+        embed_dim: 4,
+        transformer: TransformerSettings {
+            dim: 4,
+            blocks: [1, 2, 1, 1],
+            refinement_blocks: 1,
+            expansion,
+            ..TransformerSettings::default()
+        },
+        latent_encoder: LatentEncoderSettings { variant, blocks: 2, ..Default::default() },
+        ..ModelConfig::default()
+    }
+}
+
+/// The GoPro release, reduced as in the pipeline and training fixtures.
+pub fn reduced_gopro() -> Config {
+    let denoiser = DenoiserSettings::Mixer {
+        hidden: 12,
+        blocks: 2,
+        patch_expansion: 0.5,
+        channel_expansion: 2.0,
+    };
+    let model = ModelConfig { denoiser, ..reduced(2.66, LatentEncoderVariant::Gelu) };
+    Config { model, ..Config::default() }
+}
+
+/// The RealBlur release, reduced likewise.
+pub fn reduced_realblur() -> Config {
+    let denoiser = DenoiserSettings::Mlp { layers: 2 };
+    let model = ModelConfig { denoiser, ..reduced(2.0, LatentEncoderVariant::Lrelu) };
+    let diffusion = DiffusionConfig {
+        sampler: SamplerKind::X0,
+        timesteps: 16,
+        ..DiffusionConfig::default()
+    };
+    Config { model, diffusion, ..Config::default() }
 }
 
 /// The greatest difference as a share of the greatest expected magnitude.

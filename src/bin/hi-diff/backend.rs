@@ -1,7 +1,6 @@
 //! Which of the compiled backends computes.
 
 use std::panic;
-use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
@@ -86,13 +85,13 @@ impl BackendChoice {
 /// Whether a backend's device does a first computation. GPU backends panic where there is no driver or device.
 #[cfg_attr(not(any(feature = "wgpu", feature = "cuda")), allow(dead_code))]
 fn computes<B: Backend>() -> bool {
-    let hook: Arc<_> = panic::take_hook().into();
+    let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
     let outcome = panic::catch_unwind(|| {
         let one = Tensor::<B, 1>::ones([1], &B::Device::default());
         one.into_data().to_vec::<f32>().is_ok_and(|values| values == [1.0])
     });
-    panic::set_hook(Box::new(move |info| hook(info)));
+    panic::set_hook(hook);
     outcome.unwrap_or(false)
 }
 

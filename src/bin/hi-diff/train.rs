@@ -1,0 +1,120 @@
+//! `hi-diff train`: both stages, from pairs of photographs to a weight file.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use burn::backend::Autodiff;
+use clap::ValueEnum;
+use hi_diff::Config;
+use hi_diff::training::{Display, Stages, TrainingOptions, TrainingReport, train};
+
+use crate::backend::{BackendChoice, with_backend};
+use crate::output;
+
+/// Train the model on pairs of blurred and sharp photographs
+///
+/// DIR holds `input/` and `target/` (or `blur/` and `sharp/`) with images of the same names. OUT gets checkpoints,
+/// metrics and, at the end, `model.safetensors`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Preset or TOML file: the model, and how it is trained
+    #[arg(long, value_name = "NAME|FILE")]
+    config: String,
+    /// Folder of the training pairs [default: data.train of the configuration]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Folder of the validation pairs [default: data.validation, or a share of the training pairs]
+    #[arg(long, value_name = "DIR")]
+    validation: Option<PathBuf>,
+    /// Folder for the run
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Stages to run; stage two alone starts from stage one's weights in OUT, or from --init
+    #[arg(long, value_enum, default_value_t = StageChoice::Both)]
+    stage: StageChoice,
+    /// Go on with the run in OUT, from its newest checkpoint
+    #[arg(long)]
+    resume: bool,
+    /// Weights to start from: a .safetensors, or a folder of .pth
+    #[arg(long, value_name = "PATH", conflicts_with = "resume")]
+    init: Option<PathBuf>,
+    /// What computes
+    #[arg(long, value_enum, default_value_t)]
+    backend: BackendChoice,
+    /// Seed of weights, patches and noise [default: training.seed of the configuration]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Print errors only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StageChoice {
+    /// The latent encoder with the Transformer
+    One,
+    /// The diffusion, with the Transformer or alone
+    Two,
+    /// One after the other
+    Both,
+}
+
+impl From<StageChoice> for Stages {
+    fn from(choice: StageChoice) -> Self {
+        match choice {
+            StageChoice::One => Self::One,
+            StageChoice::Two => Self::Two,
+            StageChoice::Both => Self::Both,
+        }
+    }
+}
+
+impl Args {
+    fn display(&self) -> Display {
+        match (self.quiet, std::io::stdout().is_terminal()) {
+            (true, _) => Display::Quiet,
+            (false, true) => Display::Dashboard,
+            (false, false) => Display::Lines,
+        }
+    }
+}
+
+/// Always true: a training that does not come to its end is an error.
+pub fn run(args: Args) -> hi_diff::Result<bool> {
+    let mut config = Config::load(&args.config)?;
+    if let Some(seed) = args.seed {
+        config.training.seed = seed;
+    }
+    let display = args.display();
+    let options = TrainingOptions {
+        data: args.data,
+        validation: args.validation,
+        out: args.out,
+        stages: args.stage.into(),
+        resume: args.resume,
+        initial: args.init,
+        display,
+    };
+    let report = with_backend!(args.backend, B => {
+        train::<Autodiff<B>>(&config, &options, &Default::default())?
+    });
+    if display != Display::Quiet {
+        print(&report);
+    }
+    Ok(true)
+}
+
+fn print(report: &TrainingReport) {
+    for stage in &report.stages {
+        let minutes = stage.elapsed.as_secs_f64() / 60.0;
+        let mut text = format!("{}: {} iterations in {minutes:.1} min", stage.name, stage.iterations);
+        if let Some(psnr) = stage.last.and_then(|last| last.psnr) {
+            text.push_str(&format!(", PSNR {psnr:.2} dB"));
+        }
+        if let Some((best, psnr)) = stage.best.and_then(|best| Some((best, best.psnr?))) {
+            text.push_str(&format!(" (best {psnr:.2} dB at iteration {})", best.iteration));
+        }
+        output::line(text);
+    }
+    output::line(format!("weights: {}", report.weights.display()));
+}

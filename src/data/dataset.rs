@@ -1,0 +1,482 @@
+//! Training samples by position: which patch of which pair stands where in the run.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use image::{ImageReader, Limits, RgbImage};
+use rand::Rng;
+use rand::seq::SliceRandom;
+use rand_distr::StandardNormal;
+
+use super::augment::Augmentation;
+use super::pairs::Pair;
+use super::random::{Purpose, generator_at};
+use crate::config::PatchConfig;
+use crate::error::{Error, Result};
+
+/// Decoded pairs are kept in memory up to this many bytes, 3 a pixel and image.
+pub const DEFAULT_CACHE_BYTES: usize = 2 << 30;
+
+/// Most bytes a decoder may allocate for one image: 8-bit RGBA of 268 megapixels.
+const MOST_DECODED_BYTES: u64 = 1 << 30;
+
+/// A decoded pair, 8-bit RGB, both of one size.
+#[derive(Debug)]
+pub struct DecodedPair {
+    /// The blurry image.
+    pub blur: RgbImage,
+    /// The sharp image.
+    pub sharp: RgbImage,
+}
+
+/// Reads pairs, and keeps the first ones read in memory as far as the bound allows.
+#[derive(Debug)]
+pub struct PairReader {
+    pairs: Vec<Pair>,
+    cache: Vec<OnceLock<Arc<DecodedPair>>>,
+    free: AtomicUsize,
+}
+
+impl PairReader {
+    /// A reader of these pairs that keeps at most `cache_bytes` of pixels.
+    pub fn new(pairs: Vec<Pair>, cache_bytes: usize) -> Self {
+        let cache = pairs.iter().map(|_| OnceLock::new()).collect();
+        Self { pairs, cache, free: AtomicUsize::new(cache_bytes) }
+    }
+
+    /// The pairs, in order.
+    pub fn pairs(&self) -> &[Pair] {
+        &self.pairs
+    }
+
+    /// How many pairs there are.
+    pub fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// The pixels of pair `index`.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if a file cannot be decoded or is not of the size its header promised.
+    pub fn read(&self, index: usize) -> Result<Arc<DecodedPair>> {
+        let Some((pair, slot)) = self.pairs.get(index).zip(self.cache.get(index)) else {
+            return Err(Error::Training(format!("no pair {index} among {}", self.len())));
+        };
+        if let Some(decoded) = slot.get() {
+            return Ok(Arc::clone(decoded));
+        }
+        let decoded = Arc::new(DecodedPair {
+            blur: decode(&pair.blur, pair)?,
+            sharp: decode(&pair.sharp, pair)?,
+        });
+        let bytes = decoded.blur.as_raw().len() + decoded.sharp.as_raw().len();
+        let reserve = |free: usize| free.checked_sub(bytes);
+        let reserved = self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve).is_ok();
+        if reserved && slot.set(Arc::clone(&decoded)).is_err() {
+            // Another thread decoded the same pair meanwhile and has paid for it.
+            self.free.fetch_add(bytes, Ordering::Relaxed);
+        }
+        Ok(decoded)
+    }
+}
+
+fn decode(path: &Path, pair: &Pair) -> Result<RgbImage> {
+    let fail = |reason: String| Error::Image { path: path.to_path_buf(), reason };
+    let mut reader = ImageReader::open(path)
+        .and_then(ImageReader::with_guessed_format)
+        .map_err(Error::io(path))?;
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MOST_DECODED_BYTES);
+    reader.limits(limits);
+    let image = reader.decode().map_err(|error| fail(error.to_string()))?.into_rgb8();
+    if (image.width() as usize, image.height() as usize) != (pair.width, pair.height) {
+        return Err(fail(format!(
+            "is {}×{} now, was {}×{} when the dataset was opened",
+            image.width(),
+            image.height(),
+            pair.width,
+            pair.height
+        )));
+    }
+    Ok(image)
+}
+
+/// What a sample stream is made of.
+#[derive(Debug, Clone)]
+pub struct StreamConfig {
+    /// Seed of order, crops, augmentation and noise.
+    pub seed: u64,
+    /// Steps of the stage.
+    pub iterations: usize,
+    /// Patch and batch size by iteration; the last entry holds to the end.
+    pub patches: Vec<PatchConfig>,
+    /// Whether patches are flipped and rotated.
+    pub augment: bool,
+    /// Values of one sample's diffusion noise: tokens times channels of the prior.
+    pub noise_len: usize,
+    /// T, the largest timestep drawn.
+    pub timesteps: usize,
+}
+
+/// One training step's samples, as plain numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PatchBatch {
+    /// The step, from 0.
+    pub iteration: usize,
+    /// Samples in it.
+    pub batch: usize,
+    /// Side of the patches in pixels.
+    pub patch: usize,
+    /// Blurry patches in [0, 1], `[batch, 3, patch, patch]`.
+    pub blur: Vec<f32>,
+    /// Sharp patches, likewise.
+    pub sharp: Vec<f32>,
+    /// Standard normal numbers, `[batch, noise_len]`.
+    pub noise: Vec<f32>,
+    /// A timestep from 1 to T for each sample.
+    pub timesteps: Vec<usize>,
+}
+
+/// An order of the pairs.
+type Order = Arc<[u32]>;
+
+/// The samples of a whole stage. A sample depends on the seed, the iteration and its slot in the batch alone: not on
+/// the number of workers, nor on where a run was interrupted.
+///
+/// The pairs pass in epochs, each in a shuffled order of its own. A patch larger than its image is filled by
+/// reflection about the image's borders.
+#[derive(Debug)]
+pub struct SampleStream {
+    reader: PairReader,
+    config: StreamConfig,
+    /// Patch, batch and first iteration of each entry, with the samples before it.
+    phases: Vec<Phase>,
+    /// The orders drawn last, by epoch; workers at an epoch's border need two.
+    orders: Mutex<Vec<(u64, Order)>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Phase {
+    first_iteration: usize,
+    first_sample: u64,
+    patch: usize,
+    batch: usize,
+}
+
+impl SampleStream {
+    /// The stream over these pairs.
+    ///
+    /// # Errors
+    /// [`Error::Training`] if there are no pairs or no patch sizes.
+    pub fn new(reader: PairReader, config: StreamConfig) -> Result<Self> {
+        if reader.is_empty() {
+            return Err(Error::Training("no training pairs".into()));
+        }
+        let mut phases = Vec::new();
+        let (mut first_iteration, mut first_sample) = (0_usize, 0_u64);
+        for entry in &config.patches {
+            let (patch, batch) = (entry.patch, entry.batch);
+            phases.push(Phase { first_iteration, first_sample, patch, batch });
+            first_iteration = first_iteration.saturating_add(entry.iterations);
+            first_sample = first_sample.saturating_add((entry.iterations as u64).saturating_mul(batch as u64));
+        }
+        if phases.is_empty() {
+            return Err(Error::Training("no patch sizes".into()));
+        }
+        Ok(Self { reader, config, phases, orders: Mutex::new(Vec::new()) })
+    }
+
+    /// Steps of the stage.
+    pub fn iterations(&self) -> usize {
+        self.config.iterations
+    }
+
+    /// The pairs the samples are taken from.
+    pub fn pairs(&self) -> &[Pair] {
+        self.reader.pairs()
+    }
+
+    /// Samples in a step.
+    pub fn batch_size(&self, iteration: usize) -> usize {
+        self.phase(iteration).batch
+    }
+
+    /// Samples in the steps from `start` up to, without, `end`.
+    pub fn samples_between(&self, start: usize, end: usize) -> usize {
+        (start..end).map(|iteration| self.batch_size(iteration)).sum()
+    }
+
+    /// The samples of the slots from `slots.start` up to, without, `slots.end` of a step.
+    ///
+    /// # Errors
+    /// [`Error::Image`] or [`Error::Io`] for an image that cannot be read.
+    pub fn batch(&self, iteration: usize, slots: std::ops::Range<usize>) -> Result<PatchBatch> {
+        let patch = self.phase(iteration).patch;
+        let (batch, noise_len) = (slots.len(), self.config.noise_len);
+        let values = 3 * patch * patch;
+        let mut result = PatchBatch {
+            iteration,
+            batch,
+            patch,
+            blur: vec![0.0; batch * values],
+            sharp: vec![0.0; batch * values],
+            noise: Vec::with_capacity(batch * noise_len),
+            timesteps: Vec::with_capacity(batch),
+        };
+        let patches =
+            result.blur.chunks_exact_mut(values).zip(result.sharp.chunks_exact_mut(values));
+        for (slot, (blur, sharp)) in slots.clone().zip(patches) {
+            self.fill_patches(iteration, slot, patch, blur, sharp)?;
+        }
+        for slot in slots {
+            let mut random = self.generator(Purpose::Diffusion, iteration, slot);
+            result.timesteps.push(random.random_range(1..=self.config.timesteps.max(1)));
+            result.noise.extend((0..noise_len).map(|_| random.sample::<f32, _>(StandardNormal)));
+        }
+        Ok(result)
+    }
+
+    fn fill_patches(
+        &self,
+        iteration: usize,
+        slot: usize,
+        patch: usize,
+        blur: &mut [f32],
+        sharp: &mut [f32],
+    ) -> Result<()> {
+        let pair = self.reader.read(self.pair_at(iteration, slot))?;
+        let (width, height) = (pair.blur.width() as usize, pair.blur.height() as usize);
+        let mut random = self.generator(Purpose::Patch, iteration, slot);
+        let crop = Crop {
+            top: random.random_range(0..=height.saturating_sub(patch)),
+            left: random.random_range(0..=width.saturating_sub(patch)),
+            side: patch,
+        };
+        let mode = random.random_range(0..Augmentation::COUNT);
+        let augmentation =
+            if self.config.augment { Augmentation::new(mode) } else { Augmentation::IDENTITY };
+        crop.write(&pair.blur, augmentation, blur);
+        crop.write(&pair.sharp, augmentation, sharp);
+        Ok(())
+    }
+
+    fn generator(&self, purpose: Purpose, iteration: usize, slot: usize) -> rand::rngs::StdRng {
+        generator_at(self.config.seed, purpose, iteration as u64, slot as u64)
+    }
+
+    fn phase(&self, iteration: usize) -> Phase {
+        let after = self.phases.partition_point(|phase| phase.first_iteration <= iteration);
+        self.phases[after.saturating_sub(1)]
+    }
+
+    fn pair_at(&self, iteration: usize, slot: usize) -> usize {
+        let phase = self.phase(iteration);
+        let steps = (iteration - phase.first_iteration) as u64;
+        let sample = phase.first_sample + steps * phase.batch as u64 + slot as u64;
+        let pairs = self.reader.len() as u64;
+        self.order(sample / pairs)[(sample % pairs) as usize] as usize
+    }
+
+    fn order(&self, epoch: u64) -> Order {
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, order)) = orders.iter().find(|(drawn, _)| *drawn == epoch) {
+            return Arc::clone(order);
+        }
+        let mut order: Vec<u32> = (0..self.reader.len() as u32).collect();
+        order.shuffle(&mut generator_at(self.config.seed, Purpose::Order, epoch, 0));
+        let order: Order = order.into();
+        if orders.len() == 4 {
+            orders.remove(0);
+        }
+        orders.push((epoch, Arc::clone(&order)));
+        order
+    }
+}
+
+/// A square of an image.
+struct Crop {
+    top: usize,
+    left: usize,
+    side: usize,
+}
+
+impl Crop {
+    /// Writes the augmented square as planes in [0, 1].
+    fn write(&self, image: &RgbImage, augmentation: Augmentation, planes: &mut [f32]) {
+        let (width, height) = (image.width() as usize, image.height() as usize);
+        let (side, area) = (self.side, self.side * self.side);
+        let pixels = image.as_raw();
+        for y in 0..side {
+            for x in 0..side {
+                let (row, column) = augmentation.source(y, x, side, side);
+                let row = reflect(self.top + row, height);
+                let column = reflect(self.left + column, width);
+                let pixel = &pixels[3 * (row * width + column)..][..3];
+                for (channel, &value) in pixel.iter().enumerate() {
+                    planes[channel * area + y * side + x] = f32::from(value) / 255.0;
+                }
+            }
+        }
+    }
+}
+
+/// The index that `index` mirrors into `0..length`, the borders not repeated.
+#[inline]
+fn reflect(index: usize, length: usize) -> usize {
+    if index < length {
+        return index;
+    }
+    let period = (2 * (length - 1)).max(1);
+    let index = index % period;
+    if index < length { index } else { period - index }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::data::pairs::find_pairs;
+
+    /// Pairs whose blurry pixels say where they come from: (pair, column, row).
+    pub(crate) fn gradient_pairs(count: u8, width: u32, height: u32) -> (TempDir, Vec<Pair>) {
+        let folder = TempDir::new().unwrap();
+        for (side, blue) in [("input", 0), ("target", 100)] {
+            let path = folder.path().join(side);
+            std::fs::create_dir(&path).unwrap();
+            for pair in 0..count {
+                let pixel = |x, y| image::Rgb([pair + blue, x as u8, y as u8]);
+                let image = RgbImage::from_fn(width, height, pixel);
+                image.save(path.join(format!("{pair:03}.png"))).unwrap();
+            }
+        }
+        let pairs = find_pairs(folder.path()).unwrap();
+        (folder, pairs)
+    }
+
+    pub(crate) fn config(patches: &[(usize, usize, usize)]) -> StreamConfig {
+        let entry = |&(patch, batch, iterations)| PatchConfig { patch, batch, iterations };
+        StreamConfig {
+            seed: 7,
+            iterations: 100,
+            patches: patches.iter().map(entry).collect(),
+            augment: true,
+            noise_len: 6,
+            timesteps: 8,
+        }
+    }
+
+    fn stream(pairs: Vec<Pair>, config: StreamConfig) -> SampleStream {
+        SampleStream::new(PairReader::new(pairs, DEFAULT_CACHE_BYTES), config).unwrap()
+    }
+
+    /// The pair a sample was cut from, from its first blurry value.
+    fn pair_of(batch: &PatchBatch, slot: usize) -> usize {
+        (batch.blur[slot * 3 * batch.patch * batch.patch] * 255.0).round() as usize
+    }
+
+    #[test]
+    fn a_step_is_the_same_whenever_it_is_asked_for() {
+        let (_folder, pairs) = gradient_pairs(5, 40, 30);
+        let forwards = stream(pairs.clone(), config(&[(8, 3, 10)]));
+        let expected: Vec<_> = (0..20).map(|i| forwards.batch(i, 0..3).unwrap()).collect();
+        let backwards = stream(pairs, config(&[(8, 3, 10)]));
+        for iteration in (0..20).rev() {
+            assert_eq!(backwards.batch(iteration, 0..3).unwrap(), expected[iteration]);
+        }
+        assert_ne!(expected[0].blur, expected[1].blur);
+        assert_ne!(expected[0].noise, expected[1].noise);
+    }
+
+    #[test]
+    fn the_slots_of_a_step_can_be_made_apart() {
+        let (_folder, pairs) = gradient_pairs(5, 40, 30);
+        let stream = stream(pairs, config(&[(8, 4, 10)]));
+        let whole = stream.batch(3, 0..4).unwrap();
+        let (first, second) = (stream.batch(3, 0..1).unwrap(), stream.batch(3, 1..4).unwrap());
+        assert_eq!([first.blur, second.blur].concat(), whole.blur);
+        assert_eq!([first.noise, second.noise].concat(), whole.noise);
+        assert_eq!([first.timesteps, second.timesteps].concat(), whole.timesteps);
+    }
+
+    #[test]
+    fn patch_and_batch_follow_the_iteration() {
+        let (_folder, pairs) = gradient_pairs(3, 40, 30);
+        let stream = stream(pairs, config(&[(8, 4, 2), (16, 2, 3)]));
+        let sizes: Vec<_> = (0..7)
+            .map(|i| stream.batch(i, 0..stream.batch_size(i)).unwrap())
+            .map(|batch| (batch.patch, batch.batch))
+            .collect();
+        assert_eq!(sizes, [(8, 4), (8, 4), (16, 2), (16, 2), (16, 2), (16, 2), (16, 2)]);
+        assert_eq!(stream.samples_between(1, 4), 4 + 2 + 2);
+    }
+
+    #[test]
+    fn every_pair_passes_once_an_epoch_in_changing_order() {
+        let (_folder, pairs) = gradient_pairs(6, 12, 12);
+        let stream = stream(pairs, config(&[(8, 4, 3), (16, 2, 9)]));
+        let order: Vec<_> = (0..12)
+            .flat_map(|i| {
+                let batch = stream.batch(i, 0..stream.batch_size(i)).unwrap();
+                (0..batch.batch).map(|slot| pair_of(&batch, slot)).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(order.len(), 30);
+        for epoch in order.chunks(6) {
+            let mut sorted = epoch.to_vec();
+            sorted.sort_unstable();
+            assert_eq!(sorted, [0, 1, 2, 3, 4, 5], "epoch {epoch:?}");
+        }
+        assert_ne!(order[..6], order[6..12]);
+    }
+
+    #[test]
+    fn both_images_are_cut_and_turned_alike() {
+        let (_folder, pairs) = gradient_pairs(2, 40, 30);
+        let stream = stream(pairs, config(&[(8, 8, 10)]));
+        let batch = stream.batch(0, 0..8).unwrap();
+        let area = 64;
+        let mut corners = BTreeMap::new();
+        for slot in 0..8 {
+            let place = |planes: &[f32]| planes[(slot * 3 + 1) * area..(slot * 3 + 3) * area].to_vec();
+            assert_eq!(place(&batch.blur), place(&batch.sharp), "slot {slot}");
+            let values = place(&batch.blur);
+            *corners.entry((values[0].to_bits(), values[7].to_bits())).or_insert(0) += 1;
+        }
+        assert!(corners.len() > 4, "the crops hardly vary: {corners:?}");
+    }
+
+    #[test]
+    fn patches_larger_than_the_image_are_reflected() {
+        let (_folder, pairs) = gradient_pairs(1, 5, 3);
+        let mut config = config(&[(8, 1, 10)]);
+        config.augment = false;
+        let batch = stream(pairs, config).batch(0, 0..1).unwrap();
+        let plane = |channel: usize| {
+            let values = &batch.blur[channel * 64..(channel + 1) * 64];
+            values.iter().map(|value| (value * 255.0).round() as u8).collect::<Vec<_>>()
+        };
+        assert_eq!(plane(1)[..8], [0, 1, 2, 3, 4, 3, 2, 1]);
+        let rows: Vec<_> = plane(2).chunks(8).map(|row| row[0]).collect();
+        assert_eq!(rows, [0, 1, 2, 1, 0, 1, 2, 1]);
+    }
+
+    #[test]
+    fn the_cache_stays_within_its_bound() {
+        let (_folder, pairs) = gradient_pairs(3, 10, 10);
+        let reader = PairReader::new(pairs, 2 * 3 * 10 * 10 + 1);
+        let first = reader.read(0).unwrap();
+        let second = reader.read(1).unwrap();
+        assert!(Arc::ptr_eq(&first, &reader.read(0).unwrap()), "the first pair fits");
+        assert!(!Arc::ptr_eq(&second, &reader.read(1).unwrap()), "the second does not");
+        assert_eq!(reader.free.load(Ordering::Relaxed), 1);
+    }
+}

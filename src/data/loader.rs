@@ -1,0 +1,566 @@
+//! Burn data loaders: training patches made ahead by worker threads, and whole validation images.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+use image::RgbImage;
+use rand::Rng;
+use rand_distr::StandardNormal;
+
+use super::dataset::{PairReader, PatchBatch, SampleStream};
+use super::random::{Purpose, generator_at};
+use crate::diffusion::ChainNoise;
+use crate::error::{Error, Result};
+
+/// Steps that each worker prepares ahead.
+const PREFETCH: usize = 2;
+
+/// One training step's samples.
+#[derive(Debug, Clone)]
+pub struct Batch<B: Backend> {
+    /// The step, from 0.
+    pub iteration: usize,
+    /// Blurry patches in [0, 1], `[batch, 3, patch, patch]`.
+    pub blur: Tensor<B, 4>,
+    /// Sharp patches, likewise.
+    pub sharp: Tensor<B, 4>,
+    /// Standard normal noise for the diffusion.
+    pub noise: ChainNoise<B>,
+    /// A diffusion timestep from 1 to T for each sample.
+    pub timesteps: Vec<usize>,
+}
+
+/// The shape of the diffusion's noise for one image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoiseShape {
+    /// Tensors that a reverse chain needs: one to start from, and one for each step that adds noise.
+    pub draws: usize,
+    /// Tokens of the prior, N.
+    pub tokens: usize,
+    /// Channels of the prior, C'.
+    pub channels: usize,
+}
+
+impl NoiseShape {
+    /// Values for one image.
+    pub fn values(&self) -> usize {
+        self.draws * self.tokens * self.channels
+    }
+
+    /// The noise from `batch` times [`values`](Self::values) numbers.
+    fn split<B: Backend>(&self, values: Vec<f32>, batch: usize, device: &B::Device) -> ChainNoise<B> {
+        let data = TensorData::new(values, [batch, self.draws, self.tokens, self.channels]);
+        let all = Tensor::<B, 4>::from_data(data, device);
+        let draw = |index: usize| all.clone().narrow(1, index, 1).squeeze_dim::<3>(1);
+        ChainNoise { start: draw(0), steps: (1..self.draws).map(draw).collect() }
+    }
+}
+
+/// Where a loader's error goes; the loader's iterator then ends.
+pub type OnFailure = Arc<dyn Fn(Error) + Send + Sync>;
+
+/// Serves a [`SampleStream`] to Burn's `Learner`.
+///
+/// Each call of [`iter`](DataLoader::iter) goes on where the one before it ended, up to the next multiple of
+/// `every` iterations: an epoch of the `Learner` is a validation interval. Worker `w` of `n` makes the steps
+/// `w, w + n, …`, two ahead of the training, so that order and memory are bounded without a queue to sort.
+pub struct PatchLoader<B: Backend> {
+    stream: Arc<SampleStream>,
+    settings: PatchLoaderSettings,
+    next: Arc<AtomicUsize>,
+    /// The part of each step's slots that this loader serves, as a fraction with `samples` below.
+    share: Option<(Range<usize>, usize)>,
+    device: B::Device,
+}
+
+/// How a [`PatchLoader`] serves its stream.
+#[derive(Clone)]
+pub struct PatchLoaderSettings {
+    /// Iterations between validations.
+    pub every: usize,
+    /// Worker threads.
+    pub workers: usize,
+    /// The shape of the noise.
+    pub noise: NoiseShape,
+    /// Where an unreadable image is reported.
+    pub on_failure: OnFailure,
+}
+
+impl<B: Backend> PatchLoader<B> {
+    /// A loader whose first step is `start`.
+    pub fn new(
+        stream: Arc<SampleStream>,
+        settings: PatchLoaderSettings,
+        start: usize,
+        device: B::Device,
+    ) -> Self {
+        Self { stream, settings, next: Arc::new(AtomicUsize::new(start)), share: None, device }
+    }
+
+    fn slots(&self, iteration: usize) -> Range<usize> {
+        slots(&self.stream, self.share.as_ref(), iteration)
+    }
+
+    fn epoch(&self, start: usize) -> Range<usize> {
+        let every = self.settings.every.max(1);
+        start..((start / every + 1) * every).min(self.stream.iterations())
+    }
+}
+
+/// The slots of a step that fall to a share of the items.
+fn slots(
+    stream: &SampleStream,
+    share: Option<&(Range<usize>, usize)>,
+    iteration: usize,
+) -> Range<usize> {
+    let batch = stream.batch_size(iteration);
+    match share {
+        None => 0..batch,
+        Some((items, total)) => {
+            let slot = |item: usize| batch * item / (*total).max(1);
+            slot(items.start)..slot(items.end)
+        }
+    }
+}
+
+impl<B: Backend> DataLoader<B, Batch<B>> for PatchLoader<B> {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch<B>> + 'a> {
+        let epoch = self.epoch(self.next.load(Ordering::Relaxed));
+        self.next.store(epoch.end.max(epoch.start), Ordering::Relaxed);
+        let items_total = epoch.clone().map(|iteration| self.slots(iteration).len()).sum();
+        Box::new(PatchIterator {
+            workers: Workers::start(&self.stream, self.share.as_ref(), epoch, self.settings.workers),
+            settings: &self.settings,
+            device: &self.device,
+            progress: Progress::new(0, items_total),
+        })
+    }
+
+    /// Samples of the next epoch.
+    fn num_items(&self) -> usize {
+        self.epoch(self.next.load(Ordering::Relaxed)).map(|step| self.slots(step).len()).sum()
+    }
+
+    fn to_device(&self, device: &B::Device) -> Arc<dyn DataLoader<B, Batch<B>>> {
+        Arc::new(Self {
+            stream: Arc::clone(&self.stream),
+            settings: self.settings.clone(),
+            next: Arc::clone(&self.next),
+            share: self.share.clone(),
+            device: device.clone(),
+        })
+    }
+
+    /// A loader of the same steps that serves the share of each step's samples that the items have of
+    /// [`num_items`](DataLoader::num_items): what each of several devices gets.
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<B, Batch<B>>> {
+        Arc::new(Self {
+            stream: Arc::clone(&self.stream),
+            settings: self.settings.clone(),
+            next: Arc::new(AtomicUsize::new(self.next.load(Ordering::Relaxed))),
+            share: Some((start..end, self.num_items())),
+            device: self.device.clone(),
+        })
+    }
+}
+
+struct PatchIterator<'a, B: Backend> {
+    workers: Workers,
+    settings: &'a PatchLoaderSettings,
+    device: &'a B::Device,
+    progress: Progress,
+}
+
+impl<B: Backend> Iterator for PatchIterator<'_, B> {
+    type Item = Batch<B>;
+
+    fn next(&mut self) -> Option<Batch<B>> {
+        match self.workers.next()? {
+            Ok(samples) => {
+                self.progress.items_processed += samples.batch;
+                Some(to_tensors(samples, self.settings.noise, self.device))
+            }
+            Err(error) => {
+                (self.settings.on_failure)(error);
+                None
+            }
+        }
+    }
+}
+
+impl<B: Backend> DataLoaderIterator<Batch<B>> for PatchIterator<'_, B> {
+    fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+}
+
+fn to_tensors<B: Backend>(
+    samples: PatchBatch,
+    noise: NoiseShape,
+    device: &B::Device,
+) -> Batch<B> {
+    let shape = [samples.batch, 3, samples.patch, samples.patch];
+    Batch {
+        iteration: samples.iteration,
+        blur: Tensor::from_data(TensorData::new(samples.blur, shape), device),
+        sharp: Tensor::from_data(TensorData::new(samples.sharp, shape), device),
+        noise: noise.split(samples.noise, samples.batch, device),
+        timesteps: samples.timesteps,
+    }
+}
+
+/// The threads that prepare the steps of one epoch.
+struct Workers {
+    outputs: Vec<Receiver<Result<PatchBatch>>>,
+    threads: Vec<JoinHandle<()>>,
+    remaining: Range<usize>,
+    turn: usize,
+}
+
+impl Workers {
+    fn start(
+        stream: &Arc<SampleStream>,
+        share: Option<&(Range<usize>, usize)>,
+        epoch: Range<usize>,
+        count: usize,
+    ) -> Self {
+        let count = count.clamp(1, epoch.len().max(1));
+        let mut workers =
+            Self { outputs: Vec::new(), threads: Vec::new(), remaining: epoch.clone(), turn: 0 };
+        for worker in 0..count {
+            let (sender, receiver) = sync_channel(PREFETCH);
+            let (stream, share) = (Arc::clone(stream), share.cloned());
+            let steps = epoch.clone().skip(worker).step_by(count);
+            let work = move || {
+                for iteration in steps {
+                    let slots = slots(&stream, share.as_ref(), iteration);
+                    let batch = stream.batch(iteration, slots);
+                    let failed = batch.is_err();
+                    if sender.send(batch).is_err() || failed {
+                        return;
+                    }
+                }
+            };
+            workers.outputs.push(receiver);
+            workers.threads.push(std::thread::spawn(work));
+        }
+        workers
+    }
+
+    fn next(&mut self) -> Option<Result<PatchBatch>> {
+        let iteration = self.remaining.next()?;
+        let output = self.outputs.get(self.turn)?.recv();
+        self.turn = (self.turn + 1) % self.outputs.len();
+        let lost = |_| Error::Training(format!("the worker of iteration {iteration} broke off"));
+        let output = output.map_err(lost).and_then(|output| output);
+        if output.is_err() {
+            self.remaining = 0..0;
+        }
+        Some(output)
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        // Without receivers the workers' next send fails, and they end.
+        self.outputs.clear();
+        for thread in self.threads.drain(..) {
+            // A worker that panicked has been reported by `next`.
+            drop(thread.join());
+        }
+    }
+}
+
+/// A validation image.
+#[derive(Debug, Clone)]
+pub struct ValidationImage<B: Backend> {
+    /// The blurry image in [0, 1], `[1, 3, height, width]`, both multiples of 8.
+    pub blur: Tensor<B, 4>,
+    /// The sharp image, likewise.
+    pub sharp: Tensor<B, 4>,
+    /// The diffusion's noise, the same at every validation.
+    pub noise: ChainNoise<B>,
+    /// Where the image's score is written.
+    pub scores: Scores,
+}
+
+/// The scores of the images of one validation.
+#[derive(Debug, Clone, Default)]
+pub struct Scores(Arc<Mutex<Vec<f64>>>);
+
+impl Scores {
+    /// Adds an image's score.
+    pub fn push(&self, score: f64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(score);
+    }
+
+    /// The mean over the images so far, or `None` before the first.
+    pub fn mean(&self) -> Option<f64> {
+        let scores = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
+    }
+
+    fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// Serves validation pairs one by one, each cropped about its centre to multiples of 8, so that no network needs to
+/// pad: stage one's encoder sees the sharp image too, and the score is over what the networks saw.
+pub struct ValidationLoader<B: Backend> {
+    reader: Arc<PairReader>,
+    /// The pairs to serve.
+    indices: Vec<usize>,
+    seed: u64,
+    noise: NoiseShape,
+    on_failure: OnFailure,
+    scores: Scores,
+    device: B::Device,
+}
+
+impl<B: Backend> ValidationLoader<B> {
+    /// A loader of at most `images` pairs, spread evenly over all of them.
+    pub fn new(
+        reader: PairReader,
+        images: usize,
+        seed: u64,
+        noise: NoiseShape,
+        on_failure: OnFailure,
+        device: B::Device,
+    ) -> Self {
+        let usable: Vec<usize> = (0..reader.len())
+            .filter(|&index| {
+                let pair = &reader.pairs()[index];
+                pair.width >= 8 && pair.height >= 8
+            })
+            .collect();
+        let count = images.min(usable.len());
+        let indices = (0..count).map(|i| usable[i * usable.len() / count]).collect();
+        let scores = Scores::default();
+        Self { reader: Arc::new(reader), indices, seed, noise, on_failure, scores, device }
+    }
+
+    /// The scores of the current or last validation.
+    pub fn scores(&self) -> Scores {
+        self.scores.clone()
+    }
+
+    fn with(&self, indices: Vec<usize>, device: &B::Device) -> Self {
+        Self {
+            reader: Arc::clone(&self.reader),
+            indices,
+            seed: self.seed,
+            noise: self.noise,
+            on_failure: Arc::clone(&self.on_failure),
+            scores: self.scores.clone(),
+            device: device.clone(),
+        }
+    }
+
+    fn image(&self, index: usize) -> Result<ValidationImage<B>> {
+        let pair = self.reader.read(index)?;
+        let mut random = generator_at(self.seed, Purpose::Validation, index as u64, 0);
+        let noise: Vec<f32> =
+            (0..self.noise.values()).map(|_| random.sample(StandardNormal)).collect();
+        Ok(ValidationImage {
+            blur: centre(&pair.blur, &self.device),
+            sharp: centre(&pair.sharp, &self.device),
+            noise: self.noise.split(noise, 1, &self.device),
+            scores: self.scores.clone(),
+        })
+    }
+}
+
+/// The largest centred part whose sides are multiples of 8.
+fn centre<B: Backend>(image: &RgbImage, device: &B::Device) -> Tensor<B, 4> {
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let (columns, rows) = (width / 8 * 8, height / 8 * 8);
+    let (left, top) = ((width - columns) / 2, (height - rows) / 2);
+    let pixels = image.as_raw();
+    let mut planes = Vec::with_capacity(3 * rows * columns);
+    for channel in 0..3 {
+        for row in top..top + rows {
+            let line = &pixels[3 * (row * width + left)..][..3 * columns];
+            planes.extend(line.iter().skip(channel).step_by(3).map(|&v| f32::from(v) / 255.0));
+        }
+    }
+    Tensor::from_data(TensorData::new(planes, [1, 3, rows, columns]), device)
+}
+
+impl<B: Backend> DataLoader<B, ValidationImage<B>> for ValidationLoader<B> {
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<ValidationImage<B>> + 'a> {
+        self.scores.clear();
+        Box::new(ValidationIterator { loader: self, position: 0 })
+    }
+
+    fn num_items(&self) -> usize {
+        self.indices.len()
+    }
+
+    fn to_device(&self, device: &B::Device) -> Arc<dyn DataLoader<B, ValidationImage<B>>> {
+        Arc::new(self.with(self.indices.clone(), device))
+    }
+
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<B, ValidationImage<B>>> {
+        let indices = self.indices.iter().copied().take(end).skip(start).collect();
+        Arc::new(self.with(indices, &self.device))
+    }
+}
+
+struct ValidationIterator<'a, B: Backend> {
+    loader: &'a ValidationLoader<B>,
+    position: usize,
+}
+
+impl<B: Backend> Iterator for ValidationIterator<'_, B> {
+    type Item = ValidationImage<B>;
+
+    fn next(&mut self) -> Option<ValidationImage<B>> {
+        let index = *self.loader.indices.get(self.position)?;
+        self.position += 1;
+        match self.loader.image(index) {
+            Ok(image) => Some(image),
+            Err(error) => {
+                (self.loader.on_failure)(error);
+                None
+            }
+        }
+    }
+}
+
+impl<B: Backend> DataLoaderIterator<ValidationImage<B>> for ValidationIterator<'_, B> {
+    fn progress(&self) -> Progress {
+        Progress::new(self.position, self.loader.indices.len())
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::backend::Flex;
+
+    use super::*;
+    use crate::data::dataset::DEFAULT_CACHE_BYTES;
+    use crate::data::dataset::tests::{config, gradient_pairs};
+    use crate::data::pairs::Pair;
+
+    fn loader(pairs: Vec<Pair>, workers: usize, start: usize) -> PatchLoader<Flex> {
+        let mut config = config(&[(8, 4, 6), (16, 2, 1)]);
+        config.iterations = 17;
+        let noise = NoiseShape { draws: 3, tokens: 2, channels: 1 };
+        config.noise_len = noise.values();
+        let stream = SampleStream::new(PairReader::new(pairs, DEFAULT_CACHE_BYTES), config).unwrap();
+        let on_failure: OnFailure = Arc::new(|error| panic!("{error}"));
+        let settings = PatchLoaderSettings { every: 5, workers, noise, on_failure };
+        PatchLoader::new(Arc::new(stream), settings, start, Default::default())
+    }
+
+    /// Each epoch's batches as (iteration, blurry values, noise of the first step).
+    fn epochs(loader: &PatchLoader<Flex>, count: usize) -> Vec<Vec<(usize, TensorData, TensorData)>> {
+        let numbers = |batch: Batch<Flex>| {
+            assert_eq!(batch.noise.steps.len(), 2);
+            (batch.iteration, batch.blur.into_data(), batch.noise.steps[0].clone().into_data())
+        };
+        (0..count).map(|_| loader.iter().map(numbers).collect()).collect()
+    }
+
+    #[test]
+    fn the_samples_do_not_depend_on_the_number_of_workers() {
+        let (_folder, pairs) = gradient_pairs(5, 40, 30);
+        let expected = epochs(&loader(pairs.clone(), 1, 0), 4);
+        let iterations: Vec<Vec<_>> =
+            expected.iter().map(|epoch| epoch.iter().map(|batch| batch.0).collect()).collect();
+        let whole: Vec<Vec<usize>> = vec![
+            (0..5).collect(),
+            (5..10).collect(),
+            (10..15).collect(),
+            (15..17).collect(),
+        ];
+        assert_eq!(iterations, whole);
+        for workers in [2, 3, 8] {
+            let found = epochs(&loader(pairs.clone(), workers, 0), 4);
+            assert!(found == expected, "{workers} workers");
+        }
+    }
+
+    #[test]
+    fn a_loader_that_starts_late_continues_the_stream() {
+        let (_folder, pairs) = gradient_pairs(5, 40, 30);
+        let expected = epochs(&loader(pairs.clone(), 2, 0), 4);
+        assert!(epochs(&loader(pairs.clone(), 2, 10), 2) == expected[2..]);
+        let late = epochs(&loader(pairs, 2, 8), 3);
+        assert!(late[0] == expected[1][3..], "up to the next validation");
+        assert!(late[1..] == expected[2..]);
+    }
+
+    #[test]
+    fn slices_share_each_step() {
+        let (_folder, pairs) = gradient_pairs(5, 40, 30);
+        let whole = loader(pairs, 2, 0);
+        let items = whole.num_items();
+        assert_eq!(items, 20);
+        let halves = [whole.slice(0, items / 2), whole.slice(items / 2, items)];
+        let mut halves = halves.iter().map(|half| half.iter()).collect::<Vec<_>>();
+        for batch in whole.iter() {
+            let parts = halves.iter_mut().map(|half| half.next().unwrap().blur).collect();
+            assert_eq!(Tensor::cat(parts, 0).into_data(), batch.blur.into_data());
+        }
+    }
+
+    #[test]
+    fn an_epoch_left_early_ends_its_workers() {
+        let (_folder, pairs) = gradient_pairs(5, 40, 30);
+        let loader = loader(pairs, 3, 0);
+        let mut iterator = loader.iter();
+        assert_eq!(iterator.next().unwrap().iteration, 0);
+        assert_eq!(iterator.progress().items_processed, 4);
+        drop(iterator);
+        assert_eq!(loader.iter().next().unwrap().iteration, 5);
+    }
+
+    #[test]
+    fn an_unreadable_image_is_reported_and_ends_the_epoch() {
+        let (folder, pairs) = gradient_pairs(1, 40, 30);
+        std::fs::write(folder.path().join("input/000.png"), b"torn").unwrap();
+        let failure = Arc::new(Mutex::new(None));
+        let mut loader = loader(pairs, 2, 0);
+        let slot = Arc::clone(&failure);
+        loader.settings.on_failure = Arc::new(move |error| *slot.lock().unwrap() = Some(error));
+        assert!(loader.iter().next().is_none());
+        let error = failure.lock().unwrap().take().unwrap().to_string();
+        assert!(error.contains("000.png"), "{error}");
+    }
+
+    #[test]
+    fn validation_images_are_centred_and_have_the_same_noise_each_time() {
+        let (_folder, pairs) = gradient_pairs(5, 27, 20);
+        let noise = NoiseShape { draws: 1, tokens: 2, channels: 3 };
+        let fail: OnFailure = Arc::new(|error| panic!("{error}"));
+        let reader = PairReader::new(pairs, DEFAULT_CACHE_BYTES);
+        let loader = ValidationLoader::<Flex>::new(reader, 3, 1, noise, fail, Default::default());
+        let images: Vec<_> = loader.iter().collect();
+        let again: Vec<_> = loader.iter().collect();
+        assert_eq!(images.len(), 3);
+        let mut pairs = Vec::new();
+        for (image, again) in images.iter().zip(&again) {
+            assert_eq!(image.blur.dims(), [1, 3, 16, 24]);
+            assert_eq!(image.noise.start.to_data(), again.noise.start.to_data());
+            let corner: Vec<f32> = image.blur.clone().slice([0..1, 0..3, 0..1, 0..1]).into_data().to_vec().unwrap();
+            let corner: Vec<_> = corner.iter().map(|value| (value * 255.0).round() as u8).collect();
+            assert_eq!(corner[1..], [1, 2], "column and row of the first pixel");
+            pairs.push(corner[0]);
+        }
+        assert_eq!(pairs, [0, 1, 3], "spread over the pairs");
+        assert_ne!(images[0].noise.start.to_data(), images[1].noise.start.to_data());
+        loader.scores().push(1.0);
+        loader.scores().push(3.0);
+        assert_eq!(loader.scores().mean(), Some(2.0));
+        assert!(loader.iter().next().is_some());
+        assert_eq!(loader.scores().mean(), None, "a new validation begins");
+    }
+}

@@ -1,0 +1,295 @@
+//! The optimiser: AdamW or Adam, with the gradient clipped by its norm over all parameters together.
+
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::module::{AutodiffModule, ModuleVisitor, Param};
+use burn::optim::adaptor::OptimizerAdaptor;
+use burn::optim::{
+    AdamW, AdamWConfig, GradientsParams, LearningRate, MultiGradientsParams, Optimizer,
+};
+use burn::tensor::Tensor;
+use burn::tensor::backend::AutodiffBackend;
+use burn::train::Interrupter;
+
+use crate::config::{OptimizerConfig, OptimizerKind};
+
+/// PyTorch's ε, which the published runs leave at its default.
+const EPSILON: f32 = 1e-8;
+
+/// Keeps a clipped gradient finite where the norm is 0, as PyTorch's `clip_grad_norm_` does.
+const NORM_EPSILON: f64 = 1e-6;
+
+impl OptimizerConfig {
+    /// Burn's optimiser for a module, behind a bound on the gradient's norm; see [`ClippedOptimizer::new`]. Adam is
+    /// AdamW without decay, so both share one type and one record.
+    pub fn init<M, B>(
+        &self,
+        clip: f64,
+        interrupter: Interrupter,
+    ) -> ClippedOptimizer<OptimizerAdaptor<AdamW, M, B>>
+    where
+        B: AutodiffBackend,
+        M: AutodiffModule<B>,
+    {
+        let weight_decay = match self.kind {
+            OptimizerKind::Adamw => self.weight_decay,
+            OptimizerKind::Adam => 0.0,
+        };
+        let adamw = AdamWConfig::new()
+            .with_beta_1(self.betas[0] as f32)
+            .with_beta_2(self.betas[1] as f32)
+            .with_epsilon(EPSILON)
+            .with_weight_decay(weight_decay as f32)
+            .init();
+        ClippedOptimizer::new(adamw, clip, interrupter)
+    }
+}
+
+/// The gradient norm of the last step, before clipping; shared between the optimiser and who displays it.
+#[derive(Debug, Clone, Default)]
+pub struct GradientNorm(Arc<Mutex<Option<f64>>>);
+
+impl GradientNorm {
+    /// The norm, or `None` before the first step.
+    pub fn last(&self) -> Option<f64> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, norm: f64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(norm);
+    }
+}
+
+/// An optimiser behind a bound on the Euclidean norm of the whole gradient.
+#[derive(Clone)]
+pub struct ClippedOptimizer<O> {
+    inner: O,
+    bound: f64,
+    norm: GradientNorm,
+    interrupter: Interrupter,
+}
+
+impl<O> ClippedOptimizer<O> {
+    /// Puts a bound before `inner`; 0 for none. A gradient that is not finite stops the training through
+    /// `interrupter`, and the weights stay as they are.
+    pub fn new(inner: O, bound: f64, interrupter: Interrupter) -> Self {
+        Self { inner, bound, norm: GradientNorm::default(), interrupter }
+    }
+
+    /// A handle on the norm of the last step.
+    pub fn gradient_norm(&self) -> GradientNorm {
+        self.norm.clone()
+    }
+
+    /// Clips the gradients, and says whether they can be used.
+    fn clip<M, B>(&self, module: &M, gradients: &mut GradientsParams) -> bool
+    where
+        B: AutodiffBackend,
+        M: AutodiffModule<B>,
+    {
+        let norm = gradient_norm(module, gradients);
+        self.norm.set(norm);
+        let factor = self.bound / (norm + NORM_EPSILON);
+        if self.bound > 0.0 && factor < 1.0 {
+            scale(module, gradients, factor);
+        }
+        norm.is_finite()
+    }
+}
+
+/// The Euclidean norm of all gradients of a module's parameters together.
+pub fn gradient_norm<M, B>(module: &M, gradients: &GradientsParams) -> f64
+where
+    B: AutodiffBackend,
+    M: AutodiffModule<B>,
+{
+    let mut visitor = SquaredNorm::<B> { gradients, sum: None };
+    module.visit(&mut visitor);
+    visitor.sum.map_or(0.0, |sum| f64::from(scalar(sum)).sqrt())
+}
+
+fn scalar<B: burn::tensor::backend::Backend>(tensor: Tensor<B, 1>) -> f32 {
+    tensor.into_data().iter::<f32>().next().unwrap_or(f32::NAN)
+}
+
+/// Sums on the device, so that a GPU is waited for once a step and not once a parameter.
+struct SquaredNorm<'a, B: AutodiffBackend> {
+    gradients: &'a GradientsParams,
+    sum: Option<Tensor<B::InnerBackend, 1>>,
+}
+
+impl<B: AutodiffBackend> ModuleVisitor<B> for SquaredNorm<'_, B> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        if let Some(gradient) = self.gradients.get::<B::InnerBackend, D>(param.id) {
+            let square = gradient.square().sum();
+            self.sum = Some(match self.sum.take() {
+                Some(sum) => {
+                    let device = sum.device();
+                    sum + square.to_device(&device)
+                }
+                None => square,
+            });
+        }
+    }
+}
+
+fn scale<M, B>(module: &M, gradients: &mut GradientsParams, factor: f64)
+where
+    B: AutodiffBackend,
+    M: AutodiffModule<B>,
+{
+    module.visit(&mut Scale::<B> { gradients, factor, backend: PhantomData });
+}
+
+struct Scale<'a, B> {
+    gradients: &'a mut GradientsParams,
+    factor: f64,
+    backend: PhantomData<B>,
+}
+
+impl<B: AutodiffBackend> ModuleVisitor<B> for Scale<'_, B> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        if let Some(gradient) = self.gradients.remove::<B::InnerBackend, D>(param.id) {
+            self.gradients.register(param.id, gradient.mul_scalar(self.factor));
+        }
+    }
+}
+
+impl<M, B, O> Optimizer<M, B> for ClippedOptimizer<O>
+where
+    B: AutodiffBackend,
+    M: AutodiffModule<B>,
+    O: Optimizer<M, B>,
+{
+    type Record = O::Record;
+
+    fn step(&mut self, lr: LearningRate, module: M, mut grads: GradientsParams) -> M {
+        if !self.clip(&module, &mut grads) {
+            self.interrupter.stop(Some("the gradient is not finite; the last step was left out"));
+            return module;
+        }
+        self.inner.step(lr, module, grads)
+    }
+
+    fn step_multi(&mut self, lr: LearningRate, module: M, mut grads: MultiGradientsParams) -> M {
+        let mut sum = Sum::<B> { parts: &mut grads, sum: GradientsParams::new(), backend: PhantomData };
+        module.visit(&mut sum);
+        let sum = sum.sum;
+        self.step(lr, module, sum)
+    }
+
+    fn to_record(&self) -> Self::Record {
+        self.inner.to_record()
+    }
+
+    fn load_record(mut self, record: Self::Record) -> Self {
+        self.inner = self.inner.load_record(record);
+        self
+    }
+}
+
+/// Adds the devices' gradients before the norm is taken.
+struct Sum<'a, B> {
+    parts: &'a mut MultiGradientsParams,
+    sum: GradientsParams,
+    backend: PhantomData<B>,
+}
+
+impl<B: AutodiffBackend> ModuleVisitor<B> for Sum<'_, B> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        if let Some((gradient, _)) = self.parts.remove::<B::InnerBackend, D>(param.id) {
+            self.sum.register(param.id, gradient);
+        }
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::backend::{Autodiff, Flex};
+    use burn::module::Module;
+    use burn::nn::{Linear, LinearConfig};
+
+    use super::*;
+
+    type B = Autodiff<Flex>;
+
+    /// Two layers whose gradients differ in size, so that clipping each by itself would show.
+    #[derive(Module, Debug)]
+    struct Layers<B: burn::tensor::backend::Backend> {
+        first: Linear<B>,
+        second: Linear<B>,
+    }
+
+    fn layers_and_gradients() -> (Layers<B>, GradientsParams) {
+        let device = Default::default();
+        let layers = Layers::<B> {
+            first: LinearConfig::new(3, 2).with_bias(false).init(&device),
+            second: LinearConfig::new(2, 2).init(&device),
+        };
+        let input = Tensor::<B, 2>::from_floats([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]], &device);
+        let loss = layers.second.forward(layers.first.forward(input)).powi_scalar(2).sum() * 10.0;
+        let gradients = GradientsParams::from_grads(loss.backward(), &layers);
+        (layers, gradients)
+    }
+
+    fn values(layers: &Layers<B>, gradients: &GradientsParams) -> Vec<f64> {
+        let read = |tensor: Tensor<Flex, 2>| tensor.into_data().iter::<f64>().collect::<Vec<_>>();
+        let mut all = read(gradients.get(layers.first.weight.id).unwrap());
+        all.extend(read(gradients.get(layers.second.weight.id).unwrap()));
+        let bias = layers.second.bias.as_ref().unwrap().id;
+        all.extend(gradients.get::<Flex, 1>(bias).unwrap().into_data().iter::<f64>());
+        all
+    }
+
+    fn norm(values: &[f64]) -> f64 {
+        values.iter().map(|value| value * value).sum::<f64>().sqrt()
+    }
+
+    #[test]
+    fn the_norm_is_over_all_parameters() {
+        let (layers, gradients) = layers_and_gradients();
+        let expected = norm(&values(&layers, &gradients));
+        let found = gradient_norm(&layers, &gradients);
+        assert!((found / expected - 1.0).abs() < 1e-6, "{found} instead of {expected}");
+    }
+
+    #[test]
+    fn clipping_keeps_the_direction_and_bounds_the_norm() {
+        let (layers, mut gradients) = layers_and_gradients();
+        let before = values(&layers, &gradients);
+        let optimizer = OptimizerConfig::default().init::<Layers<B>, B>(0.01, Interrupter::new());
+        optimizer.clip(&layers, &mut gradients);
+        let after = values(&layers, &gradients);
+        assert!((norm(&after) - 0.01).abs() < 1e-7, "norm {}", norm(&after));
+        assert_eq!(optimizer.gradient_norm().last().map(|n| n as f32), Some(norm(&before) as f32));
+        for (before_value, after_value) in before.iter().zip(&after) {
+            let expected = before_value * 0.01 / norm(&before);
+            assert!((after_value - expected).abs() < 1e-8, "{after_value} instead of {expected}");
+        }
+    }
+
+    #[test]
+    fn small_gradients_and_a_bound_of_zero_change_nothing() {
+        for bound in [0.0, 1e9] {
+            let (layers, mut gradients) = layers_and_gradients();
+            let before = values(&layers, &gradients);
+            let optimizer = OptimizerConfig::default().init::<Layers<B>, B>(bound, Interrupter::new());
+            assert!(optimizer.clip(&layers, &mut gradients));
+            assert_eq!(values(&layers, &gradients), before, "bound {bound}");
+        }
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_stops_the_training_and_leaves_the_weights() {
+        let (layers, mut gradients) = layers_and_gradients();
+        let bad = Tensor::<Flex, 1>::from_floats([f32::NAN, 1.0], &Default::default());
+        gradients.register(layers.second.bias.as_ref().unwrap().id, bad);
+        let interrupter = Interrupter::new();
+        let mut optimizer = OptimizerConfig::default().init(0.01, interrupter.clone());
+        let before = layers.first.weight.val().into_data();
+        let after = optimizer.step(0.1, layers, gradients);
+        assert!(interrupter.should_stop());
+        assert_eq!(after.first.weight.val().into_data(), before);
+    }
+}

@@ -1,0 +1,195 @@
+//! Three training steps of each stage against the published code: losses, gradients, their norm, and the weights.
+#![cfg(all(feature = "train", any(feature = "flex", feature = "ndarray")))]
+
+mod common;
+
+use std::collections::HashMap;
+
+use burn::backend::Autodiff;
+use burn::module::{AutodiffModule, Module, ModuleMapper, Param};
+use burn::optim::{GradientsParams, Optimizer};
+use burn::tensor::{Tensor, TensorData};
+use burn::train::{Interrupter, TrainStep};
+use common::{Fixture, reduced_gopro, reduced_realblur, relative_difference};
+use hi_diff::backend::{AutodiffBackend, Backend};
+use hi_diff::config::{Objective, OptimizerConfig};
+use hi_diff::data::loader::Batch;
+use hi_diff::training::metrics::StepLosses;
+use hi_diff::training::optimizer::gradient_norm;
+use hi_diff::training::{StageOne, StageTwo};
+use hi_diff::weights::{Network, StateDict};
+use hi_diff::{Config, HiDiff};
+
+on_each_backend!(stage_one_gopro, stage_one_realblur, stage_two_gopro, stage_two_realblur);
+
+const LEARNING_RATE: f64 = 2e-4;
+
+fn stage_one_gopro<B: Backend>() {
+    stage_one::<Autodiff<B>>("gopro", reduced_gopro());
+}
+
+fn stage_one_realblur<B: Backend>() {
+    stage_one::<Autodiff<B>>("realblur", reduced_realblur());
+}
+
+fn stage_two_gopro<B: Backend>() {
+    stage_two::<Autodiff<B>>("gopro", reduced_gopro());
+}
+
+fn stage_two_realblur<B: Backend>() {
+    stage_two::<Autodiff<B>>("realblur", reduced_realblur());
+}
+
+fn stage_one<B: AutodiffBackend>(name: &str, config: Config) {
+    let fixture = Fixture::open(&format!("pipelines/train_stage1_{name}"));
+    let model = initial::<B>(&fixture, &config, &[Network::Transformer, Network::LatentEncoder]);
+    three_steps(&fixture, StageOne::new(model), |module| &module.model);
+}
+
+fn stage_two<B: AutodiffBackend>(name: &str, config: Config) {
+    let fixture = Fixture::open(&format!("pipelines/train_stage2_{name}"));
+    let model = initial::<B>(&fixture, &config, &Network::ALL);
+    three_steps(&fixture, StageTwo::new(model, Objective::Joint), |module| &module.model);
+}
+
+fn initial<B: Backend>(fixture: &Fixture, config: &Config, networks: &[Network]) -> HiDiff<B> {
+    let mut model: HiDiff<B> = config.init_training(&Default::default());
+    for &network in networks {
+        let prefix = format!("init.{}.", network.stem());
+        match network {
+            Network::Transformer => fixture.load(&prefix, network, &mut model.transformer),
+            Network::LatentEncoder => {
+                fixture.load(&prefix, network, model.latent_encoder.as_mut().unwrap());
+            }
+            Network::ConditionEncoder => {
+                fixture.load(&prefix, network, model.condition_encoder.as_mut().unwrap());
+            }
+            Network::Denoiser => fixture.load(&prefix, network, model.denoiser.as_mut().unwrap()),
+        }
+    }
+    model
+}
+
+fn three_steps<B, M>(fixture: &Fixture, mut module: M, model: impl Fn(&M) -> &HiDiff<B>)
+where
+    B: AutodiffBackend,
+    M: AutodiffModule<B> + TrainStep<Input = Batch<B>, Output = StepLosses<B::InnerBackend>>,
+{
+    let clip = fixture.meta("clip").as_f64().unwrap();
+    let mut optimizer = OptimizerConfig::default().init::<M, B>(clip, Interrupter::new());
+    let losses = fixture.meta("losses");
+    for step in 0..3 {
+        let output = module.step(batch(fixture, step));
+        let expected = &losses[step];
+        check_loss("pixel", step, output.item.pixel, expected["l_pix"].as_f64());
+        check_loss("diffusion", step, output.item.diffusion, expected["l_pix_diff"].as_f64());
+        if step == 0 {
+            check_gradients(fixture, model(&module), &output.grads);
+            let found = gradient_norm(&module, &output.grads);
+            let expected = fixture.meta("grad_norm").as_f64().unwrap();
+            let error = (found / expected - 1.0).abs();
+            assert!(error < 1e-4, "gradient norm {found} instead of {expected}");
+        }
+        module = optimizer.step(LEARNING_RATE, module, output.grads);
+    }
+    check_weights(fixture, model(&module));
+}
+
+fn batch<B: Backend>(fixture: &Fixture, step: usize) -> Batch<B> {
+    let has_noise = fixture.keys().iter().any(|key| key == "noise.0");
+    let noise = match has_noise {
+        true => fixture.tensor(&format!("noise.{step}")),
+        false => Tensor::<B, 3>::zeros([2, 16, 16], &Default::default()),
+    };
+    Batch {
+        iteration: step,
+        blur: fixture.tensor(&format!("blur.{step}")),
+        sharp: fixture.tensor(&format!("sharp.{step}")),
+        noise: noise.into(),
+        timesteps: vec![1, 1],
+    }
+}
+
+fn check_loss<B: Backend>(
+    name: &str,
+    step: usize,
+    found: Option<Tensor<B, 1>>,
+    expected: Option<f64>,
+) {
+    let found = found.map(|loss| loss.into_data().iter::<f64>().next().unwrap());
+    let (found, expected) = match (found, expected) {
+        (None, None) => return,
+        (found, expected) => (found.unwrap(), expected.unwrap()),
+    };
+    let error = (found / expected - 1.0).abs();
+    assert!(error < 1e-4, "{name} loss of step {step}: {found} instead of {expected}");
+}
+
+/// Puts gradients in the places of the weights, so that they have the published names and layout.
+struct Replace<'a>(&'a GradientsParams);
+
+impl<B: Backend> ModuleMapper<B> for Replace<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let gradient = self.0.get::<B, D>(param.id);
+        param.map(|weight| gradient.unwrap_or_else(|| weight.zeros_like()))
+    }
+}
+
+fn tensors<B: Backend>(model: &HiDiff<B>) -> HashMap<String, TensorData> {
+    let states = StateDict::of_model(model);
+    let named = states.iter().flat_map(|state| {
+        let stem = state.network().stem();
+        state.tensors().iter().map(move |tensor| {
+            let data = TensorData::new(tensor.values.clone(), tensor.shape.clone());
+            (format!("{stem}.{}", tensor.name), data)
+        })
+    });
+    named.collect()
+}
+
+fn check_gradients<B: AutodiffBackend>(
+    fixture: &Fixture,
+    model: &HiDiff<B>,
+    gradients: &GradientsParams,
+) {
+    let found = tensors(&model.valid().map(&mut Replace(gradients)));
+    let keys: Vec<_> =
+        fixture.keys().into_iter().filter(|key| key.starts_with("grad.")).collect();
+    assert!(keys.len() > 100, "{} gradients", keys.len());
+    // A bias before a softmax has no gradient but rounding errors; such are compared with the largest of all.
+    let largest = keys
+        .iter()
+        .flat_map(|key| fixture.data(key).iter::<f32>().collect::<Vec<_>>())
+        .fold(0.0_f32, |most, value| most.max(value.abs()));
+    for key in keys {
+        let expected = fixture.data(&key);
+        let found = &found[key.trim_start_matches("grad.")];
+        let own = relative_difference(found, &expected);
+        let size = expected.iter::<f32>().fold(0.0_f32, |most, value| most.max(value.abs()));
+        let close = own < 1e-3 || own * size < 1e-6 * largest;
+        assert!(close, "{key}: off by {own:.1e} of its greatest value, {size:.1e}");
+    }
+}
+
+/// Adam's first steps have the length of the learning rate whatever the gradient's size, so where a gradient is almost
+/// nothing its rounding errors decide the direction: a few weights may differ by up to the three steps.
+fn check_weights<B: Backend>(fixture: &Fixture, model: &HiDiff<B>) {
+    let found = tensors(model);
+    let (mut differing, mut total) = (0, 0);
+    let mut worst = (0.0_f32, String::new());
+    for key in fixture.keys().into_iter().filter(|key| key.starts_with("final.")) {
+        let found = found[key.trim_start_matches("final.")].iter::<f32>();
+        for (found, expected) in found.zip(fixture.data(&key).iter::<f32>()) {
+            let difference = (found - expected).abs();
+            total += 1;
+            differing += usize::from(difference > 1e-5);
+            if difference > worst.0 {
+                worst = (difference, key.clone());
+            }
+        }
+    }
+    println!("{differing} of {total} weights differ by more than 1e-5; most: {worst:?}");
+    assert!(differing * 1000 < total, "{differing} of {total} weights differ; most: {worst:?}");
+    let longest = 3.1 * LEARNING_RATE as f32 * 2.0;
+    assert!(worst.0 < longest, "differs by more than three steps can: {worst:?}");
+}
