@@ -1,9 +1,14 @@
 //! The few operations the model needs beyond Burn's own.
 //!
-//! [`Backend`] extends Burn's trait by methods that all have a body in plain Burn operations, so any backend joins
-//! with an empty `impl`; see `examples/your_backend.rs`. The CPU backends override them with kernels of this crate
-//! (`backend::cpu`), and [`Autodiff`](burn::backend::Autodiff) gives each its backward, in terms of the inner backend's
-//! methods.
+//! [`Backend`] extends Burn's trait by methods that all have a body in plain Burn operations. Which backends have it:
+//!
+//! - Flex and NdArray (features `flex`, `ndarray`), with kernels of this crate in place of those bodies;
+//! - every backend of Burn's on CubeCL, alone or under Burn's fusion, by the bodies as they are: WGPU (feature `wgpu`,
+//!   with `vulkan` or `metal` for shaders in the system's own language) and CUDA (feature `cuda`);
+//! - [`Autodiff`](burn::backend::Autodiff) over any of them, where each method gets its backward in terms of the inner
+//!   backend's methods;
+//! - a backend type of your own by one empty `impl`, as `examples/your_backend` shows. Rust lets only the crate of the
+//!   type or of the trait write it, so a backend of a third crate wants a type of yours around it.
 
 mod autodiff;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
