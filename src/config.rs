@@ -742,6 +742,12 @@ fn expansion(check: &Check, key: &str, value: f64, width: usize) -> Result<()> {
 impl DiffusionConfig {
     fn validate(&self, check: &Check) -> Result<()> {
         check.size("diffusion.timesteps", self.timesteps, 1, 10_000)?;
+        check.that(
+            self.schedule != ScheduleKind::Jsd || self.sampler == SamplerKind::X0,
+            "diffusion.schedule",
+            self.schedule,
+            "one that ends below β = 1, unless the sampler is x0: nothing of the prior is left to find in pure noise",
+        )?;
         let inside = |beta: f64| beta > 0.0 && beta < 1.0;
         let expected = "a number above 0 and below 1";
         check.that(

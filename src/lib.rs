@@ -1,4 +1,35 @@
 //! HI-Diff (Hierarchical Integration Diffusion Model for Realistic Image Deblurring, NeurIPS 2023) on Burn.
+//!
+//! A latent diffusion model makes a tiny prior from a blurry photograph; a Restormer-like [`Transformer`], guided by that
+//! prior at several scales, restores the sharp image. Everything is generic over [`backend::Backend`], an extension of
+//! Burn's own trait.
+//!
+//! ```
+//! # #[cfg(feature = "flex")]
+//! # fn main() -> hi_diff::Result<()> {
+//! use burn::backend::Flex;
+//! use burn::tensor::Tensor;
+//! use hi_diff::{HiDiff, Noise, weights};
+//!
+//! let device = Default::default();
+//! let model: HiDiff<Flex> = weights::bundled(&device)?; // or `weights::load` for the published ones
+//! let blur = Tensor::full([1, 3, 30, 41], 0.5, &device); // RGB from 0 to 1, any size
+//! let sharp = model.deblur(blur, Noise::Seed(7))?;
+//! assert_eq!(sharp.dims(), [1, 3, 30, 41]);
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "flex"))]
+//! # fn main() {}
+//! ```
+//!
+//! - [`config`]: the TOML configuration and its presets
+//! - [`model`]: the networks, one file per part of the paper's figure
+//! - [`diffusion`]: noise schedules and samplers
+//! - [`weights`]: published `.pth` folders and `.safetensors` files
+//! - `inference` (feature `image`): photographs
+//! - `data`, `evaluation` (feature `image`) and `training` (feature `train`)
+//!
+//! [`Transformer`]: model::Transformer
 #![deny(missing_docs)]
 
 pub mod backend;

@@ -54,7 +54,12 @@ fn burns<B: Backend>(
     bias: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 4> {
     let channels = x.dims()[1];
-    conv2d(x, weight, bias, ConvOptions::new([1, 1], [1, 1], [1, 1], channels))
+    conv2d(
+        x,
+        weight,
+        bias,
+        ConvOptions::new([1, 1], [1, 1], [1, 1], channels),
+    )
 }
 
 fn random<B: Backend, const D: usize>(shape: [usize; D]) -> Tensor<B, D> {
@@ -82,8 +87,7 @@ fn depthwise_equals_conv2d_in_values_and_gradients<B: Backend>() {
                     Tensor::from_inner(weight.clone()).require_grad(),
                     Tensor::from_inner(bias.clone()).require_grad(),
                 );
-                let output =
-                    convolve(x.clone(), weight.clone(), with_bias.then(|| bias.clone()));
+                let output = convolve(x.clone(), weight.clone(), with_bias.then(|| bias.clone()));
                 let product = output.clone() * Tensor::from_inner(target.clone());
                 let grads = product.sum().backward();
                 (
@@ -98,7 +102,12 @@ fn depthwise_equals_conv2d_in_values_and_gradients<B: Backend>() {
             let what = |part: &str| format!("{part} at {shape:?}, bias: {with_bias}");
             assert_close(&what("output"), output, &expected.0.into_data(), 1e-5);
             assert_close(&what("x's gradient"), grad_x, &expected.1.into_data(), 1e-5);
-            assert_close(&what("weight's gradient"), grad_weight, &expected.2.into_data(), 1e-4);
+            assert_close(
+                &what("weight's gradient"),
+                grad_weight,
+                &expected.2.into_data(),
+                1e-4,
+            );
             assert_eq!(grad_bias.is_some(), with_bias);
             if let (Some(found), Some(expected)) = (grad_bias, expected.3) {
                 assert_close(&what("bias's gradient"), found, &expected.into_data(), 1e-4);
@@ -125,7 +134,12 @@ fn plain_depthwise_equals_conv2d<B: Backend>() {
         let (x, weight, grad) = (primitive(x), primitive(weight), primitive(grad));
         let found = plain::depthwise_conv3x3::<B>(x.clone(), weight.clone(), None);
         let expected = B::depthwise_conv3x3(x.clone(), weight.clone(), None);
-        assert_close("output", tensor::<B, 4>(found), &tensor::<B, 4>(expected).into_data(), 1e-5);
+        assert_close(
+            "output",
+            tensor::<B, 4>(found),
+            &tensor::<B, 4>(expected).into_data(),
+            1e-5,
+        );
         let (found_x, found_weight) =
             plain::depthwise_conv3x3_backward::<B>(x.clone(), weight.clone(), grad.clone());
         let (expected_x, expected_weight) = B::depthwise_conv3x3_backward(x, weight, grad);
@@ -143,7 +157,10 @@ fn other_element_types_take_the_plain_path() {
     use burn::backend::Flex;
     use burn::tensor::DType;
 
-    let (x, weight) = (random::<Flex, 4>([1, 3, 8, 8]), random::<Flex, 4>([3, 1, 3, 3]));
+    let (x, weight) = (
+        random::<Flex, 4>([1, 3, 8, 8]),
+        random::<Flex, 4>([3, 1, 3, 3]),
+    );
     let expected = ours(x.clone(), weight.clone(), None).into_data();
     let double = ours(x.cast(DType::F64), weight.cast(DType::F64), None);
     assert_eq!(double.dtype(), DType::F64);

@@ -32,9 +32,14 @@ on_each_backend!(
 );
 
 fn layer_norm<B: Backend>() {
-    for (name, kind) in [("WithBias", NormKind::WithBias), ("BiasFree", NormKind::BiasFree)] {
+    for (name, kind) in [
+        ("WithBias", NormKind::WithBias),
+        ("BiasFree", NormKind::BiasFree),
+    ] {
         let fixture = Fixture::open(&format!("modules/layer_norm_{name}"));
-        let mut norm = LayerNormConfig::new(12).with_kind(kind).init::<B>(&Default::default());
+        let mut norm = LayerNormConfig::new(12)
+            .with_kind(kind)
+            .init::<B>(&Default::default());
         // By itself the layer has no name that "body" could follow.
         fixture.load_renamed("weights.", Network::Transformer, &mut norm, |key| {
             key.replace("body.", "")
@@ -65,7 +70,12 @@ fn attention<B: Backend>() {
         let config = MdtaConfig::new(16, 4).with_modulation(modulation);
         let mut module = config.init(&Default::default());
         fixture.load("weights.", Network::Transformer, &mut module);
-        assert_close(group, module.forward(x, Some(&z3)), &fixture.data("y"), TOLERANCE);
+        assert_close(
+            group,
+            module.forward(x, Some(&z3)),
+            &fixture.data("y"),
+            TOLERANCE,
+        );
     }
 }
 
@@ -75,7 +85,12 @@ fn feed_forward<B: Backend>() {
         let config = GdfnConfig::new(16, 2.66).with_modulation(modulation);
         let mut module = config.init(&Default::default());
         fixture.load("weights.", Network::Transformer, &mut module);
-        assert_close(group, module.forward(x, Some(&z3)), &fixture.data("y"), TOLERANCE);
+        assert_close(
+            group,
+            module.forward(x, Some(&z3)),
+            &fixture.data("y"),
+            TOLERANCE,
+        );
     }
 }
 
@@ -85,7 +100,12 @@ fn block<B: Backend>() {
         let config = TransformerBlockConfig::new(16, 4, 2.66).with_modulation(modulation);
         let mut module = config.init(&Default::default());
         fixture.load("weights.", Network::Transformer, &mut module);
-        assert_close(group, module.forward(x, Some(&z3)), &fixture.data("y"), TOLERANCE);
+        assert_close(
+            group,
+            module.forward(x, Some(&z3)),
+            &fixture.data("y"),
+            TOLERANCE,
+        );
     }
 }
 
@@ -101,12 +121,22 @@ fn resampling<B: Backend>() {
     let fixture = Fixture::open("modules/downsample");
     let mut down = DownsampleConfig::new(16).init::<B>(&Default::default());
     fixture.load("weights.", Network::Transformer, &mut down);
-    assert_close("down", down.forward(fixture.tensor("x")), &fixture.data("y"), TOLERANCE);
+    assert_close(
+        "down",
+        down.forward(fixture.tensor("x")),
+        &fixture.data("y"),
+        TOLERANCE,
+    );
 
     let fixture = Fixture::open("modules/upsample");
     let mut up = UpsampleConfig::new(16).init::<B>(&Default::default());
     fixture.load("weights.", Network::Transformer, &mut up);
-    assert_close("up", up.forward(fixture.tensor("x")), &fixture.data("y"), TOLERANCE);
+    assert_close(
+        "up",
+        up.forward(fixture.tensor("x")),
+        &fixture.data("y"),
+        TOLERANCE,
+    );
 }
 
 fn whole_transformer<B: Backend>(name: &str, settings: TransformerSettings) {
@@ -147,12 +177,14 @@ fn transformer_bias_free<B: Backend>() {
 }
 
 fn latent_encoders<B: Backend>() {
-    for (name, variant) in
-        [("gelu", LatentEncoderVariant::Gelu), ("lrelu", LatentEncoderVariant::Lrelu)]
-    {
-        for (stage, in_channels, network) in
-            [(1, 6, Network::LatentEncoder), (2, 3, Network::ConditionEncoder)]
-        {
+    for (name, variant) in [
+        ("gelu", LatentEncoderVariant::Gelu),
+        ("lrelu", LatentEncoderVariant::Lrelu),
+    ] {
+        for (stage, in_channels, network) in [
+            (1, 6, Network::LatentEncoder),
+            (2, 3, Network::ConditionEncoder),
+        ] {
             let fixture = Fixture::open(&format!("modules/latent_encoder_{name}_stage{stage}"));
             let config = LatentEncoderConfig::new(in_channels, 8, 4)
                 .with_variant(variant)

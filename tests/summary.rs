@@ -12,7 +12,12 @@ fn summary(preset: &str) -> Summary {
 }
 
 fn network(summary: &Summary, name: &str) -> Cost {
-    summary.networks.iter().find(|network| network.name == name).expect(name).cost
+    summary
+        .networks
+        .iter()
+        .find(|network| network.name == name)
+        .expect(name)
+        .cost
 }
 
 /// Billions, as published with two digits.
@@ -34,32 +39,58 @@ fn totals_are_the_published_ones() {
         assert_eq!(giga(total.macs), macs, "GMACs of {preset}: {}", total.macs);
     }
     for preset in ["realblur-j", "realblur-r"] {
-        assert_eq!(summary(preset).total.params, 24_182_959, "parameters of {preset}");
+        assert_eq!(
+            summary(preset).total.params,
+            24_182_959,
+            "parameters of {preset}"
+        );
     }
 }
 
 #[test]
 fn networks_are_the_published_ones() {
     let gopro = summary("gopro");
-    let transformer = Cost { params: 25_298_923, macs: 140_205_110_272 };
+    let transformer = Cost {
+        params: 25_298_923,
+        macs: 140_205_110_272,
+    };
     assert_eq!(network(&gopro, "transformer"), transformer);
     let encoder = network(&gopro, "condition_encoder");
-    assert_eq!((encoder.params, (encoder.macs as f64 / 1e6).round()), (558_040, 2077.0));
+    assert_eq!(
+        (encoder.params, (encoder.macs as f64 / 1e6).round()),
+        (558_040, 2077.0)
+    );
     let denoiser = network(&gopro, "denoiser");
     // By hand: 16 tokens through 768→512, 2 × (512 channels through 16→8→16, 16 tokens through 512→1024→512), 512→256.
     let pass = 16 * 768 * 512 + 2 * (512 * 2 * 16 * 8 + 16 * 2 * 512 * 1024) + 16 * 512 * 256;
-    assert_eq!(denoiser, Cost { params: 2_629_937, macs: 8 * pass });
+    assert_eq!(
+        denoiser,
+        Cost {
+            params: 2_629_937,
+            macs: 8 * pass
+        }
+    );
     assert_eq!(network(&gopro, "latent_encoder").params, 585_688);
 
     let second = summary("hi-diff-2");
     let transformer = network(&second, "transformer");
-    assert_eq!((transformer.params, (transformer.macs as f64 / 1e6).round()), (22_281_943, 121_718.0));
+    assert_eq!(
+        (transformer.params, (transformer.macs as f64 / 1e6).round()),
+        (22_281_943, 121_718.0)
+    );
     let encoder = network(&second, "condition_encoder");
-    assert_eq!((encoder.params, (encoder.macs as f64 / 1e6).round()), (1_506_264, 3748.0));
+    assert_eq!(
+        (encoder.params, (encoder.macs as f64 / 1e6).round()),
+        (1_506_264, 3748.0)
+    );
 }
 
 #[test]
 fn a_model_without_prior_is_the_transformer_alone() {
-    let names: Vec<_> = summary("ablation/baseline").networks.iter().map(|n| n.name).collect();
+    let names: Vec<_> = summary("ablation/baseline")
+        .networks
+        .iter()
+        .map(|n| n.name)
+        .collect();
     assert_eq!(names, ["transformer"]);
 }

@@ -41,7 +41,11 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
     }
 
     fn gelu_gate(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        match GeluGate.prepare::<C>([x.node.clone()]).compute_bound().stateful() {
+        match GeluGate
+            .prepare::<C>([x.node.clone()])
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(mut prep) => {
                 let state = prep.checkpoint(&x);
                 prep.finish(state, B::gelu_gate(x.primitive))
@@ -158,7 +162,10 @@ fn track<B: Backend, C: CheckpointStrategy, O: Affine<B>>(
             OpsKind::Tracked(mut prep) => {
                 let state = (prep.checkpoint(&x), prep.checkpoint(&weight));
                 let bias = Some(bias.primitive);
-                prep.finish(state, operation.forward(x.primitive, weight.primitive, bias))
+                prep.finish(
+                    state,
+                    operation.forward(x.primitive, weight.primitive, bias),
+                )
             }
             OpsKind::UnTracked(prep) => {
                 let bias = Some(bias.primitive);
@@ -172,7 +179,10 @@ fn track<B: Backend, C: CheckpointStrategy, O: Affine<B>>(
         {
             OpsKind::Tracked(mut prep) => {
                 let state = (prep.checkpoint(&x), prep.checkpoint(&weight));
-                prep.finish(state, operation.forward(x.primitive, weight.primitive, None))
+                prep.finish(
+                    state,
+                    operation.forward(x.primitive, weight.primitive, None),
+                )
             }
             OpsKind::UnTracked(prep) => {
                 prep.finish(operation.forward(x.primitive, weight.primitive, None))

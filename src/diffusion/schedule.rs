@@ -2,7 +2,7 @@
 
 use std::f64::consts::FRAC_PI_2;
 
-use crate::config::{DiffusionConfig, ScheduleKind};
+use crate::config::{DiffusionConfig, SamplerKind, ScheduleKind};
 
 /// The cosine schedule's offset and its largest β.
 const COSINE_OFFSET: f64 = 8e-3;
@@ -17,6 +17,9 @@ pub struct Schedule {
 
 impl Schedule {
     /// Computes the schedule in double precision.
+    ///
+    /// Like the release, it takes `linear` together with the `x0` sampler as latent diffusion defines the word: linear
+    /// in √β, which otherwise is called `quad`.
     pub fn new(config: &DiffusionConfig) -> Self {
         let steps = config.timesteps;
         let (start, end) = (config.beta_start, config.beta_end);
@@ -26,17 +29,17 @@ impl Schedule {
             betas[..rising.len()].copy_from_slice(&rising);
             betas
         };
-        let betas = match config.schedule {
-            ScheduleKind::Linear => linspace(start, end, steps),
-            ScheduleKind::Quad => linspace(start.sqrt(), end.sqrt(), steps)
-                .into_iter()
-                .map(|root| root * root)
-                .collect(),
-            ScheduleKind::Warmup10 => warmup(0.1),
-            ScheduleKind::Warmup50 => warmup(0.5),
-            ScheduleKind::Const => vec![end; steps],
-            ScheduleKind::Jsd => (0..steps).map(|step| 1.0 / (steps - step) as f64).collect(),
-            ScheduleKind::Cosine => cosine(steps),
+        let betas = match (config.schedule, config.sampler) {
+            (ScheduleKind::Quad, _) | (ScheduleKind::Linear, SamplerKind::X0) => {
+                let roots = linspace(start.sqrt(), end.sqrt(), steps);
+                roots.into_iter().map(|root| root * root).collect()
+            }
+            (ScheduleKind::Linear, _) => linspace(start, end, steps),
+            (ScheduleKind::Warmup10, _) => warmup(0.1),
+            (ScheduleKind::Warmup50, _) => warmup(0.5),
+            (ScheduleKind::Const, _) => vec![end; steps],
+            (ScheduleKind::Jsd, _) => (0..steps).map(|step| 1.0 / (steps - step) as f64).collect(),
+            (ScheduleKind::Cosine, _) => cosine(steps),
         };
         let alphas_cumprod = betas
             .iter()
@@ -118,4 +121,62 @@ fn cosine(steps: usize) -> Vec<f64> {
     (0..steps)
         .map(|step| (1.0 - alpha(step + 1) / alpha(step)).min(COSINE_LARGEST_BETA))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    struct Expected {
+        betas: Vec<f64>,
+        alphas_cumprod: Vec<f64>,
+    }
+
+    #[test]
+    fn schedules_are_the_published_ones() {
+        let text = include_str!("../../tests/fixtures/modules/beta_schedules.json");
+        let fixtures: HashMap<String, Expected> = serde_json::from_str(text).expect("JSON");
+        assert_eq!(fixtures.len(), 42);
+        for (name, expected) in fixtures {
+            let (kind, steps) = name.split_once('/').expect("kind/steps");
+            let kind: ScheduleKind =
+                serde_json::from_value(kind.into()).expect("a schedule's name");
+            let config = DiffusionConfig {
+                schedule: kind,
+                timesteps: steps.parse().expect("a number"),
+                ..DiffusionConfig::default()
+            };
+            let schedule = Schedule::new(&config);
+            let pairs = [
+                (schedule.betas(), &expected.betas),
+                (schedule.alphas_cumprod(), &expected.alphas_cumprod),
+            ];
+            for (found, expected) in pairs {
+                assert_eq!(found.len(), expected.len(), "{name}");
+                for (found, expected) in found.iter().zip(expected) {
+                    assert!(
+                        (found - expected).abs() < 1e-12,
+                        "{name}: {found} vs {expected}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn linear_means_the_square_root_for_the_x0_sampler() {
+        let schedule = |sampler, schedule| {
+            Schedule::new(&DiffusionConfig {
+                sampler,
+                schedule,
+                ..DiffusionConfig::default()
+            })
+        };
+        let linear = schedule(SamplerKind::X0, ScheduleKind::Linear);
+        assert_eq!(linear, schedule(SamplerKind::Eps, ScheduleKind::Quad));
+        assert_ne!(linear, schedule(SamplerKind::Eps, ScheduleKind::Linear));
+    }
 }

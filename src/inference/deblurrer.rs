@@ -33,7 +33,9 @@ impl<B: Backend> Deblurrer<B> {
     pub fn deblur(&self, blurred: &Photograph, seed: u64) -> Result<Photograph> {
         let shape = [1, 3, blurred.height(), blurred.width()];
         let data = TensorData::new(blurred.rgb().to_vec(), shape);
-        let output = self.model.deblur(Tensor::from_data(data, &self.device), Noise::Seed(seed))?;
+        let output = self
+            .model
+            .deblur(Tensor::from_data(data, &self.device), Noise::Seed(seed))?;
         let values = output.into_data().convert::<f32>().into_vec::<f32>();
         let values = values.map_err(|error| Error::Shape {
             what: format!("restored image ({error:?})"),

@@ -73,7 +73,10 @@ impl<B: Backend> Gdfn<B> {
         };
         let hidden = self.dwconv.forward(pointwise(&self.project_in, x)); // [batch, 2h, height, width]
         let gated = B::gelu_gate(hidden.into_primitive().tensor()); // [batch, h, height, width]
-        pointwise(&self.project_out, Tensor::from_primitive(TensorPrimitive::Float(gated)))
+        pointwise(
+            &self.project_out,
+            Tensor::from_primitive(TensorPrimitive::Float(gated)),
+        )
     }
 
     /// Multiply-accumulates for one image of `pixels` pixels at this level.

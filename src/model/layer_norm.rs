@@ -52,7 +52,9 @@ impl<B: crate::backend::Backend> LayerNorm<B> {
         let output = B::channel_norm(
             x.into_primitive().tensor(),
             self.weight.val().into_primitive().tensor(),
-            self.bias.as_ref().map(|bias| bias.val().into_primitive().tensor()),
+            self.bias
+                .as_ref()
+                .map(|bias| bias.val().into_primitive().tensor()),
             self.epsilon,
         );
         Tensor::from_primitive(TensorPrimitive::Float(output))
@@ -68,11 +70,12 @@ impl<B: Backend> LayerNorm<B> {
         let mean = x.clone().mean_dim(2);
         let centered = x.clone() - mean;
         let variance = centered.clone().square().mean_dim(2);
-        let scale = variance.add_scalar(self.epsilon).sqrt().recip();
+        // A quotient, because NdArray's `recip` keeps 12 bits.
+        let deviation = variance.add_scalar(self.epsilon).sqrt();
         let weight = self.weight.val().unsqueeze();
         match &self.bias {
-            Some(bias) => centered * scale * weight + bias.val().unsqueeze(),
-            None => x * scale * weight,
+            Some(bias) => centered / deviation * weight + bias.val().unsqueeze(),
+            None => x / deviation * weight,
         }
     }
 }

@@ -87,7 +87,9 @@ impl<B: Backend> Mdta<B> {
 
         let logits = q.matmul(k.transpose()) / q_norms.matmul(k_norms.transpose());
         let attention = softmax(logits * self.temperature.val().unsqueeze(), 3);
-        let output = attention.matmul(v).reshape([batch, channels, height, width]);
+        let output = attention
+            .matmul(v)
+            .reshape([batch, channels, height, width]);
         pointwise(&self.project_out, output)
     }
 

@@ -34,7 +34,9 @@ pub(super) fn convolve<B: crate::backend::Backend>(
     let output = B::conv3x3(
         x.into_primitive().tensor(),
         conv.weight.val().into_primitive().tensor(),
-        conv.bias.as_ref().map(|bias| bias.val().into_primitive().tensor()),
+        conv.bias
+            .as_ref()
+            .map(|bias| bias.val().into_primitive().tensor()),
     );
     Tensor::from_primitive(TensorPrimitive::Float(output))
 }

@@ -46,17 +46,27 @@ impl<B: Backend> HiDiff<B> {
         let passes = self.sampler.schedule().timesteps() as u64;
         let transformer = &self.transformer;
 
-        let mut networks =
-            vec![network("transformer", transformer, transformer.macs(pixels, tokens))];
+        let mut networks = vec![network(
+            "transformer",
+            transformer,
+            transformer.macs(pixels, tokens),
+        )];
         if let Some(encoder) = &self.latent_encoder {
             let summary = network("latent_encoder", encoder, encoder.macs(pixels));
-            networks.push(NetworkSummary { training_only: true, ..summary });
+            networks.push(NetworkSummary {
+                training_only: true,
+                ..summary
+            });
         }
         if let Some(encoder) = &self.condition_encoder {
             networks.push(network("condition_encoder", encoder, encoder.macs(pixels)));
         }
         if let Some(denoiser) = &self.denoiser {
-            networks.push(network("denoiser", denoiser, denoiser.macs(tokens) * passes));
+            networks.push(network(
+                "denoiser",
+                denoiser,
+                denoiser.macs(tokens) * passes,
+            ));
         }
 
         let inference = networks.iter().filter(|network| !network.training_only);
@@ -70,5 +80,9 @@ impl<B: Backend> HiDiff<B> {
 
 fn network<B: Backend, M: Module<B>>(name: &'static str, module: &M, macs: u64) -> NetworkSummary {
     let params = module.num_params() as u64;
-    NetworkSummary { name, cost: Cost { params, macs }, training_only: false }
+    NetworkSummary {
+        name,
+        cost: Cost { params, macs },
+        training_only: false,
+    }
 }

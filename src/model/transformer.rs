@@ -9,7 +9,9 @@ use super::block::{TransformerBlock, TransformerBlockConfig};
 use super::him::{Him, HimConfig};
 use super::macs;
 use super::multi_scale::{MultiScalePrior, MultiScalePriorConfig};
-use super::resample::{Downsample, DownsampleConfig, Upsample, UpsampleConfig, conv3x3, convolve, pointwise};
+use super::resample::{
+    Downsample, DownsampleConfig, Upsample, UpsampleConfig, conv3x3, convolve, pointwise,
+};
 use crate::backend::Backend;
 use crate::config::{ModelConfig, Prior, TransformerSettings};
 
@@ -218,9 +220,9 @@ impl<B: Backend> Transformer<B> {
         };
         let (z1, z2, z3) = (z1.as_ref(), z2.as_ref(), z3.as_ref());
 
-        let level1 = self
-            .encoder_level1
-            .forward(convolve(&self.patch_embed, blur.clone()), z1, None);
+        let level1 =
+            self.encoder_level1
+                .forward(convolve(&self.patch_embed, blur.clone()), z1, None);
         let level2 = self
             .encoder_level2
             .forward(self.down1_2.forward(level1.clone()), z2, None);
@@ -232,9 +234,15 @@ impl<B: Backend> Transformer<B> {
             .forward(self.down3_4.forward(level3.clone()), z2, z3);
 
         let skip = |up, skip| Tensor::cat(vec![up, skip], 1);
-        let x = pointwise(&self.reduce_chan_level3, skip(self.up4_3.forward(latent), level3));
+        let x = pointwise(
+            &self.reduce_chan_level3,
+            skip(self.up4_3.forward(latent), level3),
+        );
         let x = self.decoder_level3.forward(x, z2, None);
-        let x = pointwise(&self.reduce_chan_level2, skip(self.up3_2.forward(x), level2));
+        let x = pointwise(
+            &self.reduce_chan_level2,
+            skip(self.up3_2.forward(x), level2),
+        );
         let x = self.decoder_level2.forward(x, z2, None);
         let x = skip(self.up2_1.forward(x), level1);
         let x = self.decoder_level1.forward(x, z1, None);

@@ -37,7 +37,9 @@ macro_rules! on_each_backend {
 
 /// A file below `tests/fixtures`.
 pub fn fixture_path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
 }
 
 /// A safetensors file of reference tensors, with its metadata.
@@ -68,15 +70,24 @@ impl Fixture {
 
     /// The names of all tensors.
     pub fn keys(&self) -> Vec<String> {
-        self.tensors().names().into_iter().map(str::to_string).collect()
+        self.tensors()
+            .names()
+            .into_iter()
+            .map(str::to_string)
+            .collect()
     }
 
     /// A tensor's shape and elements.
     pub fn data(&self, key: &str) -> TensorData {
         let tensors = self.tensors();
         let view = tensors.tensor(key).unwrap_or_else(|e| panic!("{key}: {e}"));
-        let values: Vec<f32> =
-            view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        let values: Vec<f32> = view
+            .data()
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|b| f32::from_le_bytes(*b))
+            .collect();
         TensorData::new(values, view.shape().to_vec())
     }
 
@@ -127,7 +138,11 @@ fn reduced(expansion: f64, variant: LatentEncoderVariant) -> ModelConfig {
             expansion,
             ..TransformerSettings::default()
         },
-        latent_encoder: LatentEncoderSettings { variant, blocks: 2, ..Default::default() },
+        latent_encoder: LatentEncoderSettings {
+            variant,
+            blocks: 2,
+            ..Default::default()
+        },
         ..ModelConfig::default()
     }
 }
@@ -140,20 +155,33 @@ pub fn reduced_gopro() -> Config {
         patch_expansion: 0.5,
         channel_expansion: 2.0,
     };
-    let model = ModelConfig { denoiser, ..reduced(2.66, LatentEncoderVariant::Gelu) };
-    Config { model, ..Config::default() }
+    let model = ModelConfig {
+        denoiser,
+        ..reduced(2.66, LatentEncoderVariant::Gelu)
+    };
+    Config {
+        model,
+        ..Config::default()
+    }
 }
 
 /// The RealBlur release, reduced likewise.
 pub fn reduced_realblur() -> Config {
     let denoiser = DenoiserSettings::Mlp { layers: 2 };
-    let model = ModelConfig { denoiser, ..reduced(2.0, LatentEncoderVariant::Lrelu) };
+    let model = ModelConfig {
+        denoiser,
+        ..reduced(2.0, LatentEncoderVariant::Lrelu)
+    };
     let diffusion = DiffusionConfig {
         sampler: SamplerKind::X0,
         timesteps: 16,
         ..DiffusionConfig::default()
     };
-    Config { model, diffusion, ..Config::default() }
+    Config {
+        model,
+        diffusion,
+        ..Config::default()
+    }
 }
 
 /// The greatest difference as a share of the greatest expected magnitude.
@@ -161,7 +189,11 @@ pub fn relative_difference(found: &TensorData, expected: &TensorData) -> f32 {
     assert_eq!(found.shape, expected.shape, "shapes");
     let (found, expected) = (found.iter::<f32>(), expected.iter::<f32>());
     let (difference, magnitude) = found.zip(expected).fold((0f32, 0f32), |(d, m), (a, b)| {
-        let step = if a.is_nan() { f32::INFINITY } else { (a - b).abs() };
+        let step = if a.is_nan() {
+            f32::INFINITY
+        } else {
+            (a - b).abs()
+        };
         (d.max(step), m.max(b.abs()))
     });
     difference / magnitude.max(f32::MIN_POSITIVE)
@@ -175,5 +207,8 @@ pub fn assert_close<B: Backend, const D: usize>(
     tolerance: f32,
 ) {
     let difference = relative_difference(&found.into_data(), expected);
-    assert!(difference <= tolerance, "{what}: off by {difference:.2e}, allowed {tolerance:.0e}");
+    assert!(
+        difference <= tolerance,
+        "{what}: off by {difference:.2e}, allowed {tolerance:.0e}"
+    );
 }

@@ -50,7 +50,11 @@ impl Statistics {
 
     /// What the bias-free kind takes off: nothing.
     fn offset(&self, kind: Kind) -> Strip {
-        if kind.with_bias { self.mean } else { [0.0; STRIP] }
+        if kind.with_bias {
+            self.mean
+        } else {
+            [0.0; STRIP]
+        }
     }
 }
 
@@ -71,12 +75,17 @@ pub(super) fn forward(
 ) -> Vec<f32> {
     let [_, channels, height, width] = dims;
     let pixels = height * width;
-    let kind = Kind { with_bias: bias.is_some(), epsilon };
+    let kind = Kind {
+        with_bias: bias.is_some(),
+        epsilon,
+    };
     let mut output = vec![0.0; x.len()];
     if output.is_empty() {
         return output;
     }
-    let images = output.chunks_exact_mut(channels * pixels).zip(x.chunks_exact(channels * pixels));
+    let images = output
+        .chunks_exact_mut(channels * pixels)
+        .zip(x.chunks_exact(channels * pixels));
     for (output, x) in images {
         strips_mut(output, pixels).for_each(|(range, mut rows)| {
             let at = |channel: usize| &x[channel * pixels..][range.clone()];
@@ -110,7 +119,10 @@ pub(super) fn backward(
         return (grad_x, grad_weight);
     }
     let size = channels * pixels;
-    let images = grad_x.chunks_exact_mut(size).zip(x.chunks_exact(size)).zip(grad.chunks_exact(size));
+    let images = grad_x
+        .chunks_exact_mut(size)
+        .zip(x.chunks_exact(size))
+        .zip(grad.chunks_exact(size));
     for ((grad_x, x), grad) in images {
         let sums: Vec<Vec<f32>> = strips_mut(grad_x, pixels)
             .map(|(range, rows)| {
@@ -185,8 +197,7 @@ fn strips_mut(
     image: &mut [f32],
     pixels: usize,
 ) -> impl IndexedParallelIterator<Item = (std::ops::Range<usize>, Vec<&mut [f32]>)> {
-    let mut rows: Vec<Vec<&mut [f32]>> =
-        (0..pixels.div_ceil(STRIP)).map(|_| Vec::new()).collect();
+    let mut rows: Vec<Vec<&mut [f32]>> = (0..pixels.div_ceil(STRIP)).map(|_| Vec::new()).collect();
     for plane in image.chunks_exact_mut(pixels) {
         for (strip, row) in plane.chunks_mut(STRIP).enumerate() {
             rows[strip].push(row);

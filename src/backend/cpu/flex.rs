@@ -74,8 +74,15 @@ impl Backend for Flex {
             return plain::channel_norm_backward::<Self>(x, weight, grad, with_bias, epsilon);
         }
         let dims: Dims = x.shape().dims();
-        let (x, weight, grad) = (x.to_contiguous(), weight.to_contiguous(), grad.to_contiguous());
-        let kind = channel_norm::Kind { with_bias, epsilon: epsilon as f32 };
+        let (x, weight, grad) = (
+            x.to_contiguous(),
+            weight.to_contiguous(),
+            grad.to_contiguous(),
+        );
+        let kind = channel_norm::Kind {
+            with_bias,
+            epsilon: epsilon as f32,
+        };
         let (grad_x, grad_weight) =
             channel_norm::backward(elements(&x), elements(&weight), elements(&grad), kind, dims);
         (

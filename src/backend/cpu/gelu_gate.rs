@@ -22,15 +22,18 @@ pub(super) fn forward(x: &[f32], dims: Dims) -> Vec<f32> {
     if output.is_empty() {
         return output;
     }
-    output.par_chunks_mut(plane).enumerate().for_each(|(index, output)| {
-        let (image, channel) = (index / hidden, index % hidden);
-        let a = &x[(image * channels + channel) * plane..][..plane];
-        let b = &x[(image * channels + hidden + channel) * plane..][..plane];
-        distribution(a, output);
-        for ((output, a), b) in output.iter_mut().zip(a).zip(b) {
-            *output *= a * b;
-        }
-    });
+    output
+        .par_chunks_mut(plane)
+        .enumerate()
+        .for_each(|(index, output)| {
+            let (image, channel) = (index / hidden, index % hidden);
+            let a = &x[(image * channels + channel) * plane..][..plane];
+            let b = &x[(image * channels + hidden + channel) * plane..][..plane];
+            distribution(a, output);
+            for ((output, a), b) in output.iter_mut().zip(a).zip(b) {
+                *output *= a * b;
+            }
+        });
     output
 }
 
@@ -42,11 +45,15 @@ pub(super) fn backward(x: &[f32], grad: &[f32], dims: Dims) -> Vec<f32> {
     if output.is_empty() {
         return output;
     }
-    let images = output.chunks_exact_mut(channels * plane).zip(x.chunks_exact(channels * plane));
+    let images = output
+        .chunks_exact_mut(channels * plane)
+        .zip(x.chunks_exact(channels * plane));
     for ((output, x), grad) in images.zip(grad.chunks_exact(hidden * plane)) {
         let (grad_a, grad_b) = output.split_at_mut(hidden * plane);
         let (a, b) = x.split_at(hidden * plane);
-        let planes = grad_a.par_chunks_mut(plane).zip(grad_b.par_chunks_mut(plane));
+        let planes = grad_a
+            .par_chunks_mut(plane)
+            .zip(grad_b.par_chunks_mut(plane));
         planes.enumerate().for_each(|(channel, (grad_a, grad_b))| {
             let range = channel * plane..(channel + 1) * plane;
             let (a, b, grad) = (&a[range.clone()], &b[range.clone()], &grad[range]);

@@ -1,10 +1,10 @@
 //! Kernels for the CPU backends, on contiguous single-precision planes; other element types take the plain path.
 
+mod channel_norm;
 mod depthwise;
 #[cfg(feature = "flex")]
 mod flex;
 mod gelu_gate;
-mod channel_norm;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 

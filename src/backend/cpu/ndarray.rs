@@ -74,10 +74,16 @@ where
             return plain::channel_norm_backward::<Self>(x, weight, grad, with_bias, epsilon);
         }
         let dims: Dims = x.shape().dims();
-        let kind = channel_norm::Kind { with_bias, epsilon: epsilon as f32 };
+        let kind = channel_norm::Kind {
+            with_bias,
+            epsilon: epsilon as f32,
+        };
         let (grad_x, grad_weight) =
             channel_norm::backward(&elements(x), &elements(weight), &elements(grad), kind, dims);
-        (from_elements(grad_x, dims), from_elements(grad_weight, [dims[1]]))
+        (
+            from_elements(grad_x, dims),
+            from_elements(grad_weight, [dims[1]]),
+        )
     }
 
     fn gelu_gate(x: NdArrayTensor) -> NdArrayTensor {
@@ -93,7 +99,10 @@ where
             return plain::gelu_gate_backward::<Self>(x, grad);
         }
         let dims: Dims = x.shape().dims();
-        from_elements(gelu_gate::backward(&elements(x), &elements(grad), dims), dims)
+        from_elements(
+            gelu_gate::backward(&elements(x), &elements(grad), dims),
+            dims,
+        )
     }
 }
 

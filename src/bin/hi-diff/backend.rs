@@ -89,7 +89,9 @@ fn computes<B: Backend>() -> bool {
     panic::set_hook(Box::new(|_| {}));
     let outcome = panic::catch_unwind(|| {
         let one = Tensor::<B, 1>::ones([1], &B::Device::default());
-        one.into_data().to_vec::<f32>().is_ok_and(|values| values == [1.0])
+        one.into_data()
+            .to_vec::<f32>()
+            .is_ok_and(|values| values == [1.0])
     });
     panic::set_hook(hook);
     outcome.unwrap_or(false)

@@ -81,7 +81,10 @@ fn deblur<B: Backend>(args: &Args, deblurrer: &Deblurrer<B>, job: &Job) -> hi_di
     let start = Instant::now();
     let blurred = Photograph::open(&job.input, &Limits::default())?;
     let restored = deblurrer.deblur(&blurred, args.seed)?;
-    let options = EncodeOptions { quality: args.quality, force: args.force };
+    let options = EncodeOptions {
+        quality: args.quality,
+        force: args.force,
+    };
     restored.save(&job.output, &options)?;
     let mut report = job.output.display().to_string();
     if args.verbose {

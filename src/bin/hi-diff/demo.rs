@@ -47,14 +47,20 @@ fn demo<B: Backend>(args: &Args) -> hi_diff::Result<bool> {
     let deblurrer = Deblurrer::<B>::new(weights::bundled(&device)?, device);
     let restored = deblurrer.deblur(&photograph, args.seed)?.to_rgb8();
 
-    output::line(format!("{:<10}{:>10}{:>22}", "", "PSNR (dB)", "SSIM (2-D, per channel)"));
+    output::line(format!(
+        "{:<10}{:>10}{:>22}",
+        "", "PSNR (dB)", "SSIM (2-D, per channel)"
+    ));
     for (name, image) in [("blurred", &blurred), ("deblurred", &restored)] {
         let (psnr, ssim) = (psnr(image, &sharp)?, ssim_per_channel(image, &sharp)?);
         output::line(format!("{name:<10}{psnr:>10.2}{ssim:>22.4}"));
     }
 
     // Made anew by each run of the demo, so an earlier one may be replaced.
-    let options = EncodeOptions { force: true, ..EncodeOptions::default() };
+    let options = EncodeOptions {
+        force: true,
+        ..EncodeOptions::default()
+    };
     Photograph::from_rgb8(&side_by_side(&blurred, &restored)).save(&args.output, &options)?;
     output::line(format!("blurred | deblurred: {}", args.output.display()));
     Ok(true)

@@ -33,7 +33,9 @@ impl Args {
             return weights::bundled(device);
         };
         let config = self.config.as_deref().map(Config::load).transpose()?;
-        let options = LoadOptions { allow_non_finite: self.allow_non_finite };
+        let options = LoadOptions {
+            allow_non_finite: self.allow_non_finite,
+        };
         let (model, _) = weights::load(path, config.as_ref(), Parts::Inference, device, &options)?;
         Ok(model)
     }

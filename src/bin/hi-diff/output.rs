@@ -14,7 +14,11 @@ pub fn error(error: &Error) {
 /// Prints a line of results. A reader that has gone away (`hi-diff … | head`) ends the program quietly.
 pub fn line(text: impl std::fmt::Display) {
     if let Err(error) = writeln!(std::io::stdout(), "{text}") {
-        process::exit(if error.kind() == ErrorKind::BrokenPipe { 0 } else { 1 });
+        process::exit(if error.kind() == ErrorKind::BrokenPipe {
+            0
+        } else {
+            1
+        });
     }
 }
 

@@ -42,9 +42,16 @@ fn table(summary: &Summary) {
         let giga = cost.macs as f64 / 1e9;
         output::line(format!("{name:<18}{:>12}{giga:>14.4}{note}", cost.params));
     };
-    output::line(format!("{:<18}{:>12}{:>14}", "network", "parameters", "MACs (G)"));
+    output::line(format!(
+        "{:<18}{:>12}{:>14}",
+        "network", "parameters", "MACs (G)"
+    ));
     for network in &summary.networks {
-        let note = if network.training_only { "  (training only)" } else { "" };
+        let note = if network.training_only {
+            "  (training only)"
+        } else {
+            ""
+        };
         row(network.name, network.cost, note);
     }
     row("total, inference", summary.total, "");
