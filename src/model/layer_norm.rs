@@ -68,11 +68,12 @@ impl<B: Backend> LayerNorm<B> {
         let mean = x.clone().mean_dim(2);
         let centered = x.clone() - mean;
         let variance = centered.clone().square().mean_dim(2);
-        let scale = variance.add_scalar(self.epsilon).sqrt().recip();
+        // A quotient, because NdArray's `recip` keeps 12 bits.
+        let deviation = variance.add_scalar(self.epsilon).sqrt();
         let weight = self.weight.val().unsqueeze();
         match &self.bias {
-            Some(bias) => centered * scale * weight + bias.val().unsqueeze(),
-            None => x * scale * weight,
+            Some(bias) => centered / deviation * weight + bias.val().unsqueeze(),
+            None => x / deviation * weight,
         }
     }
 }
