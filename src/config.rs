@@ -259,6 +259,7 @@ pub enum SamplerKind {
 pub enum ScheduleKind {
     #[default]
     Linear,
+    /// Latent diffusion's "linear", as the RealBlur release has it: linear in √β.
     Quad,
     Warmup10,
     Warmup50,

@@ -6,7 +6,7 @@ use burn::backend::Autodiff;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Distribution, Tensor, TensorPrimitive};
-use common::{assert_close, relative_difference};
+use common::assert_close;
 use hi_diff::backend::{Backend, plain};
 
 on_each_backend!(
@@ -165,5 +165,5 @@ fn other_element_types_take_the_plain_path() {
     let double = ours(x.cast(DType::F64), weight.cast(DType::F64), None);
     assert_eq!(double.dtype(), DType::F64);
     let found = double.cast(DType::F32).into_data();
-    assert!(relative_difference(&found, &expected) < 1e-6);
+    assert!(common::relative_difference(&found, &expected) < 1e-6);
 }

@@ -2,7 +2,6 @@
 
 mod common;
 
-use burn::nn::conv::Conv2dConfig;
 use burn::tensor::Tensor;
 use common::{Fixture, assert_close};
 use hi_diff::backend::Backend;
@@ -234,6 +233,8 @@ fn mlp_denoiser<B: Backend>() {
 #[test]
 fn random_weights_do_not_pass() {
     use burn::backend::Flex;
+    use burn::nn::conv::Conv2dConfig;
+
     let fixture = Fixture::open("modules/downsample");
     let conv = Conv2dConfig::new([16, 8], [3, 3]).init::<Flex>(&Default::default());
     let x: Tensor<Flex, 4> = fixture.tensor("x");
