@@ -257,9 +257,10 @@ pub enum SamplerKind {
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs)] // The names are the formulas'; see `diffusion::schedule`.
 pub enum ScheduleKind {
+    /// In β; with the `x0` sampler, as in the RealBlur release, in √β.
     #[default]
     Linear,
-    /// Latent diffusion's "linear", as the RealBlur release has it: linear in √β.
+    /// In √β.
     Quad,
     Warmup10,
     Warmup50,

@@ -10,7 +10,7 @@ use hi_diff::Config;
 use hi_diff::backend::Backend;
 use hi_diff::config::{
     DenoiserSettings, DiffusionConfig, LatentEncoderSettings, LatentEncoderVariant, ModelConfig,
-    SamplerKind, ScheduleKind, TransformerSettings,
+    SamplerKind, TransformerSettings,
 };
 use hi_diff::weights::{LoadOptions, Network, Weights};
 use safetensors::SafeTensors;
@@ -175,7 +175,6 @@ pub fn reduced_realblur() -> Config {
     let diffusion = DiffusionConfig {
         sampler: SamplerKind::X0,
         timesteps: 16,
-        schedule: ScheduleKind::Quad,
         ..DiffusionConfig::default()
     };
     Config {
