@@ -63,11 +63,25 @@ impl BackendChoice {
         }
     }
 
-    fn unavailable(self) -> Error {
-        let name = match self.to_possible_value() {
+    /// That this backend only deblurs.
+    #[cfg(feature = "train")]
+    pub fn cannot_train(self) -> Error {
+        let reason = "does not train: use another, such as `--backend flex`".to_string();
+        Error::Backend {
+            name: self.name(),
+            reason,
+        }
+    }
+
+    fn name(self) -> String {
+        match self.to_possible_value() {
             Some(value) => value.get_name().to_string(),
             None => String::new(),
-        };
+        }
+    }
+
+    fn unavailable(self) -> Error {
+        let name = self.name();
         let compiled = match self {
             Self::Auto | Self::Flex => cfg!(feature = "flex"),
             Self::Ndarray => cfg!(feature = "ndarray"),
@@ -127,3 +141,31 @@ macro_rules! with_backend {
     }};
 }
 pub(crate) use with_backend;
+
+/// As [`with_backend`], without NdArray, whose convolutions are too slow to train with.
+#[cfg(feature = "train")]
+macro_rules! with_training_backend {
+    ($choice:expr, $backend:ident => $body:expr) => {{
+        use $crate::backend::BackendChoice;
+        match $choice.resolve()? {
+            #[cfg(feature = "flex")]
+            BackendChoice::Flex => {
+                type $backend = burn::backend::Flex;
+                $body
+            }
+            #[cfg(feature = "wgpu")]
+            BackendChoice::Wgpu => {
+                type $backend = burn::backend::Wgpu;
+                $body
+            }
+            #[cfg(feature = "cuda")]
+            BackendChoice::Cuda => {
+                type $backend = burn::backend::Cuda;
+                $body
+            }
+            other => return Err(other.cannot_train()),
+        }
+    }};
+}
+#[cfg(feature = "train")]
+pub(crate) use with_training_backend;

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use hi_diff::Config;
 use hi_diff::training::{Display, Stages, TrainingOptions, TrainingReport, train};
 
-use crate::backend::{BackendChoice, with_backend};
+use crate::backend::{BackendChoice, with_training_backend};
 use crate::output;
 
 /// Train the model on pairs of blurred and sharp photographs
@@ -95,7 +95,7 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
         initial: args.init,
         display,
     };
-    let report = with_backend!(args.backend, B => {
+    let report = with_training_backend!(args.backend, B => {
         train::<Autodiff<B>>(&config, &options, &Default::default())?
     });
     if display != Display::Quiet {
