@@ -11,6 +11,9 @@ use hi_diff::backend::{Backend, plain};
 
 on_each_backend!(
     depthwise_equals_conv2d_in_values_and_gradients,
+    conv3x3_equals_conv2d_in_values_and_gradients,
+    channel_norm_equals_burns_operations_in_values_and_gradients,
+    gelu_gate_equals_burns_operations_in_values_and_gradients,
     depthwise_takes_tensors_that_are_views,
     plain_depthwise_equals_conv2d,
 );
@@ -66,53 +69,153 @@ fn random<B: Backend, const D: usize>(shape: [usize; D]) -> Tensor<B, D> {
     Tensor::random(shape, Distribution::Uniform(-1.0, 1.0), &Default::default())
 }
 
+/// Input, weight and bias to output.
+type Operation<B> = fn(Tensor<B, 4>, Tensor<B, 4>, Option<Tensor<B, 1>>) -> Tensor<B, 4>;
+
+/// Compares an operation with Burn's, in values and in the gradients of a random projection of the output.
+fn compare<B: Backend>(
+    what: &str,
+    [x, weight]: [Tensor<B, 4>; 2],
+    bias: Option<Tensor<B, 1>>,
+    ours: Operation<Autodiff<B>>,
+    burns: Operation<Autodiff<B>>,
+) {
+    let run = |operation: Operation<Autodiff<B>>, target: Option<Tensor<B, 4>>| {
+        let x = Tensor::<Autodiff<B>, 4>::from_inner(x.clone()).require_grad();
+        let weight = Tensor::<Autodiff<B>, 4>::from_inner(weight.clone()).require_grad();
+        let bias = bias.clone();
+        let bias = bias.map(|bias| Tensor::<Autodiff<B>, 1>::from_inner(bias).require_grad());
+        let output = operation(x.clone(), weight.clone(), bias.clone());
+        let target = target.unwrap_or_else(|| random(output.dims()));
+        let product = output.clone() * Tensor::from_inner(target.clone());
+        let grads = product.sum().backward();
+        let bias = bias.map(|bias| bias.grad(&grads).expect("a gradient for the bias"));
+        let x = x.grad(&grads).expect("a gradient for x");
+        (output.inner(), x, weight.grad(&grads), bias, target)
+    };
+    let (output, grad_x, grad_weight, grad_bias, target) = run(burns, None);
+    let found = run(ours, Some(target));
+    assert_close(
+        &format!("{what}: output"),
+        found.0,
+        &output.into_data(),
+        1e-5,
+    );
+    assert_close(
+        &format!("{what}: x's gradient"),
+        found.1,
+        &grad_x.into_data(),
+        2e-5,
+    );
+    assert_eq!(
+        found.2.is_some(),
+        grad_weight.is_some(),
+        "{what}: a gradient for the weight"
+    );
+    if let (Some(found), Some(expected)) = (found.2, grad_weight) {
+        assert_close(
+            &format!("{what}: weight's gradient"),
+            found,
+            &expected.into_data(),
+            1e-4,
+        );
+    }
+    if let (Some(found), Some(expected)) = (found.3, grad_bias) {
+        assert_close(
+            &format!("{what}: bias's gradient"),
+            found,
+            &expected.into_data(),
+            1e-4,
+        );
+    }
+}
+
 fn depthwise_equals_conv2d_in_values_and_gradients<B: Backend>() {
-    type Leaves<B> = (Tensor<B, 4>, Tensor<B, 4>, Tensor<B, 1>);
-
     for shape in SHAPES {
-        for with_bias in [false, true] {
-            let channels = shape[1];
-            let x = random::<B, 4>(shape);
-            let weight = random::<B, 4>([channels, 1, 3, 3]);
-            let bias = random::<B, 1>([channels]);
-            let target = random::<B, 4>(shape);
-
-            let run = |convolve: fn(
-                Tensor<Autodiff<B>, 4>,
-                Tensor<Autodiff<B>, 4>,
-                Option<Tensor<Autodiff<B>, 1>>,
-            ) -> Tensor<Autodiff<B>, 4>| {
-                let (x, weight, bias): Leaves<Autodiff<B>> = (
-                    Tensor::from_inner(x.clone()).require_grad(),
-                    Tensor::from_inner(weight.clone()).require_grad(),
-                    Tensor::from_inner(bias.clone()).require_grad(),
-                );
-                let output = convolve(x.clone(), weight.clone(), with_bias.then(|| bias.clone()));
-                let product = output.clone() * Tensor::from_inner(target.clone());
-                let grads = product.sum().backward();
-                (
-                    output.inner(),
-                    x.grad(&grads).expect("a gradient for x"),
-                    weight.grad(&grads).expect("a gradient for the weight"),
-                    bias.grad(&grads),
-                )
-            };
-            let (output, grad_x, grad_weight, grad_bias) = run(ours);
-            let expected = run(burns);
-            let what = |part: &str| format!("{part} at {shape:?}, bias: {with_bias}");
-            assert_close(&what("output"), output, &expected.0.into_data(), 1e-5);
-            assert_close(&what("x's gradient"), grad_x, &expected.1.into_data(), 1e-5);
-            assert_close(
-                &what("weight's gradient"),
-                grad_weight,
-                &expected.2.into_data(),
-                1e-4,
-            );
-            assert_eq!(grad_bias.is_some(), with_bias);
-            if let (Some(found), Some(expected)) = (grad_bias, expected.3) {
-                assert_close(&what("bias's gradient"), found, &expected.into_data(), 1e-4);
-            }
+        for bias in [None, Some(random::<B, 1>([shape[1]]))] {
+            let what = format!("{shape:?}, bias: {}", bias.is_some());
+            let operands = [random(shape), random([shape[1], 1, 3, 3])];
+            compare::<B>(&what, operands, bias, ours, burns);
         }
+    }
+}
+
+fn conv3x3_equals_conv2d_in_values_and_gradients<B: Backend>() {
+    for shape in SHAPES {
+        for bias in [None, Some(random::<B, 1>([3]))] {
+            let what = format!("{shape:?}, bias: {}", bias.is_some());
+            let operands = [random(shape), random([3, shape[1], 3, 3])];
+            compare::<B>(
+                &what,
+                operands,
+                bias,
+                |x, weight, bias| {
+                    let bias = bias.map(primitive);
+                    tensor(Autodiff::<B>::conv3x3(
+                        primitive(x),
+                        primitive(weight),
+                        bias,
+                    ))
+                },
+                |x, weight, bias| {
+                    conv2d(x, weight, bias, ConvOptions::new([1, 1], [1, 1], [1, 1], 1))
+                },
+            );
+        }
+    }
+}
+
+/// Weights as `[channels, 1, 1, 1]` here, to fit the comparison's types.
+fn channel_norm_equals_burns_operations_in_values_and_gradients<B: Backend>() {
+    fn norm<B: Backend>(
+        x: Tensor<B, 4>,
+        weight: Tensor<B, 4>,
+        bias: Option<Tensor<B, 1>>,
+    ) -> Tensor<B, 4> {
+        let weight = weight.flatten::<1>(0, 3);
+        let bias = bias.map(primitive);
+        tensor(B::channel_norm(primitive(x), primitive(weight), bias, 1e-5))
+    }
+    fn plain_norm<B: Backend>(
+        x: Tensor<B, 4>,
+        weight: Tensor<B, 4>,
+        bias: Option<Tensor<B, 1>>,
+    ) -> Tensor<B, 4> {
+        let weight = weight.flatten::<1>(0, 3);
+        let bias = bias.map(primitive);
+        tensor(plain::channel_norm::<B>(
+            primitive(x),
+            primitive(weight),
+            bias,
+            1e-5,
+        ))
+    }
+    for shape in [
+        [1, 2, 1, 1],
+        [2, 3, 9, 1],
+        [2, 5, 7, 3],
+        [1, 48, 17, 31],
+        [2, 12, 20, 35],
+    ] {
+        for bias in [None, Some(random::<B, 1>([shape[1]]))] {
+            let what = format!("{shape:?}, bias: {}", bias.is_some());
+            let operands = [random(shape), random([shape[1], 1, 1, 1])];
+            compare::<B>(&what, operands, bias, norm, plain_norm);
+        }
+    }
+}
+
+fn gelu_gate_equals_burns_operations_in_values_and_gradients<B: Backend>() {
+    for shape in [[1, 2, 1, 1], [2, 6, 9, 1], [2, 4, 7, 3], [1, 18, 33, 17]] {
+        // The weight only scales the input, so that the gate is tried far from zero too.
+        let operands = [random(shape), random::<B, 4>([1, 1, 1, 1]) * 6.0];
+        compare::<B>(
+            &format!("{shape:?}"),
+            operands,
+            None,
+            |x, scale, _| tensor(Autodiff::<B>::gelu_gate(primitive(x * scale))),
+            |x, scale, _| tensor(plain::gelu_gate::<Autodiff<B>>(primitive(x * scale))),
+        );
     }
 }
 

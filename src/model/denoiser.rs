@@ -26,6 +26,7 @@ pub struct DenoiserConfig {
 
 /// Predicts the noise in `z_t`, or the prior itself, from `z_t`, the time and the condition.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // A model has one of them.
 pub enum Denoiser<B: Backend> {
     /// Mixer blocks over the tokens (GoPro).
     Mixer(MixerDenoiser<B>),

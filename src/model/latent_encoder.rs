@@ -50,6 +50,7 @@ pub struct ResidualBlock<B: Backend> {
 
 /// The convolutions before the pooling.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // A model has one or two of them.
 pub enum Head<B: Backend> {
     /// Variant `gelu`: one.
     Single(SingleHead<B>),

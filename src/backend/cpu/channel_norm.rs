@@ -126,17 +126,9 @@ pub(super) fn backward(
     for ((grad_x, x), grad) in images {
         let sums: Vec<Vec<f32>> = strips_mut(grad_x, pixels)
             .map(|(range, rows)| {
-                let row = |of: &'_ [f32], channel: usize| -> std::ops::Range<usize> {
-                    debug_assert_eq!(of.len(), size);
-                    channel * pixels + range.start..channel * pixels + range.end
-                };
-                backward_strip(
-                    |channel| &x[row(x, channel)],
-                    |channel| &grad[row(grad, channel)],
-                    weight,
-                    kind,
-                    rows,
-                )
+                let x = |channel: usize| &x[channel * pixels..][range.clone()];
+                let grad = |channel: usize| &grad[channel * pixels..][range.clone()];
+                backward_strip(x, grad, weight, kind, rows)
             })
             .collect();
         for sums in sums {
