@@ -9,7 +9,8 @@ use hi_diff::inference::files::{Job, Plan};
 use hi_diff::inference::image::{EncodeOptions, Limits, Photograph};
 
 use crate::backend::with_backend;
-use crate::{model, output};
+use crate::model::ModelArgs;
+use crate::output;
 
 /// Deblur photographs
 ///
@@ -24,7 +25,7 @@ pub struct Args {
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     #[command(flatten)]
-    model: model::Args,
+    model: ModelArgs,
     /// Start of the diffusion: equal seeds give equal results
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,

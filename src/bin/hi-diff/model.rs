@@ -11,7 +11,7 @@ use crate::backend::BackendChoice;
 
 /// The model's weights and where it runs.
 #[derive(clap::Args, Debug)]
-pub struct Args {
+pub struct ModelArgs {
     /// Weights: a .safetensors, or a folder of .pth with --config [default: the bundled tiny model]
     #[arg(long, value_name = "PATH")]
     weights: Option<PathBuf>,
@@ -26,7 +26,7 @@ pub struct Args {
     pub backend: BackendChoice,
 }
 
-impl Args {
+impl ModelArgs {
     /// Builds the model on `device` and loads its weights.
     pub fn load<B: Backend>(&self, device: &Device<B>) -> hi_diff::Result<HiDiff<B>> {
         let Some(path) = &self.weights else {
