@@ -48,12 +48,12 @@ fn demo<B: Backend>(args: &Args) -> hi_diff::Result<bool> {
     let restored = deblurrer.deblur(&photograph, args.seed)?.to_rgb8();
 
     output::line(format!(
-        "{:<10}{:>10}{:>22}",
+        "{:<10}{:>10}{:>24}",
         "", "PSNR (dB)", "SSIM (2-D, per channel)"
     ));
     for (name, image) in [("blurred", &blurred), ("deblurred", &restored)] {
         let (psnr, ssim) = (psnr(image, &sharp)?, ssim_per_channel(image, &sharp)?);
-        output::line(format!("{name:<10}{psnr:>10.2}{ssim:>22.4}"));
+        output::line(format!("{name:<10}{psnr:>10.2}{ssim:>24.4}"));
     }
 
     // Made anew by each run of the demo, so an earlier one may be replaced.
