@@ -9,7 +9,7 @@ use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, TensorData, TensorPrimitive};
 use common::assert_close;
-use hi_diff::backend::{Backend, plain};
+use hi_diff::backend::{Backend, gelu, plain};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -17,6 +17,7 @@ on_each_backend!(
     depthwise_equals_conv2d_in_values_and_gradients,
     conv3x3_equals_conv2d_in_values_and_gradients,
     channel_norm_equals_burns_operations_in_values_and_gradients,
+    gelu_has_the_exact_gradient,
     gelu_gate_equals_burns_operations_in_values_and_gradients,
     depthwise_takes_tensors_that_are_views,
     plain_depthwise_equals_conv2d,
@@ -216,6 +217,24 @@ fn channel_norm_equals_burns_operations_in_values_and_gradients<B: Backend>() {
     }
 }
 
+/// Against the formula spelt out, since only Flex differentiates the exact GELU: elsewhere Burn's gradient of `gelu` is
+/// that of the tanh approximation.
+fn gelu_has_the_exact_gradient<B: Backend>() {
+    for shape in [[1, 1, 1, 1], [2, 6, 9, 1], [1, 18, 33, 17]] {
+        let operands = [random(shape), random::<B, 4>([1, 1, 1, 1]) * 6.0];
+        compare::<B>(
+            &format!("{shape:?}"),
+            operands,
+            None,
+            |x, scale, _| gelu(x * scale),
+            |x, scale, _| {
+                let x = x * scale;
+                x.clone() * (x / 2f32.sqrt()).erf().add_scalar(1.0).mul_scalar(0.5)
+            },
+        );
+    }
+}
+
 fn gelu_gate_equals_burns_operations_in_values_and_gradients<B: Backend>() {
     for shape in [[1, 8, 3, 3], [2, 6, 9, 1], [2, 4, 7, 3], [1, 18, 33, 17]] {
         // The weight only scales the input, so that the gate is tried far from zero too.
@@ -226,8 +245,6 @@ fn gelu_gate_equals_burns_operations_in_values_and_gradients<B: Backend>() {
             None,
             |x, scale, _| tensor(Autodiff::<B>::gelu_gate(primitive(x * scale))),
             |x, scale, _| {
-                // Spelt out, since only Flex differentiates the exact GELU: elsewhere Burn's gradient of `gelu` is that
-                // of the tanh approximation.
                 let [a, b]: [Tensor<Autodiff<B>, 4>; 2] =
                     (x * scale).chunk(2, 1).try_into().expect("two halves");
                 a.clone() * (a / 2f32.sqrt()).erf().add_scalar(1.0).mul_scalar(0.5) * b

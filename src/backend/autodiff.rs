@@ -40,18 +40,12 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
         track::<B, C, _>(ChannelNorm { with_bias, epsilon }, x, weight, bias)
     }
 
+    fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        track_unary::<B, C, _>(Gelu, x)
+    }
+
     fn gelu_gate(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        match GeluGate
-            .prepare::<C>([x.node.clone()])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(mut prep) => {
-                let state = prep.checkpoint(&x);
-                prep.finish(state, B::gelu_gate(x.primitive))
-            }
-            OpsKind::UnTracked(prep) => prep.finish(B::gelu_gate(x.primitive)),
-        }
+        track_unary::<B, C, _>(GeluGate, x)
     }
 }
 
@@ -256,11 +250,60 @@ fn bias_gradient<B: Backend>(grad: FloatTensor<B>) -> FloatTensor<B> {
     sum.into_primitive().tensor()
 }
 
-/// [`Backend::gelu_gate`].
-#[derive(Debug)]
+/// An operation without parameters.
+trait Unary<B: Backend>: Debug + Copy + Send + 'static {
+    fn forward(self, x: FloatTensor<B>) -> FloatTensor<B>;
+
+    fn backward(self, x: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B>;
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Gelu;
+
+impl<B: Backend> Unary<B> for Gelu {
+    fn forward(self, x: FloatTensor<B>) -> FloatTensor<B> {
+        B::exact_gelu(x)
+    }
+
+    fn backward(self, x: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
+        B::exact_gelu_backward(x, grad)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
 struct GeluGate;
 
-impl<B: Backend> Backward<B, 1> for GeluGate {
+impl<B: Backend> Unary<B> for GeluGate {
+    fn forward(self, x: FloatTensor<B>) -> FloatTensor<B> {
+        B::gelu_gate(x)
+    }
+
+    fn backward(self, x: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
+        B::gelu_gate_backward(x, grad)
+    }
+}
+
+fn track_unary<B: Backend, C: CheckpointStrategy, O: Unary<B>>(
+    operation: O,
+    x: FloatTensor<Autodiff<B, C>>,
+) -> FloatTensor<Autodiff<B, C>> {
+    match OfOne(operation)
+        .prepare::<C>([x.node.clone()])
+        .compute_bound()
+        .stateful()
+    {
+        OpsKind::Tracked(mut prep) => {
+            let state = prep.checkpoint(&x);
+            prep.finish(state, operation.forward(x.primitive))
+        }
+        OpsKind::UnTracked(prep) => prep.finish(operation.forward(x.primitive)),
+    }
+}
+
+#[derive(Debug)]
+struct OfOne<O>(O);
+
+impl<B: Backend, O: Unary<B>> Backward<B, 1> for OfOne<O> {
     type State = NodeId;
 
     fn backward(
@@ -273,7 +316,7 @@ impl<B: Backend> Backward<B, 1> for GeluGate {
         let grad = grads.consume::<B>(&ops.node);
         let x = checkpointer.retrieve_node_output(ops.state);
         if let Some(node) = node_x {
-            grads.register::<B>(node.id, B::gelu_gate_backward(x, grad));
+            grads.register::<B>(node.id, self.0.backward(x, grad));
         }
     }
 }

@@ -16,6 +16,7 @@ mod cpu;
 pub mod plain;
 
 use burn::tensor::ops::FloatTensor;
+use burn::tensor::{Tensor, TensorPrimitive};
 
 /// What the model asks of a backend.
 pub trait Backend: burn::tensor::backend::Backend {
@@ -100,6 +101,19 @@ pub trait Backend: burn::tensor::backend::Backend {
         plain::channel_norm_backward::<Self>(x, weight, grad, with_bias, epsilon)
     }
 
+    /// The exact GELU, `x · Φ(x)`. Burn has one too, whose backward is that of an approximation on most backends.
+    ///
+    /// # Shapes
+    /// - x and output: any, the same
+    fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        plain::exact_gelu::<Self>(x)
+    }
+
+    /// The gradient of [`exact_gelu`](Self::exact_gelu) at x.
+    fn exact_gelu_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        plain::exact_gelu_backward::<Self>(x, grad)
+    }
+
     /// GDFN's gate: `gelu(a) · b`, where a and b are the halves of x's channels.
     ///
     /// # Shapes
@@ -113,6 +127,12 @@ pub trait Backend: burn::tensor::backend::Backend {
     fn gelu_gate_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         plain::gelu_gate_backward::<Self>(x, grad)
     }
+}
+
+/// The exact GELU, by [`Backend::exact_gelu`].
+pub fn gelu<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    let output = B::exact_gelu(x.into_primitive().tensor());
+    Tensor::from_primitive(TensorPrimitive::Float(output))
 }
 
 /// A [`Backend`] that differentiates, over an inner [`Backend`]: what training asks for.

@@ -4,11 +4,11 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-use burn::tensor::activation::gelu;
+use burn::tensor::activation;
 use burn::tensor::backend::Backend;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::{ConvOptions, FloatTensor};
-use burn::tensor::{Tensor, TensorPrimitive};
+use burn::tensor::{Shape, Tensor, TensorMetadata, TensorPrimitive};
 
 fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
@@ -165,31 +165,52 @@ fn per_channel<B: Backend>(values: Tensor<B, 1>) -> Tensor<B, 4> {
     values.reshape([1, channels, 1, 1])
 }
 
+/// Burn's `gelu`, whose forward pass is exact everywhere.
+pub fn exact_gelu<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    B::gelu(x)
+}
+
+/// `grad · gelu'(x)`. Burn's own is that of the tanh approximation on most backends, off by up to 1e-3.
+pub fn exact_gelu_backward<B: Backend>(x: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = x.shape();
+    let flat = |values: FloatTensor<B>| {
+        let count = Shape::new([shape.num_elements()]);
+        tensor::<B, 1>(B::float_reshape(values, count))
+    };
+    let (x, grad) = (flat(x), flat(grad));
+    let slope = gelu_slope(x.clone(), distribution(x));
+    B::float_reshape(primitive(grad * slope), shape)
+}
+
 /// The exact GELU of the first half, times the second.
 pub fn gelu_gate<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let [a, b] = halves::<B>(x);
-    primitive(gelu(a) * b)
+    primitive(activation::gelu(a) * b)
 }
 
-/// `grad · b · gelu'(a)` and `grad · gelu(a)`, with `gelu'(a) = Φ(a) + a · φ(a)`.
+/// `grad · b · gelu'(a)` and `grad · gelu(a)`.
 pub fn gelu_gate_backward<B: Backend>(x: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
     let [a, b] = halves::<B>(x);
     let grad: Tensor<B, 4> = tensor(grad);
-    let distribution = a
-        .clone()
-        .mul_scalar(FRAC_1_SQRT_2)
-        .erf()
-        .add_scalar(1.0)
-        .mul_scalar(0.5);
-    let density = a
-        .clone()
-        .square()
-        .mul_scalar(-0.5)
-        .exp()
-        .mul_scalar((2.0 * PI).sqrt().recip());
+    let distribution = distribution(a.clone());
     let grad_b = grad.clone() * a.clone() * distribution.clone();
-    let grad_a = grad * b * (distribution + a * density);
+    let grad_a = grad * b * gelu_slope(a, distribution);
     primitive(Tensor::cat(vec![grad_a, grad_b], 1))
+}
+
+/// Φ, the normal distribution's share below x.
+fn distribution<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    let erf = x.mul_scalar(FRAC_1_SQRT_2).erf();
+    erf.add_scalar(1.0).mul_scalar(0.5)
+}
+
+/// `gelu'(x) = Φ(x) + x · φ(x)`, given Φ(x).
+fn gelu_slope<B: Backend, const D: usize>(
+    x: Tensor<B, D>,
+    distribution: Tensor<B, D>,
+) -> Tensor<B, D> {
+    let density = x.clone().square().mul_scalar(-0.5).exp();
+    distribution + x * density.mul_scalar((2.0 * PI).sqrt().recip())
 }
 
 fn halves<B: Backend>(x: FloatTensor<B>) -> [Tensor<B, 4>; 2] {

@@ -4,10 +4,11 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::{Linear, LinearConfig};
 use burn::prelude::*;
-use burn::tensor::activation::{gelu, leaky_relu};
+use burn::tensor::activation::leaky_relu;
 
 use super::macs;
 use super::mixer::{MixerBlock, MixerBlockConfig};
+use crate::backend::{Backend, gelu};
 use crate::config::{DenoiserSettings, ModelConfig};
 
 /// The `mlp` variant divides the time by this, whatever T is.

@@ -5,12 +5,13 @@ use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::nn::{Linear, LinearConfig};
 use burn::prelude::*;
-use burn::tensor::activation::{gelu, leaky_relu};
+use burn::tensor::activation::leaky_relu;
 use burn::tensor::module::adaptive_avg_pool2d;
 
 use super::macs;
 use super::mixer::{MixerBlock, MixerBlockConfig};
 use super::resample::{conv3x3, convolve, pixel_unshuffle};
+use crate::backend::{Backend, gelu};
 use crate::config::{LatentEncoderVariant, ModelConfig};
 
 /// The side of the squares that become channels first.

@@ -4,10 +4,10 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::prelude::*;
-use burn::tensor::activation::gelu;
 
 use super::layer_norm::{LayerNorm, LayerNormConfig};
 use super::macs;
+use crate::backend::{Backend, gelu};
 
 /// Configuration of a [`MixerBlock`].
 #[derive(Config, Debug)]

@@ -1,5 +1,6 @@
 //! The kernels on Flex's tensors.
 
+use burn::tensor::ops::ActivationOps;
 use burn::tensor::{DType, TensorData, TensorMetadata};
 use burn_flex::{Flex, FlexTensor};
 
@@ -89,6 +90,11 @@ impl Backend for Flex {
             FlexTensor::from_data(TensorData::new(grad_x, dims)),
             FlexTensor::from_data(TensorData::new(grad_weight, [dims[1]])),
         )
+    }
+
+    fn exact_gelu_backward(x: FlexTensor, grad: FlexTensor) -> FlexTensor {
+        // Flex's own is exact.
+        <Self as ActivationOps<Self>>::gelu_backward(x, grad)
     }
 
     fn gelu_gate(x: FlexTensor) -> FlexTensor {
