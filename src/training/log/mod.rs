@@ -5,12 +5,14 @@
 //! | when something is reported, and which means | [`recorder`] |
 //! | lines for people | [`lines`] |
 //! | one JSON object a line, for programs | [`json_lines`] |
+//! | TensorBoard's event files | [`tensorboard`] |
 //! | validation images as files | [`pictures`] |
 
 pub mod json_lines;
 pub mod lines;
 pub mod pictures;
 pub mod recorder;
+pub mod tensorboard;
 
 use std::borrow::Cow;
 
@@ -23,6 +25,7 @@ pub use json_lines::JsonLines;
 pub use lines::Lines;
 pub use pictures::Pictures;
 pub use recorder::{Recorder, Step};
+pub use tensorboard::TensorBoard;
 
 /// Something that a training reports.
 ///
