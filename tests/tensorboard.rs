@@ -16,7 +16,7 @@ fn train(stage: u8, iteration: usize, pixel: f64) -> TrainRecord {
     TrainRecord {
         stage,
         iteration,
-        iterations: 40,
+        iterations: 60,
         pixel_loss: Some(pixel),
         diffusion_loss: (stage == 2).then_some(pixel / 3.0),
         gradient_norm: Some(pixel * 7.0),
@@ -94,7 +94,7 @@ impl Shown {
     }
 }
 
-/// Two stages, the first of them killed in the middle of a record after iteration 40 and resumed from 20, without a
+/// Two stages, the first of them killed in the middle of its record of iteration 50 and resumed from 20, without a
 /// pause. Returns what should be shown.
 fn write_runs(folder: &Path) -> BTreeMap<&'static str, Shown> {
     let mut shown: BTreeMap<_, Shown> = BTreeMap::new();
@@ -117,7 +117,7 @@ fn write_runs(folder: &Path) -> BTreeMap<&'static str, Shown> {
             }
         }
     };
-    write("stage-one", 0, &[10, 20, 30, 40], 20, 1.0);
+    write("stage-one", 0, &[10, 20, 30, 40, 50], 20, 1.0);
     let killed = event_files(folder, "stage-one").remove(0);
     let whole = fs::metadata(&killed).unwrap().len();
     let file = File::options().append(true).open(&killed).unwrap();
@@ -145,7 +145,7 @@ fn masked_crc(data: &[u8]) -> u32 {
         }
     }
     let crc = !crc;
-    ((crc >> 15) | (crc << 17)).wrapping_add(0xa282_ead8)
+    crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 /// The events of a file and how many bytes are left after the last whole one.
@@ -236,7 +236,7 @@ fn every_event_is_framed_checked_and_in_its_place() {
     let files = event_files(folder.path(), "stage-one");
     assert_eq!(files.len(), 2, "{files:?}");
     // The version, the start, and what was written; the first file ends in what is left of its last event.
-    let expected: [&[u64]; 2] = [&[0, 1, 10, 20, 20, 30, 40], &[0, 21, 30, 40, 40]];
+    let expected: [&[u64]; 2] = [&[0, 1, 10, 20, 20, 30, 40, 40], &[0, 21, 30, 40, 40]];
     for ((path, expected), torn) in files.iter().zip(expected).zip([true, false]) {
         let (events, left) = read_frames(path);
         assert_eq!(left > 0, torn, "{left} bytes left");
