@@ -4,7 +4,7 @@
 //! |---|---|
 //! | what a stage optimises | [`stage_one`], [`stage_two`] |
 //! | how a step changes the weights | [`optimizer`], [`learning_rate`] |
-//! | what is measured and shown | [`metrics`], [`display`] |
+//! | what is measured and shown | [`metrics`], [`display`], [`log`] |
 //! | what a run leaves on disk | [`checkpoint`] |
 //! | a run from folders of photographs to a weight file | [`run`] |
 //!
@@ -13,6 +13,7 @@
 pub mod checkpoint;
 pub mod display;
 pub mod learning_rate;
+pub mod log;
 pub mod metrics;
 pub mod optimizer;
 pub mod run;
