@@ -393,6 +393,7 @@ pub(crate) mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::data::layout::Part;
     use crate::data::pairs::find_pairs;
 
     /// Pairs whose blurry pixels say where they come from: (pair, column, row).
@@ -407,7 +408,7 @@ pub(crate) mod tests {
                 image.save(path.join(format!("{pair:03}.png"))).unwrap();
             }
         }
-        let pairs = find_pairs(folder.path()).unwrap();
+        let pairs = find_pairs(folder.path(), None, Part::Train).unwrap().pairs;
         (folder, pairs)
     }
 

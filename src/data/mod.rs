@@ -2,6 +2,7 @@
 
 pub mod augment;
 pub mod dataset;
+pub mod layout;
 #[cfg(feature = "train")]
 pub mod loader;
 pub mod pairs;
