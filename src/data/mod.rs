@@ -2,6 +2,7 @@
 
 pub mod augment;
 pub mod dataset;
+mod decode;
 pub mod layout;
 #[cfg(feature = "train")]
 pub mod loader;
