@@ -273,6 +273,7 @@ mod tests {
             }
             let notes = folder.path().join(blur).join("notes.txt");
             std::fs::write(&notes, "no image").unwrap();
+            write(folder.path(), &format!("{blur}/.thumbnails/1.png"), 2, 2);
             let found = find(folder.path()).unwrap();
             let pairs = &found.pairs;
             let names: Vec<_> = pairs.iter().map(|pair| pair.name.as_str()).collect();

@@ -91,22 +91,13 @@ pub(super) fn detect(root: &Path) -> Result<Layout> {
             "no known layout: expected the folders `input` and `target`, or `blur` and `sharp`, or GoPro, HIDE or \
              RealBlur as downloaded",
         )),
-        several => Err(data_error(
-            root,
-            format!(
-                "several layouts fit; choose one by name: {}",
-                names(several, |layout| layout.name())
-            ),
-        )),
+        several => {
+            let names: Vec<_> = several.iter().map(|layout| format!("`{layout}`")).collect();
+            let names = names.join(", ");
+            let reason = format!("several layouts fit; choose one by name: {names}");
+            Err(data_error(root, reason))
+        }
     }
-}
-
-fn names<T>(items: &[T], name: impl Fn(&T) -> &str) -> String {
-    let quoted: Vec<_> = items
-        .iter()
-        .map(|item| format!("`{}`", name(item)))
-        .collect();
-    quoted.join(", ")
 }
 
 fn fits(root: &Path, layout: Layout) -> Result<bool> {
@@ -261,20 +252,23 @@ impl Listing {
             .push(format!("{image}: no image of this name in {folder}"));
     }
 
-    /// Image files below `root`, at most so many folders deep, by relative path without extension.
+    /// Image files below `root`, at most so many folders deep, by relative path without extension. Hidden files and
+    /// folders are left out.
     fn images_by_name(&mut self, root: &Path, depth: usize) -> Result<BTreeMap<String, PathBuf>> {
         let mut images = BTreeMap::new();
         let walk = WalkDir::new(root)
             .max_depth(depth)
             .follow_links(true)
-            .sort_by_file_name();
+            .sort_by_file_name()
+            .into_iter()
+            .filter_entry(|entry| entry.depth() == 0 || !is_hidden(entry.path()));
         for entry in walk {
             let entry = entry.map_err(|error| {
                 let path = error.path().unwrap_or(root).to_path_buf();
                 Error::io(path)(error.into())
             })?;
             let path = entry.path();
-            if !entry.file_type().is_file() || is_hidden(path) {
+            if !entry.file_type().is_file() {
                 continue;
             }
             if !ImageFormat::from_path(path).is_ok_and(|format| format.reading_enabled()) {
