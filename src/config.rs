@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
 
@@ -297,14 +297,99 @@ impl Default for DiffusionConfig {
     }
 }
 
+/// How a dataset keeps its blurry and sharp images, as downloaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// `{train,test}/<sequence>/{blur,sharp}/`.
+    Gopro,
+    /// The same with `blur_gamma/`, the blur of which was made after gamma correction.
+    GoproGamma,
+    /// `{train,test}/` with blurry images at any depth, and `GT/` with the sharp ones by file name.
+    Hide,
+    /// `RealBlur_J_{train,test}_list.txt` with a `target input` pair of paths a line.
+    RealblurJ,
+    /// `RealBlur_R_{train,test}_list.txt`, likewise.
+    RealblurR,
+    /// `input/` and `target/`, in a folder or in its `train/` and `test/`.
+    InputTarget,
+    /// `blur/` and `sharp/`, likewise.
+    BlurSharp,
+}
+
+impl Layout {
+    /// What `data.layout` calls looking at the folder; in this crate, no layout.
+    pub const AUTO: &'static str = "auto";
+    /// All layouts.
+    pub const ALL: [Self; 7] = [
+        Self::Gopro,
+        Self::GoproGamma,
+        Self::Hide,
+        Self::RealblurJ,
+        Self::RealblurR,
+        Self::InputTarget,
+        Self::BlurSharp,
+    ];
+    /// What a configuration may say, [`AUTO`](Self::AUTO) included.
+    const NAMES: &'static [&'static str] = &[
+        Self::AUTO,
+        Self::Gopro.name(),
+        Self::GoproGamma.name(),
+        Self::Hide.name(),
+        Self::RealblurJ.name(),
+        Self::RealblurR.name(),
+        Self::InputTarget.name(),
+        Self::BlurSharp.name(),
+    ];
+
+    /// Its name in configurations and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gopro => "gopro",
+            Self::GoproGamma => "gopro-gamma",
+            Self::Hide => "hide",
+            Self::RealblurJ => "realblur-j",
+            Self::RealblurR => "realblur-r",
+            Self::InputTarget => "input-target",
+            Self::BlurSharp => "blur-sharp",
+        }
+    }
+
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        if name == Self::AUTO {
+            return Ok(None);
+        }
+        let layout = Self::ALL.into_iter().find(|layout| layout.name() == name);
+        layout
+            .map(Some)
+            .ok_or_else(|| serde::de::Error::unknown_variant(&name, Self::NAMES))
+    }
+
+    fn serialize<S: Serializer>(layout: &Option<Self>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(layout.map_or(Self::AUTO, Self::name))
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// Where the training images are and how they are read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// Folder of the training pairs, with `input/` and `target/` inside; `--data` replaces it.
+    /// Folder of the training pairs, in one of the [layouts](Layout); `--data` replaces it.
     pub train: Option<PathBuf>,
     /// Folder of the validation pairs; without one, `validation_share` of the training pairs.
     pub validation: Option<PathBuf>,
+    /// The layout of both folders; `auto`, here none, detects each.
+    #[serde(
+        serialize_with = "Layout::serialize",
+        deserialize_with = "Layout::deserialize"
+    )]
+    pub layout: Option<Layout>,
     /// Share of the training pairs kept for validation where there is no folder for it.
     pub validation_share: f64,
     /// Whether patches are flipped and rotated.
@@ -318,6 +403,7 @@ impl Default for DataConfig {
         Self {
             train: None,
             validation: None,
+            layout: None,
             validation_share: 0.05,
             augment: true,
             workers: 2,
@@ -861,5 +947,26 @@ impl StageConfig {
             check.size(&key("iterations"), entry.iterations, 1, usize::MAX)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_layout_is_read_and_written_by_its_name() {
+        let layouts = Layout::ALL.map(Some).into_iter().chain([None]);
+        for (layout, name) in layouts.zip(Layout::NAMES.iter().cycle().skip(1)) {
+            let text = format!("[data]\nlayout = \"{name}\"\nworkers = 3\n");
+            let config = Config::parse(&text, "test").unwrap();
+            assert_eq!(config.data.layout, layout, "{name}");
+            let written = toml::to_string(&config).unwrap();
+            assert_eq!(Config::parse(&written, "test").unwrap(), config);
+            assert!(
+                written.contains(&format!("layout = \"{name}\"")),
+                "{written}"
+            );
+        }
     }
 }

@@ -85,6 +85,10 @@ fn a_bad_configuration_names_key_value_and_expectation() {
             ["diffusion.sampler", "ddim", "ancestral"],
         ),
         (
+            "[data]\nlayout = \"gorpo\"",
+            ["data.layout", "gorpo", "realblur-j"],
+        ),
+        (
             "[model]\nembed_dim = \"64\"",
             ["model.embed_dim", "64", "usize"],
         ),

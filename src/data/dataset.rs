@@ -1,15 +1,15 @@
 //! Training samples by position: which patch of which pair stands where in the run.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use image::{ImageReader, Limits, RgbImage};
+use image::RgbImage;
 use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_distr::StandardNormal;
 
 use super::augment::Augmentation;
+use super::decode::{Region, decode, decode_region};
 use super::pairs::Pair;
 use super::random::{Purpose, generator_at};
 use crate::config::PatchConfig;
@@ -17,9 +17,6 @@ use crate::error::{Error, Result};
 
 /// Decoded pairs are kept in memory up to this many bytes, 3 a pixel and image.
 pub const DEFAULT_CACHE_BYTES: usize = 2 << 30;
-
-/// Most bytes a decoder may allocate for one image: 8-bit RGBA of 268 megapixels.
-const MOST_DECODED_BYTES: u64 = 1 << 30;
 
 /// A decoded pair, 8-bit RGB, both of one size.
 #[derive(Debug)]
@@ -34,9 +31,12 @@ pub struct DecodedPair {
 #[derive(Debug)]
 pub struct PairReader {
     pairs: Vec<Pair>,
-    cache: Vec<OnceLock<Arc<DecodedPair>>>,
+    cache: Vec<Slot>,
     free: AtomicUsize,
 }
+
+/// A pair's place in memory.
+type Slot = OnceLock<Arc<DecodedPair>>;
 
 impl PairReader {
     /// A reader of these pairs that keeps at most `cache_bytes` of pixels.
@@ -69,58 +69,78 @@ impl PairReader {
     /// # Errors
     /// [`Error::Image`] if a file cannot be decoded or is not of the size its header promised.
     pub fn read(&self, index: usize) -> Result<Arc<DecodedPair>> {
-        let Some((pair, slot)) = self.pairs.get(index).zip(self.cache.get(index)) else {
-            return Err(Error::Training(format!(
-                "no pair {index} among {}",
-                self.len()
-            )));
-        };
-        if let Some(decoded) = slot.get() {
-            return Ok(Arc::clone(decoded));
+        let (pair, slot) = self.get(index)?;
+        match self.cached(pair, slot)? {
+            Some(decoded) => Ok(decoded),
+            None => Ok(Arc::new(DecodedPair::whole(pair)?)),
         }
-        let decoded = Arc::new(DecodedPair {
-            blur: decode(&pair.blur, pair)?,
-            sharp: decode(&pair.sharp, pair)?,
-        });
-        let bytes = decoded.blur.as_raw().len() + decoded.sharp.as_raw().len();
+    }
+
+    /// The pixels of pair `index` that `crop` needs, and where `crop` lies in them.
+    ///
+    /// A pair that has no place in memory is not decoded beyond the crop.
+    fn read_crop(&self, index: usize, crop: Crop) -> Result<(Arc<DecodedPair>, Crop)> {
+        let (pair, slot) = self.get(index)?;
+        if let Some(decoded) = self.cached(pair, slot)? {
+            return Ok((decoded, crop));
+        }
+        // A side shorter than the crop is all there, from 0: its reflection needs it whole.
+        let region = Region {
+            top: crop.top as u32,
+            left: crop.left as u32,
+            height: crop.side.min(pair.height) as u32,
+            width: crop.side.min(pair.width) as u32,
+        };
+        let decoded = DecodedPair {
+            blur: decode_region(&pair.blur, pair, region)?,
+            sharp: decode_region(&pair.sharp, pair, region)?,
+        };
+        let crop = Crop {
+            top: 0,
+            left: 0,
+            ..crop
+        };
+        Ok((Arc::new(decoded), crop))
+    }
+
+    fn get(&self, index: usize) -> Result<(&Pair, &Slot)> {
+        let found = self.pairs.get(index).zip(self.cache.get(index));
+        found.ok_or_else(|| Error::Training(format!("no pair {index} among {}", self.len())))
+    }
+
+    /// The pair from memory, where it is decoded to if it has a place; none beyond the bound.
+    fn cached(&self, pair: &Pair, slot: &Slot) -> Result<Option<Arc<DecodedPair>>> {
+        if let Some(decoded) = slot.get() {
+            return Ok(Some(Arc::clone(decoded)));
+        }
+        let bytes = pair.width.saturating_mul(pair.height).saturating_mul(2 * 3);
         let reserve = |free: usize| free.checked_sub(bytes);
         let reserved = self
             .free
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve)
-            .is_ok();
-        if reserved && slot.set(Arc::clone(&decoded)).is_err() {
-            // Another thread decoded the same pair meanwhile and has paid for it.
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve);
+        if reserved.is_err() {
+            return Ok(None);
+        }
+        let decoded = DecodedPair::whole(pair).map(Arc::new);
+        let kept = match &decoded {
+            Ok(decoded) => slot.set(Arc::clone(decoded)).is_ok(),
+            Err(_) => false,
+        };
+        if !kept {
+            // Unreadable, or another thread has decoded the same pair meanwhile and paid for it.
             self.free.fetch_add(bytes, Ordering::Relaxed);
         }
-        Ok(decoded)
+        decoded.map(Some)
     }
 }
 
-fn decode(path: &Path, pair: &Pair) -> Result<RgbImage> {
-    let fail = |reason: String| Error::Image {
-        path: path.to_path_buf(),
-        reason,
-    };
-    let mut reader = ImageReader::open(path)
-        .and_then(ImageReader::with_guessed_format)
-        .map_err(Error::io(path))?;
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MOST_DECODED_BYTES);
-    reader.limits(limits);
-    let image = reader
-        .decode()
-        .map_err(|error| fail(error.to_string()))?
-        .into_rgb8();
-    if (image.width() as usize, image.height() as usize) != (pair.width, pair.height) {
-        return Err(fail(format!(
-            "is {}×{} now, was {}×{} when the dataset was opened",
-            image.width(),
-            image.height(),
-            pair.width,
-            pair.height
-        )));
+impl DecodedPair {
+    fn whole(pair: &Pair) -> Result<Self> {
+        Ok(Self {
+            blur: decode(&pair.blur, pair)?,
+            sharp: decode(&pair.sharp, pair)?,
+        })
     }
-    Ok(image)
 }
 
 /// What a sample stream is made of.
@@ -285,12 +305,12 @@ impl SampleStream {
         blur: &mut [f32],
         sharp: &mut [f32],
     ) -> Result<()> {
-        let pair = self.reader.read(self.pair_at(iteration, slot))?;
-        let (width, height) = (pair.blur.width() as usize, pair.blur.height() as usize);
+        let index = self.pair_at(iteration, slot);
+        let (pair, _) = self.reader.get(index)?;
         let mut random = self.generator(Purpose::Patch, iteration, slot);
         let crop = Crop {
-            top: random.random_range(0..=height.saturating_sub(patch)),
-            left: random.random_range(0..=width.saturating_sub(patch)),
+            top: random.random_range(0..=pair.height.saturating_sub(patch)),
+            left: random.random_range(0..=pair.width.saturating_sub(patch)),
             side: patch,
         };
         let mode = random.random_range(0..Augmentation::COUNT);
@@ -299,8 +319,9 @@ impl SampleStream {
         } else {
             Augmentation::IDENTITY
         };
-        crop.write(&pair.blur, augmentation, blur);
-        crop.write(&pair.sharp, augmentation, sharp);
+        let (decoded, crop) = self.reader.read_crop(index, crop)?;
+        crop.write(&decoded.blur, augmentation, blur);
+        crop.write(&decoded.sharp, augmentation, sharp);
         Ok(())
     }
 
@@ -345,6 +366,7 @@ impl SampleStream {
 }
 
 /// A square of an image.
+#[derive(Debug, Clone, Copy)]
 struct Crop {
     top: usize,
     left: usize,
@@ -393,6 +415,7 @@ pub(crate) mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::data::layout::Part;
     use crate::data::pairs::find_pairs;
 
     /// Pairs whose blurry pixels say where they come from: (pair, column, row).
@@ -407,8 +430,8 @@ pub(crate) mod tests {
                 image.save(path.join(format!("{pair:03}.png"))).unwrap();
             }
         }
-        let pairs = find_pairs(folder.path()).unwrap();
-        (folder, pairs)
+        let found = find_pairs(folder.path(), None, Part::Train).unwrap();
+        (folder, found.pairs)
     }
 
     pub(crate) fn config(patches: &[(usize, usize, usize)]) -> StreamConfig {
@@ -557,5 +580,33 @@ pub(crate) mod tests {
             "the second does not"
         );
         assert_eq!(reader.free.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn beyond_the_cache_the_samples_are_the_same() {
+        let (_folder, pairs) = gradient_pairs(3, 40, 30);
+        // From crops within the image to patches larger than one side, and than both.
+        let config = config(&[(8, 4, 2), (32, 4, 2), (48, 2, 2)]);
+        let bounds = [0, 2 * 3 * 40 * 30, DEFAULT_CACHE_BYTES];
+        let [none, one, all] = bounds.map(|bound| {
+            let reader = PairReader::new(pairs.clone(), bound);
+            SampleStream::new(reader, config.clone()).unwrap()
+        });
+        for iteration in 0..6 {
+            let slots = 0..all.batch_size(iteration);
+            let expected = all.batch(iteration, slots.clone()).unwrap();
+            assert_eq!(none.batch(iteration, slots.clone()).unwrap(), expected);
+            assert_eq!(one.batch(iteration, slots).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn an_unreadable_pair_takes_no_place_in_the_cache() {
+        let (_folder, pairs) = gradient_pairs(2, 10, 10);
+        std::fs::write(&pairs[0].sharp, b"torn").unwrap();
+        let reader = PairReader::new(pairs, 2 * 3 * 10 * 10);
+        assert!(reader.read(0).is_err());
+        let second = reader.read(1).unwrap();
+        assert!(Arc::ptr_eq(&second, &reader.read(1).unwrap()));
     }
 }

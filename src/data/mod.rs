@@ -1,7 +1,10 @@
 //! Datasets: where pairs of blurred and sharp photographs come from, and the samples that training takes from them.
 
 pub mod augment;
+pub mod crops;
 pub mod dataset;
+mod decode;
+pub mod layout;
 #[cfg(feature = "train")]
 pub mod loader;
 pub mod pairs;

@@ -1,15 +1,14 @@
-//! Pairs of a blurry and a sharp photograph, found in folders and matched by name.
+//! Pairs of a blurry and a sharp photograph, found in a dataset and matched by name.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use image::{ImageFormat, ImageReader};
-use walkdir::WalkDir;
+use image::ImageReader;
+use rayon::prelude::*;
 
+use super::layout::{self, Couple, Layout, Part, data_error};
 use crate::error::{Error, Result};
-
-/// Folder names of the blurry and of the sharp images, in the order in which they are looked for.
-const LAYOUTS: &[(&str, &str)] = &[("input", "target"), ("blur", "sharp")];
 
 /// Problems listed in one error; a wrong folder has thousands.
 const LISTED: usize = 12;
@@ -17,7 +16,7 @@ const LISTED: usize = 12;
 /// A blurry photograph and its sharp counterpart, of the same size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
-    /// Path below the layout's folders, without extension and with `/` between folders; the same for both images.
+    /// Path within the dataset, without extension and without the folder of the side; with `/` between folders.
     pub name: String,
     /// The blurry image.
     pub blur: PathBuf,
@@ -29,67 +28,166 @@ pub struct Pair {
     pub height: usize,
 }
 
-/// Finds the pairs of `root`: images of `input/` and `target/` (or `blur/` and `sharp/`), at any depth, that have the
-/// same path there but for the extension. Sorted by name. Sizes are read from the headers; pixels are not decoded.
-///
-/// # Errors
-/// [`Error::Data`] if neither layout is there, if there is no image, or with a list of the images that lack a
-/// partner, share a name, cannot be read or differ from their partner in size. [`Error::Io`] for an unreadable folder.
-pub fn find_pairs(root: &Path) -> Result<Vec<Pair>> {
-    let (blur_root, sharp_root) = layout(root)?;
-    let mut problems = Vec::new();
-    let mut blurs = images_by_name(&blur_root, &mut problems)?;
-    let sharps = images_by_name(&sharp_root, &mut problems)?;
+/// The pairs of a dataset; displays as a report of one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The layout, as named or detected.
+    pub layout: Layout,
+    /// The part that the pairs are of; none where the folder is not divided into parts.
+    pub part: Option<Part>,
+    /// The pairs, sorted by name; at least one.
+    pub pairs: Vec<Pair>,
+    /// Files and folders that were not looked into: other files than images, HIDE's sharp images of the other part.
+    pub passed_over: Vec<PathBuf>,
+}
 
-    let mut pairs = Vec::with_capacity(sharps.len());
-    for (name, sharp) in sharps {
-        let Some(blur) = blurs.remove(&name) else {
-            let folder = blur_root.display();
-            problems.push(format!(
-                "{}: no image of this name in {folder}",
-                sharp.display()
-            ));
-            continue;
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let title = match self.layout {
+            Layout::Gopro => "GoPro",
+            Layout::GoproGamma => "GoPro (blur_gamma)",
+            Layout::Hide => "HIDE",
+            Layout::RealblurJ => "RealBlur-J",
+            Layout::RealblurR => "RealBlur-R",
+            Layout::InputTarget => "input/target",
+            Layout::BlurSharp => "blur/sharp",
         };
-        match (dimensions(&blur), dimensions(&sharp)) {
-            (Ok(size), Ok(sharp_size)) if size == sharp_size => {
-                let (width, height) = size;
-                pairs.push(Pair {
-                    name,
-                    blur,
-                    sharp,
-                    width,
-                    height,
-                });
+        write!(f, "{title} layout")?;
+        if let Some(part) = self.part {
+            write!(f, ", {part} part")?;
+        }
+        write!(f, ": {}", count(self.pairs.len(), "pair"))?;
+        let folder = |pair: &Pair| {
+            pair.name
+                .rsplit_once('/')
+                .map(|(folder, _)| folder.to_string())
+        };
+        let folders: BTreeSet<_> = self.pairs.iter().filter_map(folder).collect();
+        if !folders.is_empty() {
+            let unit = match self.layout {
+                Layout::Gopro | Layout::GoproGamma => "sequence",
+                Layout::RealblurJ | Layout::RealblurR => "scene",
+                _ => "folder",
+            };
+            write!(f, " in {}", count(folders.len(), unit))?;
+        }
+        let area = |pair: &&Pair| (pair.width * pair.height, pair.width);
+        let smallest = self.pairs.iter().min_by_key(area);
+        if let Some((smallest, largest)) = smallest.zip(self.pairs.iter().max_by_key(area)) {
+            write!(f, ", {}×{}", smallest.width, smallest.height)?;
+            if area(&smallest) != area(&largest) {
+                write!(f, " to {}×{}", largest.width, largest.height)?;
             }
-            (Ok((width, height)), Ok((sharp_width, sharp_height))) => problems.push(format!(
-                "{}: {width}×{height}, but its partner is {sharp_width}×{sharp_height}",
-                blur.display()
-            )),
-            (blurry, sharp) => problems.extend([blurry, sharp].into_iter().filter_map(Result::err)),
+        }
+        match self.passed_over.len() {
+            0 => Ok(()),
+            others => write!(f, "; {} passed over", count(others, "other file")),
         }
     }
-    for blur in blurs.into_values() {
-        let folder = sharp_root.display();
-        problems.push(format!(
-            "{}: no image of this name in {folder}",
-            blur.display()
+}
+
+fn count(number: usize, unit: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {unit}{plural}")
+}
+
+/// Finds the pairs of the dataset at `root`: of its train or test part, if both are kept there, else of all of it.
+///
+/// Without a layout, the folder's own is detected. Blurry and sharp images are matched by name, or as the dataset's list
+/// file says, never by order. Sizes are read from the headers; pixels are not decoded.
+///
+/// # Errors
+/// [`Error::Data`] if `root` has no known layout, several or not the one named, if it lacks the part, if there is no
+/// image, or with a list of the images that lack a partner, share a name, cannot be read or differ from their partner
+/// in size, and of the lines of a list file that cannot be used. [`Error::Io`] for an unreadable folder.
+pub fn find_pairs(root: &Path, layout: Option<Layout>, part: Part) -> Result<Found> {
+    let (found, unreadable) = survey(root, layout, part)?;
+    if !unreadable.is_empty() {
+        let problems: Vec<_> = unreadable.iter().map(Error::to_string).collect();
+        return Err(data_error(
+            root,
+            describe("images cannot be read", &problems),
         ));
     }
+    Ok(found)
+}
 
+/// As [`find_pairs`], but images that cannot be read are only left out: the second result says why.
+pub(super) fn survey(
+    root: &Path,
+    layout: Option<Layout>,
+    part: Part,
+) -> Result<(Found, Vec<Error>)> {
+    let layout = match layout {
+        Some(layout) => layout,
+        None => layout::detect(root)?,
+    };
+    let listing = layout::list(root, layout, part)?;
+    let couples: Vec<_> = listing.couples.into_iter().collect();
+    let sized: Vec<_> = couples
+        .into_par_iter()
+        .map(|(name, couple)| pair(name, couple))
+        .collect();
+
+    let (mut pairs, mut problems, mut unreadable) = (Vec::new(), listing.problems, Vec::new());
+    for outcome in sized {
+        match outcome {
+            Ok(pair) => pairs.push(pair),
+            Err(Unpaired::Sizes(problem)) => problems.push(problem),
+            Err(Unpaired::Unreadable(errors)) => unreadable.extend(errors),
+        }
+    }
     if !problems.is_empty() {
+        problems.extend(unreadable.iter().map(Error::to_string));
         return Err(data_error(
             root,
             describe("the pairs do not match", &problems),
         ));
     }
-    if pairs.is_empty() {
+    if pairs.is_empty() && unreadable.is_empty() {
         return Err(data_error(
             root,
             "no images; expected PNG, JPEG, WebP, TIFF or BMP files",
         ));
     }
-    Ok(pairs)
+    let found = Found {
+        layout,
+        part: listing.part,
+        pairs,
+        passed_over: listing.passed_over,
+    };
+    Ok((found, unreadable))
+}
+
+/// Why two files are no pair.
+enum Unpaired {
+    Sizes(String),
+    Unreadable(Vec<Error>),
+}
+
+fn pair(name: String, Couple { blur, sharp }: Couple) -> Result<Pair, Unpaired> {
+    match (dimensions(&blur), dimensions(&sharp)) {
+        (Ok(size), Ok(sharp_size)) if size == sharp_size => {
+            let (width, height) = size;
+            Ok(Pair {
+                name,
+                blur,
+                sharp,
+                width,
+                height,
+            })
+        }
+        (Ok((width, height)), Ok((sharp_width, sharp_height))) => Err(Unpaired::Sizes(format!(
+            "{}: {width}×{height}, but its partner is {sharp_width}×{sharp_height}",
+            blur.display()
+        ))),
+        (blurry, sharp) => Err(Unpaired::Unreadable(
+            [blurry, sharp]
+                .into_iter()
+                .filter_map(Result::err)
+                .collect(),
+        )),
+    }
 }
 
 /// Splits pairs into training and validation: about `share` of them, chosen by their names alone, so that the
@@ -123,52 +221,7 @@ fn name_hash(name: &str) -> u64 {
     })
 }
 
-fn layout(root: &Path) -> Result<(PathBuf, PathBuf)> {
-    for (blur, sharp) in LAYOUTS {
-        let (blur, sharp) = (root.join(blur), root.join(sharp));
-        if blur.is_dir() && sharp.is_dir() {
-            return Ok((blur, sharp));
-        }
-    }
-    let reason = if root.is_dir() {
-        "expected the folders `input` and `target`, or `blur` and `sharp`, inside"
-    } else {
-        "is not a folder; expected one with `input` and `target` inside"
-    };
-    Err(data_error(root, reason))
-}
-
-/// Image files below `root` by relative path without extension. Other files are passed over.
-fn images_by_name(root: &Path, problems: &mut Vec<String>) -> Result<BTreeMap<String, PathBuf>> {
-    let mut images = BTreeMap::new();
-    for entry in WalkDir::new(root).follow_links(true).sort_by_file_name() {
-        let entry = entry.map_err(|error| {
-            let path = error.path().unwrap_or(root).to_path_buf();
-            Error::io(path)(error.into())
-        })?;
-        let path = entry.path();
-        let is_image = ImageFormat::from_path(path).is_ok_and(|format| format.reading_enabled());
-        let hidden = entry.file_name().to_string_lossy().starts_with('.');
-        if !entry.file_type().is_file() || !is_image || hidden {
-            continue;
-        }
-        let relative = path.strip_prefix(root).unwrap_or(path).with_extension("");
-        let parts: Vec<_> = relative
-            .components()
-            .map(|part| part.as_os_str().to_string_lossy())
-            .collect();
-        if let Some(other) = images.insert(parts.join("/"), path.to_path_buf()) {
-            problems.push(format!(
-                "{}: same name as {}",
-                path.display(),
-                other.display()
-            ));
-        }
-    }
-    Ok(images)
-}
-
-fn dimensions(path: &Path) -> Result<(usize, usize), String> {
+fn dimensions(path: &Path) -> Result<(usize, usize)> {
     let read = || {
         ImageReader::open(path)?
             .with_guessed_format()?
@@ -176,8 +229,8 @@ fn dimensions(path: &Path) -> Result<(usize, usize), String> {
     };
     match read() {
         Ok((width, height)) if width > 0 && height > 0 => Ok((width as usize, height as usize)),
-        Ok(_) => Err(format!("{}: has no pixels", path.display())),
-        Err(error) => Err(format!("{}: {error}", path.display())),
+        Ok(_) => Err(Error::image(path, "has no pixels")),
+        Err(error) => Err(Error::image(path, error.to_string())),
     }
 }
 
@@ -193,13 +246,6 @@ fn describe(what: &str, problems: &[String]) -> String {
     text
 }
 
-fn data_error(path: &Path, reason: impl Into<String>) -> Error {
-    Error::Data {
-        path: path.to_path_buf(),
-        reason: reason.into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use image::RgbImage;
@@ -213,21 +259,29 @@ mod tests {
         RgbImage::new(width, height).save(path).unwrap();
     }
 
+    fn find(root: &Path) -> Result<Found> {
+        find_pairs(root, None, Part::Train)
+    }
+
     #[test]
     fn pairs_are_matched_by_path_whatever_the_extension() {
-        for (blur, sharp) in LAYOUTS {
+        for (blur, sharp) in [("input", "target"), ("blur", "sharp")] {
             let folder = TempDir::new().unwrap();
             for name in ["b/1", "a/1", "2"] {
                 write(folder.path(), &format!("{blur}/{name}.png"), 9, 7);
                 write(folder.path(), &format!("{sharp}/{name}.bmp"), 9, 7);
             }
-            std::fs::write(folder.path().join(blur).join("notes.txt"), "no image").unwrap();
-            let pairs = find_pairs(folder.path()).unwrap();
+            let notes = folder.path().join(blur).join("notes.txt");
+            std::fs::write(&notes, "no image").unwrap();
+            write(folder.path(), &format!("{blur}/.thumbnails/1.png"), 2, 2);
+            let found = find(folder.path()).unwrap();
+            let pairs = &found.pairs;
             let names: Vec<_> = pairs.iter().map(|pair| pair.name.as_str()).collect();
             assert_eq!(names, ["2", "a/1", "b/1"]);
             assert!(pairs[1].blur.ends_with(format!("{blur}/a/1.png")));
             assert!(pairs[1].sharp.ends_with(format!("{sharp}/a/1.bmp")));
             assert_eq!((pairs[1].width, pairs[1].height), (9, 7));
+            assert_eq!(found.passed_over, [notes]);
         }
     }
 
@@ -246,7 +300,7 @@ mod tests {
         write(root, "target/twice.png", 8, 8);
         std::fs::write(root.join("input/torn.png"), b"not a picture").unwrap();
         write(root, "target/torn.png", 8, 8);
-        let message = find_pairs(root).unwrap_err().to_string();
+        let message = find(root).unwrap_err().to_string();
         for part in [
             "lonely.png: no image",
             "orphan.png: no image",
@@ -260,10 +314,62 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_the_layout_says_what_is_expected() {
+    fn unreadable_images_are_an_error_but_for_a_survey() {
         let folder = TempDir::new().unwrap();
-        let message = find_pairs(folder.path()).unwrap_err().to_string();
-        assert!(message.contains("`input` and `target`"), "{message}");
+        let root = folder.path();
+        for name in ["good", "torn"] {
+            write(root, &format!("input/{name}.png"), 8, 8);
+            write(root, &format!("target/{name}.png"), 8, 8);
+        }
+        std::fs::write(root.join("input/torn.png"), b"not a picture").unwrap();
+        let message = find(root).unwrap_err().to_string();
+        assert!(message.contains("torn.png"), "{message}");
+        let (found, unreadable) = survey(root, None, Part::Train).unwrap();
+        assert_eq!((found.pairs.len(), unreadable.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_folder_without_images_says_what_is_expected() {
+        let folder = TempDir::new().unwrap();
+        std::fs::create_dir(folder.path().join("input")).unwrap();
+        std::fs::create_dir(folder.path().join("target")).unwrap();
+        let message = find(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("PNG, JPEG"), "{message}");
+    }
+
+    #[test]
+    fn the_report_says_layout_part_pairs_and_sizes() {
+        let pair = |name: &str, width, height| Pair {
+            name: name.into(),
+            blur: PathBuf::new(),
+            sharp: PathBuf::new(),
+            width,
+            height,
+        };
+        let mut found = Found {
+            layout: Layout::Gopro,
+            part: Some(Part::Train),
+            pairs: vec![
+                pair("a/1", 1280, 720),
+                pair("a/2", 1280, 720),
+                pair("b/1", 1280, 720),
+            ],
+            passed_over: Vec::new(),
+        };
+        let expected = "GoPro layout, train part: 3 pairs in 2 sequences, 1280×720";
+        assert_eq!(found.to_string(), expected);
+        found = Found {
+            layout: Layout::InputTarget,
+            part: None,
+            pairs: vec![pair("1", 40, 30)],
+            passed_over: vec!["notes.txt".into()],
+        };
+        let expected = "input/target layout: 1 pair, 40×30; 1 other file passed over";
+        assert_eq!(found.to_string(), expected);
+        found.pairs.push(pair("2", 30, 20));
+        found.passed_over.clear();
+        let expected = "input/target layout: 2 pairs, 30×20 to 40×30";
+        assert_eq!(found.to_string(), expected);
     }
 
     fn named(count: usize) -> Vec<Pair> {

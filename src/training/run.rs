@@ -23,6 +23,7 @@ use super::stage_two::StageTwo;
 use crate::backend::AutodiffBackend;
 use crate::config::{Config, Objective, Prior, StageConfig};
 use crate::data::dataset::{DEFAULT_CACHE_BYTES, PairReader, SampleStream, StreamConfig};
+use crate::data::layout::Part;
 use crate::data::loader::{
     Batch, NoiseShape, OnFailure, PatchLoader, PatchLoaderSettings, ValidationImage,
     ValidationLoader,
@@ -233,14 +234,20 @@ impl<'a> Run<'a> {
         }
         let data = options.data.as_ref().or(config.data.train.as_ref());
         let data = data.ok_or_else(|| Error::Training("no folder of training pairs".into()))?;
-        let pairs = find_pairs(data)?;
+        let layout = config.data.layout;
+        let found = find_pairs(data, layout, Part::Train)?;
+        let mut reports = vec![found.to_string()];
         let validation = options
             .validation
             .as_ref()
             .or(config.data.validation.as_ref());
         let (train, validation) = match validation {
-            Some(folder) => (pairs, find_pairs(folder)?),
-            None => split_for_validation(pairs, config.data.validation_share),
+            Some(folder) => {
+                let held_out = find_pairs(folder, layout, Part::Test)?;
+                reports.push(held_out.to_string());
+                (found.pairs, held_out.pairs)
+            }
+            None => split_for_validation(found.pairs, config.data.validation_share),
         };
         let run = Self {
             config,
@@ -249,6 +256,9 @@ impl<'a> Run<'a> {
             validation,
         };
         run.claim_folder()?;
+        for report in reports {
+            run.say(format_args!("{report}"));
+        }
         run.say(format_args!(
             "{} pairs to train on, {} to validate on",
             run.train.len(),

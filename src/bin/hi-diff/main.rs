@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod backend;
 mod convert;
+mod crop;
 mod deblur;
 mod demo;
 mod model;
@@ -30,6 +31,7 @@ enum Command {
     #[cfg(feature = "train")]
     Train(train::Args),
     Synth(synth::Args),
+    Crop(crop::Args),
     Convert(convert::Args),
     Summary(summary::Args),
 }
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "train")]
         Command::Train(args) => train::run(args),
         Command::Synth(args) => synth::run(args),
+        Command::Crop(args) => crop::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Summary(args) => summary::run(args),
     };

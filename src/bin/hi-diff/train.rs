@@ -13,8 +13,8 @@ use crate::output;
 
 /// Train the model on pairs of blurred and sharp photographs
 ///
-/// DIR holds `input/` and `target/` (or `blur/` and `sharp/`) with images of the same names. OUT gets checkpoints,
-/// metrics and, at the end, `model.safetensors`.
+/// DIR is the root of GoPro, HIDE or RealBlur as downloaded, or holds `input/` and `target/` (or `blur/` and `sharp/`)
+/// with images of the same names. OUT gets checkpoints, metrics and, at the end, `model.safetensors`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Preset or TOML file: the model, and how it is trained

@@ -1,0 +1,170 @@
+//! `hi-diff crop`: overlapping training crops of a dataset.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use hi_diff::data::crops::{CropOptions, CropReport, crop_dataset};
+use hi_diff::data::layout::{Layout, Part};
+
+use crate::output;
+
+/// Cut a dataset's photographs into overlapping crops to train on
+///
+/// OUT/input holds the crops of the blurry photographs and OUT/target those of the sharp ones, under the same names: the
+/// photograph's, with the crop's row and column in pixels. The last crop of a row or column is flush with the border; a
+/// photograph smaller than a crop is kept whole.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Folder of the dataset: GoPro, HIDE or RealBlur as downloaded, or pairs in `input` and `target`
+    dir: PathBuf,
+    /// Folder for the crops
+    out: PathBuf,
+    /// Height and width of the crops in pixels
+    #[arg(long, value_name = "PIXELS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    size: u32,
+    /// Pixels that neighbouring crops share
+    #[arg(long, value_name = "PIXELS", default_value_t = 256)]
+    overlap: u32,
+    /// How DIR keeps its images
+    #[arg(long, value_enum, default_value_t)]
+    layout: LayoutChoice,
+    /// Which part of a dataset that has parts
+    #[arg(long, value_enum, default_value_t)]
+    part: PartChoice,
+    /// Replace crops that exist
+    #[arg(long)]
+    force: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Print errors only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum LayoutChoice {
+    /// Whichever fits
+    #[default]
+    Auto,
+    /// {train,test}/SEQUENCE/{blur,sharp}/
+    Gopro,
+    /// The same with blur_gamma/
+    GoproGamma,
+    /// {train,test}/ with GT/
+    Hide,
+    /// RealBlur_J_{train,test}_list.txt
+    RealblurJ,
+    /// RealBlur_R_{train,test}_list.txt
+    RealblurR,
+    /// input/ and target/
+    InputTarget,
+    /// blur/ and sharp/
+    BlurSharp,
+}
+
+impl From<LayoutChoice> for Option<Layout> {
+    fn from(choice: LayoutChoice) -> Self {
+        Some(match choice {
+            LayoutChoice::Auto => return None,
+            LayoutChoice::Gopro => Layout::Gopro,
+            LayoutChoice::GoproGamma => Layout::GoproGamma,
+            LayoutChoice::Hide => Layout::Hide,
+            LayoutChoice::RealblurJ => Layout::RealblurJ,
+            LayoutChoice::RealblurR => Layout::RealblurR,
+            LayoutChoice::InputTarget => Layout::InputTarget,
+            LayoutChoice::BlurSharp => Layout::BlurSharp,
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum PartChoice {
+    /// What models are trained on
+    #[default]
+    Train,
+    /// What models are evaluated on
+    Test,
+}
+
+impl From<PartChoice> for Part {
+    fn from(choice: PartChoice) -> Self {
+        match choice {
+            PartChoice::Train => Self::Train,
+            PartChoice::Test => Self::Test,
+        }
+    }
+}
+
+/// Whether every pair became crops.
+pub fn run(args: Args) -> hi_diff::Result<bool> {
+    let options = CropOptions {
+        size: args.size as usize,
+        overlap: args.overlap as usize,
+        force: args.force,
+    };
+    let bar = output::progress_bar(0, "pairs", args.quiet);
+    let report = crop_dataset(
+        &args.dir,
+        args.layout.into(),
+        args.part.into(),
+        &args.out,
+        &options,
+        &|done, total| {
+            bar.set_length(total as u64);
+            // Threads report in no particular order; the bar only moves forward.
+            bar.set_position(bar.position().max(done as u64));
+        },
+    )?;
+    bar.finish_and_clear();
+    for failure in &report.failures {
+        output::error(failure);
+    }
+    if args.json {
+        output::line(json(&args, &report));
+    } else if !args.quiet {
+        output::line(&report.found);
+        let (crops, plural) = (report.crops, if report.crops == 1 { "" } else { "s" });
+        output::line(format_args!(
+            "{crops} crop{plural} in {}",
+            args.out.display()
+        ));
+    }
+    Ok(report.failures.is_empty())
+}
+
+fn json(args: &Args, report: &CropReport) -> serde_json::Value {
+    let failures: Vec<_> = report.failures.iter().map(ToString::to_string).collect();
+    serde_json::json!({
+        "layout": report.found.layout.name(),
+        "part": report.found.part.map(Part::name),
+        "pairs": report.found.pairs.len(),
+        "passed_over": report.found.passed_over.len(),
+        "crops": report.crops,
+        "size": args.size,
+        "overlap": args.overlap,
+        "out": args.out.display().to_string(),
+        "failures": failures,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_knows_every_layout_by_its_name() {
+        let mut names = vec![Layout::AUTO];
+        names.extend(Layout::ALL.map(Layout::name));
+        let choices: Vec<_> = LayoutChoice::value_variants()
+            .iter()
+            .filter_map(|choice| Some(choice.to_possible_value()?.get_name().to_string()))
+            .collect();
+        assert_eq!(choices, names);
+        for choice in LayoutChoice::value_variants() {
+            let layout: Option<Layout> = (*choice).into();
+            let name = choice.to_possible_value().unwrap();
+            assert_eq!(layout.map_or(Layout::AUTO, Layout::name), name.get_name());
+        }
+    }
+}
