@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "train")]
+mod ablate;
 mod backend;
 mod convert;
 mod deblur;
@@ -29,6 +31,8 @@ enum Command {
     Deblur(deblur::Args),
     #[cfg(feature = "train")]
     Train(train::Args),
+    #[cfg(feature = "train")]
+    Ablate(ablate::Args),
     Synth(synth::Args),
     Convert(convert::Args),
     Summary(summary::Args),
@@ -41,6 +45,8 @@ fn main() -> ExitCode {
         Command::Deblur(args) => deblur::run(args),
         #[cfg(feature = "train")]
         Command::Train(args) => train::run(args),
+        #[cfg(feature = "train")]
+        Command::Ablate(args) => ablate::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Summary(args) => summary::run(args),
