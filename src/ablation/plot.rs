@@ -10,21 +10,27 @@ const HEIGHT: f64 = 330.0;
 
 /// Colours by the reader's scheme; the ground is drawn too, since a page may have another than the reader's system.
 const STYLE: &str = "\
-  svg { --ground: #ffffff; --ink: #1f2328; --quiet: #656d76; --grid: #dde1e6; --run: #0969da; --paper: #bc4c00; }
-  @media (prefers-color-scheme: dark) {
-    svg { --ground: #0d1117; --ink: #e6edf3; --quiet: #9198a1; --grid: #2f353d; --run: #4493f8; --paper: #f0883e; }
-  }
-  text { font: 13px system-ui, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif; fill: var(--ink); }
-  .ground { fill: var(--ground); }
+  text { font: 13px system-ui, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif; fill: #1f2328; }
   .title { font-weight: 600; font-size: 14px; }
-  .quiet { fill: var(--quiet); font-size: 12px; }
-  .grid { stroke: var(--grid); }
-  .zero { stroke: var(--quiet); stroke-dasharray: 4 3; }
-  .run { stroke: var(--run); fill: none; stroke-width: 2; }
-  .dot { fill: var(--run); }
-  .paper { stroke: var(--paper); fill: var(--ground); stroke-width: 2; }
+  .quiet { fill: #656d76; font-size: 12px; }
   .middle { text-anchor: middle; }
   .end { text-anchor: end; }
+  .ground { fill: #ffffff; }
+  .grid { stroke: #dde1e6; }
+  .zero { stroke: #656d76; stroke-dasharray: 4 3; }
+  .run { stroke: #0969da; stroke-width: 2; fill: none; }
+  .dot { fill: #0969da; }
+  .paper { stroke: #bc4c00; stroke-width: 2; fill: #ffffff; }
+  @media (prefers-color-scheme: dark) {
+    text { fill: #e6edf3; }
+    .quiet { fill: #9198a1; }
+    .ground { fill: #0d1117; }
+    .grid { stroke: #2f353d; }
+    .zero { stroke: #9198a1; }
+    .run { stroke: #4493f8; }
+    .dot { fill: #4493f8; }
+    .paper { stroke: #f0883e; fill: #0d1117; }
+  }
 ";
 
 /// Draws Table 1 as differences to HI-Diff, this run's beside the paper's, and the PSNR by T.
