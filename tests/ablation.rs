@@ -35,6 +35,21 @@ fn each_reverse_step_costs_a_pass_of_the_denoiser() {
     assert_eq!(cost(Row::Timesteps(8)), cost(Row::HiDiff));
 }
 
+#[test]
+fn the_small_study_is_of_hi_diff_2_in_small() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ablation/small.toml");
+    let small = Config::load(path).unwrap();
+    let full = Config::preset("hi-diff-2").unwrap();
+    assert_eq!(small.diffusion, full.diffusion);
+    assert_eq!(small.model.denoiser, full.model.denoiser);
+    let (encoder, published) = (&small.model.latent_encoder, &full.model.latent_encoder);
+    assert_eq!(encoder.variant, published.variant);
+    let (transformer, published) = (&small.model.transformer, &full.model.transformer);
+    assert_eq!(transformer.expansion, published.expansion);
+    let model: HiDiff<Flex> = small.init(&Default::default());
+    assert_eq!(model.summary(256, 256).total.params, 283_083);
+}
+
 #[cfg(feature = "cli")]
 mod study {
     use std::collections::BTreeMap;

@@ -121,6 +121,20 @@ impl Report {
     }
 }
 
+impl ReportRow {
+    /// The difference to HI-Diff in dB with its standard error, for a table; a dash where there is none.
+    pub fn difference_text(&self) -> String {
+        match self.to_hi_diff {
+            Some(difference) if self.row != Row::HiDiff => {
+                let error = difference.standard_error;
+                let error = error.map_or_else(String::new, |error| format!(" ± {error:.2}"));
+                format!("{}{error}", signed(difference.mean))
+            }
+            _ => "–".to_string(),
+        }
+    }
+}
+
 /// The report as a page that shows `picture`, a file beside it.
 pub fn markdown(report: &Report, picture: &str) -> String {
     let mut page = format!(
@@ -187,7 +201,7 @@ fn table(report: &Report, page: &mut String) {
             giga(row.macs),
             row.mean.psnr,
             row.mean.ssim_volumetric,
-            to_hi_diff(row),
+            row.difference_text(),
         ));
     }
 }
@@ -209,19 +223,8 @@ fn sweep(report: &Report, page: &mut String) {
             giga(row.macs),
             row.mean.psnr,
             row.mean.ssim_volumetric,
-            to_hi_diff(row),
+            row.difference_text(),
         ));
-    }
-}
-
-fn to_hi_diff(row: &ReportRow) -> String {
-    match row.to_hi_diff {
-        Some(difference) if row.row != Row::HiDiff => {
-            let error = difference.standard_error;
-            let error = error.map_or_else(String::new, |error| format!(" ± {error:.2}"));
-            format!("{}{error}", signed(difference.mean))
-        }
-        _ => "–".to_string(),
     }
 }
 

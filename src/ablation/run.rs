@@ -79,6 +79,9 @@ pub fn ablate<B: AutodiffBackend>(
 ) -> Result<Report> {
     check_base(base, "of the ablation")?;
     let rows = chosen(options.rows.as_deref(), base.diffusion.timesteps);
+    for row in &rows {
+        row.config(base)?;
+    }
     let held_out = held_out(base, options)?;
     let plan = match Plan::read(&options.out, options.resume)? {
         Some(plan) => plan.checked(base, options)?,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use burn::backend::Autodiff;
 use hi_diff::Config;
 use hi_diff::ablation::budget::PatchOverride;
+use hi_diff::ablation::score::Mean;
 use hi_diff::ablation::{AblationOptions, Budget, Report, Row, ablate};
 use hi_diff::training::Display;
 
@@ -107,42 +108,26 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
 }
 
 fn table(report: &Report) {
-    output::line(format!(
-        "{:<18}{:>12}{:>12}{:>12}{:>20}{:>18}",
-        "", "parameters", "MACs (G)", "PSNR (dB)", "SSIM (volumetric)", "to HI-Diff (dB)"
-    ));
-    let score = |title: &str,
-                 params: String,
-                 macs: String,
-                 mean: &hi_diff::ablation::score::Mean,
-                 difference: String| {
+    let line = |title: &str, params: &str, macs: &str, mean: Option<&Mean>, difference: &str| {
+        let (psnr, ssim) = match mean {
+            Some(mean) => (
+                format!("{:.2}", mean.psnr),
+                format!("{:.4}", mean.ssim_volumetric),
+            ),
+            None => ("PSNR (dB)".into(), "SSIM (volumetric)".into()),
+        };
         output::line(format!(
-            "{title:<18}{params:>12}{macs:>12}{:>12.2}{:>20.4}{difference:>18}",
-            mean.psnr, mean.ssim_volumetric
+            "{title:<18}{params:>12}{macs:>12}{psnr:>12}{ssim:>20}{difference:>18}"
         ));
     };
-    score(
-        "blurred input",
-        String::new(),
-        String::new(),
-        &report.blurred,
-        String::new(),
-    );
+    line("", "parameters", "MACs (G)", None, "to HI-Diff (dB)");
+    line("blurred input", "", "", Some(&report.blurred), "");
     for row in &report.rows {
-        let difference = match row.to_hi_diff {
-            Some(difference) if row.name != "hi-diff" => {
-                let error = difference.standard_error.unwrap_or(f64::NAN);
-                format!("{:+.2} ± {error:.2}", difference.mean)
-            }
-            _ => String::new(),
-        };
-        let giga = format!("{:.4}", row.macs as f64 / 1e9);
-        score(
-            &row.title,
+        let (params, macs) = (
             row.params.to_string(),
-            giga,
-            &row.mean,
-            difference,
+            format!("{:.4}", row.macs as f64 / 1e9),
         );
+        let difference = row.difference_text();
+        line(&row.title, &params, &macs, Some(&row.mean), &difference);
     }
 }
