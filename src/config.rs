@@ -30,6 +30,10 @@ const PRESETS: &[(&str, &str)] = &[
         "ablation/split-training",
         include_str!("../configs/ablation/split-training.toml"),
     ),
+    (
+        "ablation/hi-diff",
+        include_str!("../configs/ablation/hi-diff.toml"),
+    ),
 ];
 
 /// A whole configuration file.

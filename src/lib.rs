@@ -28,10 +28,13 @@
 //! - [`weights`]: published `.pth` folders and `.safetensors` files
 //! - `inference` (feature `image`): photographs
 //! - `data`, `evaluation` (feature `image`) and `training` (feature `train`)
+//! - `ablation` (feature `train`): the paper's ablations as one run
 //!
 //! [`Transformer`]: model::Transformer
 #![deny(missing_docs)]
 
+#[cfg(feature = "train")]
+pub mod ablation;
 pub mod backend;
 pub mod config;
 #[cfg(feature = "image")]

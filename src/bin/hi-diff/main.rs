@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "train")]
+mod ablate;
 mod backend;
 mod convert;
 mod crop;
@@ -30,6 +32,8 @@ enum Command {
     Deblur(deblur::Args),
     #[cfg(feature = "train")]
     Train(train::Args),
+    #[cfg(feature = "train")]
+    Ablate(ablate::Args),
     Synth(synth::Args),
     Crop(crop::Args),
     Convert(convert::Args),
@@ -43,6 +47,8 @@ fn main() -> ExitCode {
         Command::Deblur(args) => deblur::run(args),
         #[cfg(feature = "train")]
         Command::Train(args) => train::run(args),
+        #[cfg(feature = "train")]
+        Command::Ablate(args) => ablate::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Crop(args) => crop::run(args),
         Command::Convert(args) => convert::run(args),
