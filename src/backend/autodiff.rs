@@ -1,10 +1,13 @@
 //! The backward of each operation, for any backend under `Autodiff`.
 
 use std::fmt::Debug;
+use std::marker::PhantomData;
 
 use burn::backend::Autodiff;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::retro_forward::RetroForward;
+use burn::backend::autodiff::checkpoint::state::BackwardStates;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -52,6 +55,9 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
 /// An operation on an image `[batch, channels, height, width]` with a weight and, added at the end, an optional bias for
 /// each output channel.
 trait Affine<B: Backend>: Debug + Copy + Send + 'static {
+    /// Whether computing the output again is cheap against keeping it, where gradient checkpointing is on.
+    const LIGHT: bool;
+
     fn forward(
         self,
         x: FloatTensor<B>,
@@ -72,6 +78,8 @@ trait Affine<B: Backend>: Debug + Copy + Send + 'static {
 struct DepthwiseConv3x3;
 
 impl<B: Backend> Affine<B> for DepthwiseConv3x3 {
+    const LIGHT: bool = true; // Nine multiplications an element, of tensors that are the largest of all.
+
     fn forward(
         self,
         x: FloatTensor<B>,
@@ -95,6 +103,8 @@ impl<B: Backend> Affine<B> for DepthwiseConv3x3 {
 struct Conv3x3;
 
 impl<B: Backend> Affine<B> for Conv3x3 {
+    const LIGHT: bool = false;
+
     fn forward(
         self,
         x: FloatTensor<B>,
@@ -121,6 +131,8 @@ struct ChannelNorm {
 }
 
 impl<B: Backend> Affine<B> for ChannelNorm {
+    const LIGHT: bool = true;
+
     fn forward(
         self,
         x: FloatTensor<B>,
@@ -147,41 +159,78 @@ fn track<B: Backend, C: CheckpointStrategy, O: Affine<B>>(
     weight: FloatTensor<Autodiff<B, C>>,
     bias: Option<FloatTensor<Autodiff<B, C>>>,
 ) -> FloatTensor<Autodiff<B, C>> {
+    let again = AffineAgain::<B, O> {
+        operation,
+        x: x.node.id,
+        weight: weight.node.id,
+        bias: bias.as_ref().map(|bias| bias.node.id),
+        backend: PhantomData,
+    };
     match bias {
-        Some(bias) => match WithBias(operation)
-            .prepare::<C>([x.node.clone(), weight.node.clone(), bias.node.clone()])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(mut prep) => {
-                let state = (prep.checkpoint(&x), prep.checkpoint(&weight));
-                let bias = Some(bias.primitive);
-                prep.finish(
-                    state,
-                    operation.forward(x.primitive, weight.primitive, bias),
-                )
+        Some(bias) => {
+            let nodes = [x.node.clone(), weight.node.clone(), bias.node.clone()];
+            let prep = WithBias(operation).prepare::<C>(nodes);
+            let prep = match O::LIGHT {
+                true => prep
+                    .memory_bound()
+                    .retro_forward(again)
+                    .parents([&x, &weight, &bias]),
+                false => prep.compute_bound(),
+            };
+            match prep.stateful() {
+                OpsKind::Tracked(mut prep) => {
+                    let state = (prep.checkpoint(&x), prep.checkpoint(&weight));
+                    let bias = Some(bias.primitive);
+                    let output = operation.forward(x.primitive, weight.primitive, bias);
+                    prep.finish(state, output)
+                }
+                OpsKind::UnTracked(prep) => {
+                    let bias = Some(bias.primitive);
+                    prep.finish(operation.forward(x.primitive, weight.primitive, bias))
+                }
             }
-            OpsKind::UnTracked(prep) => {
-                let bias = Some(bias.primitive);
-                prep.finish(operation.forward(x.primitive, weight.primitive, bias))
+        }
+        None => {
+            let prep = WithoutBias(operation).prepare::<C>([x.node.clone(), weight.node.clone()]);
+            let prep = match O::LIGHT {
+                true => prep
+                    .memory_bound()
+                    .retro_forward(again)
+                    .parents([&x, &weight]),
+                false => prep.compute_bound(),
+            };
+            match prep.stateful() {
+                OpsKind::Tracked(mut prep) => {
+                    let state = (prep.checkpoint(&x), prep.checkpoint(&weight));
+                    let output = operation.forward(x.primitive, weight.primitive, None);
+                    prep.finish(state, output)
+                }
+                OpsKind::UnTracked(prep) => {
+                    prep.finish(operation.forward(x.primitive, weight.primitive, None))
+                }
             }
-        },
-        None => match WithoutBias(operation)
-            .prepare::<C>([x.node.clone(), weight.node.clone()])
-            .compute_bound()
-            .stateful()
-        {
-            OpsKind::Tracked(mut prep) => {
-                let state = (prep.checkpoint(&x), prep.checkpoint(&weight));
-                prep.finish(
-                    state,
-                    operation.forward(x.primitive, weight.primitive, None),
-                )
-            }
-            OpsKind::UnTracked(prep) => {
-                prep.finish(operation.forward(x.primitive, weight.primitive, None))
-            }
-        },
+        }
+    }
+}
+
+/// Computes an operation's output again in the backward pass.
+#[derive(Debug)]
+struct AffineAgain<B, O> {
+    operation: O,
+    x: NodeId,
+    weight: NodeId,
+    bias: Option<NodeId>,
+    backend: PhantomData<B>,
+}
+
+impl<B: Backend, O: Affine<B>> RetroForward for AffineAgain<B, O> {
+    fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
+        let x = states.get_state::<FloatTensor<B>>(&self.x);
+        let weight = states.get_state::<FloatTensor<B>>(&self.weight);
+        let bias = self
+            .bias
+            .map(|bias| states.get_state::<FloatTensor<B>>(&bias));
+        states.save(out_node, self.operation.forward(x, weight, bias));
     }
 }
 
@@ -250,7 +299,7 @@ fn bias_gradient<B: Backend>(grad: FloatTensor<B>) -> FloatTensor<B> {
     sum.into_primitive().tensor()
 }
 
-/// An operation without parameters.
+/// An operation without parameters, cheap to compute again.
 trait Unary<B: Backend>: Debug + Copy + Send + 'static {
     fn forward(self, x: FloatTensor<B>) -> FloatTensor<B>;
 
@@ -287,9 +336,16 @@ fn track_unary<B: Backend, C: CheckpointStrategy, O: Unary<B>>(
     operation: O,
     x: FloatTensor<Autodiff<B, C>>,
 ) -> FloatTensor<Autodiff<B, C>> {
+    let again = UnaryAgain::<B, O> {
+        operation,
+        x: x.node.id,
+        backend: PhantomData,
+    };
     match OfOne(operation)
         .prepare::<C>([x.node.clone()])
-        .compute_bound()
+        .memory_bound()
+        .retro_forward(again)
+        .parents([&x])
         .stateful()
     {
         OpsKind::Tracked(mut prep) => {
@@ -297,6 +353,21 @@ fn track_unary<B: Backend, C: CheckpointStrategy, O: Unary<B>>(
             prep.finish(state, operation.forward(x.primitive))
         }
         OpsKind::UnTracked(prep) => prep.finish(operation.forward(x.primitive)),
+    }
+}
+
+/// Computes an operation's output again in the backward pass.
+#[derive(Debug)]
+struct UnaryAgain<B, O> {
+    operation: O,
+    x: NodeId,
+    backend: PhantomData<B>,
+}
+
+impl<B: Backend, O: Unary<B>> RetroForward for UnaryAgain<B, O> {
+    fn forward(&self, states: &mut BackwardStates, out_node: NodeId) {
+        let x = states.get_state::<FloatTensor<B>>(&self.x);
+        states.save(out_node, self.operation.forward(x));
     }
 }
 

@@ -8,7 +8,7 @@ use burn::tensor::activation;
 use burn::tensor::backend::Backend;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::{ConvOptions, FloatTensor};
-use burn::tensor::{Shape, Tensor, TensorMetadata, TensorPrimitive};
+use burn::tensor::{DType, FloatDType, Shape, Tensor, TensorMetadata, TensorPrimitive};
 
 fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
@@ -44,7 +44,7 @@ pub fn depthwise_conv3x3_backward<B: Backend>(
     let turned = weight.flip([2, 3]);
     let grad_x = depthwise_conv3x3::<B>(primitive(grad.clone()), primitive(turned), None);
 
-    let padded = x.pad((1, 1, 1, 1), 0.0f32);
+    let padded = framed(x);
     let taps = (0..9)
         .map(|tap| {
             let (row, column) = (tap / 3, tap % 3);
@@ -61,6 +61,14 @@ pub fn depthwise_conv3x3_backward<B: Backend>(
         .collect();
     let grad_weight = Tensor::cat(taps, 2).reshape([channels, 1, 3, 3]);
     (grad_x, primitive(grad_weight))
+}
+
+/// With a frame of zeros, one pixel wide. (Burn's `pad` takes no half precision.)
+fn framed<B: Backend>(x: Tensor<B, 4>) -> Tensor<B, 4> {
+    [2, 3].into_iter().fold(x, |x, dim| {
+        let zeros = x.clone().narrow(dim, 0, 1).zeros_like();
+        Tensor::cat(vec![zeros.clone(), x, zeros], dim)
+    })
 }
 
 /// Burn's `conv2d`.
@@ -90,7 +98,7 @@ pub fn conv3x3_backward<B: Backend>(
     let grad_x = conv3x3::<B>(grad.clone(), primitive(turned), None);
 
     let grad = tensor::<B, 4>(grad).reshape([batch, to, height * width]);
-    let padded = x.pad((1, 1, 1, 1), 0.0f32);
+    let padded = framed(x);
     let taps = (0..9)
         .map(|tap| {
             let shifted = padded
@@ -106,20 +114,38 @@ pub fn conv3x3_backward<B: Backend>(
     (grad_x, primitive(grad_weight))
 }
 
-/// Normalised by mean and variance over the channels; the bias-free kind keeps the mean.
+/// Normalised by mean and variance over the channels; the bias-free kind keeps the mean. Half precision is computed in
+/// single precision, since its squares overflow.
 pub fn channel_norm<B: Backend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
     bias: Option<FloatTensor<B>>,
     epsilon: f64,
 ) -> FloatTensor<B> {
-    let x: Tensor<B, 4> = tensor(x);
-    let per_channel = |values| per_channel::<B>(tensor(values));
+    let format = x.dtype();
+    let x: Tensor<B, 4> = tensor(full::<B>(x));
+    let per_channel = |values| per_channel::<B>(tensor(full::<B>(values)));
     let (centered, scale) = statistics(x.clone(), epsilon);
-    primitive(match bias {
+    let output = primitive(match bias {
         Some(bias) => centered * scale * per_channel(weight) + per_channel(bias),
         None => x * scale * per_channel(weight),
-    })
+    });
+    as_format::<B>(output, format)
+}
+
+/// In single precision if it is in half; double precision stays.
+fn full<B: Backend>(values: FloatTensor<B>) -> FloatTensor<B> {
+    match values.dtype() {
+        DType::F16 | DType::BF16 => B::float_cast(values, FloatDType::F32),
+        _ => values,
+    }
+}
+
+fn as_format<B: Backend>(values: FloatTensor<B>, format: DType) -> FloatTensor<B> {
+    match values.dtype() == format {
+        true => values,
+        false => B::float_cast(values, format.into()),
+    }
 }
 
 /// With `g = grad · weight`, `s = 1/√(var + ε)` and `c = x − mean`, the input's gradient is
@@ -132,6 +158,8 @@ pub fn channel_norm_backward<B: Backend>(
     with_bias: bool,
     epsilon: f64,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
+    let (format, weight_format) = (x.dtype(), weight.dtype());
+    let (x, weight, grad) = (full::<B>(x), full::<B>(weight), full::<B>(grad));
     let (x, grad): (Tensor<B, 4>, Tensor<B, 4>) = (tensor(x), tensor(grad));
     let channels = x.dims()[1];
     let (centered, scale) = statistics(x.clone(), epsilon);
@@ -149,7 +177,10 @@ pub fn channel_norm_backward<B: Backend>(
         true => direct.clone() - direct.mean_dim(1) - centered * slope,
         false => direct - centered * slope,
     };
-    (primitive(grad_x), primitive(grad_weight))
+    (
+        as_format::<B>(primitive(grad_x), format),
+        as_format::<B>(primitive(grad_weight), weight_format),
+    )
 }
 
 /// `x − mean` and `1/√(var + ε)` over the channels.

@@ -7,6 +7,7 @@ use burn::prelude::{Device, Tensor};
 use burn::tensor::activation::softmax;
 
 use super::depthwise::{DepthwiseConv, DepthwiseConvConfig};
+use super::format::{same_format, single};
 use super::macs;
 use super::modulation::{Modulation, ModulationConfig};
 use super::resample::pointwise;
@@ -80,14 +81,19 @@ impl<B: Backend> Mdta<B> {
         };
         let qkv = self.qkv_dwconv.forward(pointwise(&self.qkv, x)); // [batch, 3C, height, width]
         let qkv = qkv.reshape([batch, 3 * heads, channels / heads, height * width]);
-        // Dividing the small matrix by both norms is the same as dividing q and k, and leaves the large ones alone.
-        let norms = qkv.clone().square().sum_dim(3).sqrt().clamp_min(LEAST_NORM);
-        let [q_norms, k_norms, _] = thirds(norms); // [batch, heads, C/heads, 1] each
         let [q, k, v] = thirds(qkv); // [batch, heads, C/heads, pixels] each
 
-        let logits = q.matmul(k.transpose()) / q_norms.matmul(k_norms.transpose());
-        let attention = softmax(logits * self.temperature.val().unsqueeze(), 3);
-        let output = attention
+        // Sums over all pixels overflow half precision. (In single precision this changes nothing.)
+        let (q, k) = (single(q), single(k));
+        // Dividing the small matrix by both norms is the same as dividing q and k, and leaves the large ones alone.
+        let norms = |x: &Tensor<B, 4>| {
+            let norms = x.clone().square().sum_dim(3).sqrt();
+            norms.clamp_min(LEAST_NORM) // [batch, heads, C/heads, 1]
+        };
+        let norms = norms(&q).matmul(norms(&k).transpose());
+        let logits = q.matmul(k.transpose()) / norms;
+        let attention = softmax(logits * single(self.temperature.val()).unsqueeze(), 3);
+        let output = same_format(attention, &v)
             .matmul(v)
             .reshape([batch, channels, height, width]);
         pointwise(&self.project_out, output)

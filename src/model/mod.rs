@@ -12,6 +12,7 @@
 pub mod block;
 pub mod denoiser;
 pub mod depthwise;
+mod format;
 pub mod gdfn;
 pub mod hi_diff;
 pub mod him;

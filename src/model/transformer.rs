@@ -6,6 +6,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::prelude::{Device, Tensor};
 
 use super::block::{TransformerBlock, TransformerBlockConfig};
+use super::format::same_format;
 use super::him::{Him, HimConfig};
 use super::macs;
 use super::multi_scale::{MultiScalePrior, MultiScalePriorConfig};
@@ -203,12 +204,15 @@ impl<B: Backend> Level<B> {
 }
 
 impl<B: Backend> Transformer<B> {
-    /// Restores `blur`, guided by the prior `z`.
+    /// Restores `blur`, guided by the prior `z`. Computes in the format of the weights, and returns that of `blur`.
     ///
     /// # Shapes
     /// - blur and output: `[batch, 3, height, width]`, height and width multiples of [`SIZE_MULTIPLE`]
     /// - z: `[batch, N, C']`; not looked at if the configuration says `prior = "none"`
     pub fn forward(&self, blur: Tensor<B, 4>, z: Option<Tensor<B, 3>>) -> Tensor<B, 4> {
+        let weights = self.patch_embed.weight.val();
+        let image = same_format(blur.clone(), &weights);
+        let z = z.map(|z| same_format(z, &weights));
         // z₁ guides level 1 and the refinement, z₂ levels 2 and 3, z₃ level 4; a single scale guides them all.
         let (z1, z2, z3) = match (&self.multi_scale, z) {
             (Some(multi_scale), Some(z1)) => {
@@ -220,9 +224,9 @@ impl<B: Backend> Transformer<B> {
         };
         let (z1, z2, z3) = (z1.as_ref(), z2.as_ref(), z3.as_ref());
 
-        let level1 =
-            self.encoder_level1
-                .forward(convolve(&self.patch_embed, blur.clone()), z1, None);
+        let level1 = self
+            .encoder_level1
+            .forward(convolve(&self.patch_embed, image), z1, None);
         let level2 = self
             .encoder_level2
             .forward(self.down1_2.forward(level1.clone()), z2, None);
@@ -247,7 +251,7 @@ impl<B: Backend> Transformer<B> {
         let x = skip(self.up2_1.forward(x), level1);
         let x = self.decoder_level1.forward(x, z1, None);
         let x = self.refinement.forward(x, z1, None);
-        convolve(&self.output, x) + blur
+        same_format(convolve(&self.output, x), &blur) + blur
     }
 
     /// Multiply-accumulates for one image of `pixels` pixels and a prior of `tokens` tokens.
