@@ -1,9 +1,9 @@
 //! Burn data loaders: training patches made ahead by worker threads, and whole validation images.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
@@ -15,6 +15,7 @@ use rand_distr::StandardNormal;
 
 use super::dataset::{PairReader, PatchBatch, SampleStream};
 use super::random::{Purpose, generator_at};
+use super::stop::Stop;
 use crate::diffusion::ChainNoise;
 use crate::error::{Error, Result};
 
@@ -34,6 +35,35 @@ pub struct Batch<B: Backend> {
     pub noise: ChainNoise<B>,
     /// A diffusion timestep from 1 to T for each sample.
     pub timesteps: Vec<usize>,
+    /// The part that these samples are of the whole step's, over all devices: 0 to 1.
+    pub share: f64,
+}
+
+impl<B: Backend> Batch<B> {
+    /// Cuts the batch into at most `count` parts of as equal sizes as can be.
+    pub fn split(self, count: usize) -> Vec<Self> {
+        let batch = self.blur.dims()[0];
+        let count = count.clamp(1, batch.max(1));
+        if count == 1 {
+            return vec![self];
+        }
+        let part = |index: usize| {
+            let (start, end) = (batch * index / count, batch * (index + 1) / count);
+            let take = |noise: &Tensor<B, 3>| noise.clone().narrow(0, start, end - start);
+            Self {
+                iteration: self.iteration,
+                blur: self.blur.clone().narrow(0, start, end - start),
+                sharp: self.sharp.clone().narrow(0, start, end - start),
+                noise: ChainNoise {
+                    start: take(&self.noise.start),
+                    steps: self.noise.steps.iter().map(take).collect(),
+                },
+                timesteps: self.timesteps[start..end].to_vec(),
+                share: self.share * (end - start) as f64 / batch as f64,
+            }
+        };
+        (0..count).map(part).collect()
+    }
 }
 
 /// The shape of the diffusion's noise for one image.
@@ -70,18 +100,18 @@ impl NoiseShape {
     }
 }
 
-/// Where a loader's error goes; the loader's iterator then ends.
-pub type OnFailure = Arc<dyn Fn(Error) + Send + Sync>;
-
 /// Serves a [`SampleStream`] to Burn's `Learner`.
 ///
 /// Each call of [`iter`](DataLoader::iter) goes on where the one before it ended, up to the next multiple of
-/// `every` iterations: an epoch of the `Learner` is a validation interval. Worker `w` of `n` makes the steps
+/// `every` iterations: an epoch of the `Learner` is a validation interval. It ends earlier where [`Stop`] asks for it,
+/// or an image cannot be read. Worker `w` of `n` makes the steps
 /// `w, w + n, …`, two ahead of the training, so that order and memory are bounded without a queue to sort.
 pub struct PatchLoader<B: Backend> {
     stream: Arc<SampleStream>,
     settings: PatchLoaderSettings,
     next: Arc<AtomicUsize>,
+    /// Whether the next epoch has no steps, so that a validation comes first.
+    validate_first: Arc<AtomicBool>,
     /// The part of each step's slots that this loader serves, as a fraction with `samples` below.
     share: Option<(Range<usize>, usize)>,
     device: B::Device,
@@ -96,22 +126,25 @@ pub struct PatchLoaderSettings {
     pub workers: usize,
     /// The shape of the noise.
     pub noise: NoiseShape,
-    /// Where an unreadable image is reported.
-    pub on_failure: OnFailure,
+    /// Ends the steps, and is told of an unreadable image.
+    pub stop: Stop,
 }
 
 impl<B: Backend> PatchLoader<B> {
-    /// A loader whose first step is `start`.
+    /// A loader whose first step is `start`; with `validate_first` its first epoch has no steps.
     pub fn new(
         stream: Arc<SampleStream>,
         settings: PatchLoaderSettings,
         start: usize,
+        validate_first: bool,
         device: B::Device,
     ) -> Self {
+        settings.stop.begin(start);
         Self {
             stream,
             settings,
             next: Arc::new(AtomicUsize::new(start)),
+            validate_first: Arc::new(AtomicBool::new(validate_first)),
             share: None,
             device,
         }
@@ -145,7 +178,11 @@ fn slots(
 
 impl<B: Backend> DataLoader<B, Batch<B>> for PatchLoader<B> {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<Batch<B>> + 'a> {
-        let epoch = self.epoch(self.next.load(Ordering::Relaxed));
+        let next = self.next.load(Ordering::Relaxed);
+        let epoch = match self.validate_first.swap(false, Ordering::Relaxed) {
+            true => next..next,
+            false => self.epoch(next),
+        };
         self.next
             .store(epoch.end.max(epoch.start), Ordering::Relaxed);
         let items_total = epoch
@@ -159,8 +196,7 @@ impl<B: Backend> DataLoader<B, Batch<B>> for PatchLoader<B> {
                 epoch,
                 self.settings.workers,
             ),
-            settings: &self.settings,
-            device: &self.device,
+            loader: self,
             progress: Progress::new(0, items_total),
         })
     }
@@ -177,6 +213,7 @@ impl<B: Backend> DataLoader<B, Batch<B>> for PatchLoader<B> {
             stream: Arc::clone(&self.stream),
             settings: self.settings.clone(),
             next: Arc::clone(&self.next),
+            validate_first: Arc::clone(&self.validate_first),
             share: self.share.clone(),
             device: device.clone(),
         })
@@ -189,6 +226,7 @@ impl<B: Backend> DataLoader<B, Batch<B>> for PatchLoader<B> {
             stream: Arc::clone(&self.stream),
             settings: self.settings.clone(),
             next: Arc::new(AtomicUsize::new(self.next.load(Ordering::Relaxed))),
+            validate_first: Arc::new(AtomicBool::new(self.validate_first.load(Ordering::Relaxed))),
             share: Some((start..end, self.num_items())),
             device: self.device.clone(),
         })
@@ -197,8 +235,7 @@ impl<B: Backend> DataLoader<B, Batch<B>> for PatchLoader<B> {
 
 struct PatchIterator<'a, B: Backend> {
     workers: Workers,
-    settings: &'a PatchLoaderSettings,
-    device: &'a B::Device,
+    loader: &'a PatchLoader<B>,
     progress: Progress,
 }
 
@@ -206,13 +243,24 @@ impl<B: Backend> Iterator for PatchIterator<'_, B> {
     type Item = Batch<B>;
 
     fn next(&mut self) -> Option<Batch<B>> {
+        let PatchLoader {
+            stream,
+            settings,
+            device,
+            ..
+        } = self.loader;
+        let iteration = self.workers.remaining.start;
         match self.workers.next()? {
             Ok(samples) => {
+                if !settings.stop.admits(iteration) {
+                    return None;
+                }
                 self.progress.items_processed += samples.batch;
-                Some(to_tensors(samples, self.settings.noise, self.device))
+                let share = samples.batch as f64 / stream.batch_size(iteration) as f64;
+                Some(to_tensors(samples, settings.noise, share, device))
             }
             Err(error) => {
-                (self.settings.on_failure)(error);
+                settings.stop.fail(error, Some(iteration));
                 None
             }
         }
@@ -225,7 +273,12 @@ impl<B: Backend> DataLoaderIterator<Batch<B>> for PatchIterator<'_, B> {
     }
 }
 
-fn to_tensors<B: Backend>(samples: PatchBatch, noise: NoiseShape, device: &B::Device) -> Batch<B> {
+fn to_tensors<B: Backend>(
+    samples: PatchBatch,
+    noise: NoiseShape,
+    share: f64,
+    device: &B::Device,
+) -> Batch<B> {
     let shape = [samples.batch, 3, samples.patch, samples.patch];
     Batch {
         iteration: samples.iteration,
@@ -233,6 +286,7 @@ fn to_tensors<B: Backend>(samples: PatchBatch, noise: NoiseShape, device: &B::De
         sharp: Tensor::from_data(TensorData::new(samples.sharp, shape), device),
         noise: noise.split(samples.noise, samples.batch, device),
         timesteps: samples.timesteps,
+        share,
     }
 }
 
@@ -305,40 +359,72 @@ impl Drop for Workers {
 /// A validation image.
 #[derive(Debug, Clone)]
 pub struct ValidationImage<B: Backend> {
+    /// The pair's name.
+    pub name: String,
     /// The blurry image in [0, 1], `[1, 3, height, width]`, both multiples of 8.
     pub blur: Tensor<B, 4>,
     /// The sharp image, likewise.
     pub sharp: Tensor<B, 4>,
     /// The diffusion's noise, the same at every validation.
     pub noise: ChainNoise<B>,
+    /// Whether the images are wanted side by side.
+    pub pictured: bool,
     /// Where the image's score is written.
     pub scores: Scores,
 }
 
+/// How close a validation image came to its sharp one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Score {
+    /// PSNR in dB over 8-bit RGB, at most 100.
+    pub psnr: f64,
+    /// SSIM per channel.
+    pub ssim: f64,
+}
+
 /// The scores of the images of one validation.
 #[derive(Debug, Clone, Default)]
-pub struct Scores(Arc<Mutex<Vec<f64>>>);
+pub struct Scores(Arc<Mutex<ScoreList>>);
+
+#[derive(Debug, Default)]
+struct ScoreList {
+    scores: Vec<Score>,
+    /// How many there will be.
+    expected: usize,
+}
 
 impl Scores {
     /// Adds an image's score.
-    pub fn push(&self, score: f64) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(score);
+    pub fn push(&self, score: Score) {
+        self.list().scores.push(score);
+    }
+
+    /// Whether every image of the validation has its score.
+    pub fn is_complete(&self) -> bool {
+        let list = self.list();
+        list.scores.len() == list.expected
     }
 
     /// The mean over the images so far, or `None` before the first.
-    pub fn mean(&self) -> Option<f64> {
-        let scores = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (!scores.is_empty()).then(|| scores.iter().sum::<f64>() / scores.len() as f64)
+    pub fn mean(&self) -> Option<Score> {
+        let scores = &self.list().scores;
+        let mean =
+            |part: fn(&Score) -> f64| scores.iter().map(part).sum::<f64>() / scores.len() as f64;
+        (!scores.is_empty()).then(|| Score {
+            psnr: mean(|score| score.psnr),
+            ssim: mean(|score| score.ssim),
+        })
     }
 
-    fn clear(&self) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+    pub(crate) fn begin(&self, expected: usize) {
+        *self.list() = ScoreList {
+            scores: Vec::with_capacity(expected),
+            expected,
+        };
+    }
+
+    fn list(&self) -> MutexGuard<'_, ScoreList> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -348,21 +434,24 @@ pub struct ValidationLoader<B: Backend> {
     reader: Arc<PairReader>,
     /// The pairs to serve.
     indices: Vec<usize>,
+    /// How many of them are wanted as pictures.
+    pictures: usize,
     seed: u64,
     noise: NoiseShape,
-    on_failure: OnFailure,
+    stop: Stop,
     scores: Scores,
     device: B::Device,
 }
 
 impl<B: Backend> ValidationLoader<B> {
-    /// A loader of at most `images` pairs, spread evenly over all of them.
+    /// A loader of at most `images` pairs, spread evenly over all of them; the first `pictures` of these are wanted
+    /// as pictures. A validation ends early where `stop` asks for it, and then counts as none.
     pub fn new(
         reader: PairReader,
-        images: usize,
+        [images, pictures]: [usize; 2],
         seed: u64,
         noise: NoiseShape,
-        on_failure: OnFailure,
+        stop: Stop,
         device: B::Device,
     ) -> Self {
         let usable: Vec<usize> = (0..reader.len())
@@ -379,9 +468,10 @@ impl<B: Backend> ValidationLoader<B> {
         Self {
             reader: Arc::new(reader),
             indices,
+            pictures,
             seed,
             noise,
-            on_failure,
+            stop,
             scores,
             device,
         }
@@ -396,21 +486,24 @@ impl<B: Backend> ValidationLoader<B> {
         Self {
             reader: Arc::clone(&self.reader),
             indices,
+            pictures: self.pictures,
             seed: self.seed,
             noise: self.noise,
-            on_failure: Arc::clone(&self.on_failure),
+            stop: self.stop.clone(),
             scores: self.scores.clone(),
             device: device.clone(),
         }
     }
 
-    fn image(&self, index: usize) -> Result<ValidationImage<B>> {
+    fn image(&self, position: usize, index: usize) -> Result<ValidationImage<B>> {
         let pair = self.reader.read(index)?;
         let mut random = generator_at(self.seed, Purpose::Validation, index as u64, 0);
         let noise: Vec<f32> = (0..self.noise.values())
             .map(|_| random.sample(StandardNormal))
             .collect();
         Ok(ValidationImage {
+            name: self.reader.pairs()[index].name.clone(),
+            pictured: position < self.pictures,
             blur: centre(&pair.blur, &self.device),
             sharp: centre(&pair.sharp, &self.device),
             noise: self.noise.split(noise, 1, &self.device),
@@ -442,7 +535,7 @@ fn centre<B: Backend>(image: &RgbImage, device: &B::Device) -> Tensor<B, 4> {
 
 impl<B: Backend> DataLoader<B, ValidationImage<B>> for ValidationLoader<B> {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<ValidationImage<B>> + 'a> {
-        self.scores.clear();
+        self.scores.begin(self.indices.len());
         Box::new(ValidationIterator {
             loader: self,
             position: 0,
@@ -472,12 +565,18 @@ impl<B: Backend> Iterator for ValidationIterator<'_, B> {
     type Item = ValidationImage<B>;
 
     fn next(&mut self) -> Option<ValidationImage<B>> {
-        let index = *self.loader.indices.get(self.position)?;
-        self.position += 1;
-        match self.loader.image(index) {
-            Ok(image) => Some(image),
+        let loader = self.loader;
+        let index = *loader.indices.get(self.position)?;
+        if loader.stop.is_asked() {
+            return None;
+        }
+        match loader.image(self.position, index) {
+            Ok(image) => {
+                self.position += 1;
+                Some(image)
+            }
             Err(error) => {
-                (self.loader.on_failure)(error);
+                loader.stop.fail(error, None);
                 None
             }
         }
@@ -510,14 +609,14 @@ mod tests {
         config.noise_len = noise.values();
         let stream =
             SampleStream::new(PairReader::new(pairs, DEFAULT_CACHE_BYTES), config).unwrap();
-        let on_failure: OnFailure = Arc::new(|error| panic!("{error}"));
         let settings = PatchLoaderSettings {
             every: 5,
             workers,
             noise,
-            on_failure,
+            stop: Stop::new(),
         };
-        PatchLoader::new(Arc::new(stream), settings, start, Default::default())
+        let stream = Arc::new(stream);
+        PatchLoader::new(stream, settings, start, false, Default::default())
     }
 
     /// Each epoch's batches as (iteration, blurry values, noise of the first step).
@@ -580,7 +679,11 @@ mod tests {
         for batch in whole.iter() {
             let parts = halves
                 .iter_mut()
-                .map(|half| half.next().unwrap().blur)
+                .map(|half| {
+                    let half = half.next().unwrap();
+                    assert_eq!(half.share, 0.5);
+                    half.blur
+                })
                 .collect();
             assert_eq!(Tensor::cat(parts, 0).into_data(), batch.blur.into_data());
         }
@@ -601,13 +704,49 @@ mod tests {
     fn an_unreadable_image_is_reported_and_ends_the_epoch() {
         let (folder, pairs) = gradient_pairs(1, 40, 30);
         std::fs::write(folder.path().join("input/000.png"), b"torn").unwrap();
-        let failure = Arc::new(Mutex::new(None));
-        let mut loader = loader(pairs, 2, 0);
-        let slot = Arc::clone(&failure);
-        loader.settings.on_failure = Arc::new(move |error| *slot.lock().unwrap() = Some(error));
+        let loader = loader(pairs, 2, 0);
         assert!(loader.iter().next().is_none());
-        let error = failure.lock().unwrap().take().unwrap().to_string();
+        let error = loader.settings.stop.take_failure().unwrap().to_string();
         assert!(error.contains("000.png"), "{error}");
+        assert_eq!(loader.settings.stop.end(), Some(0));
+    }
+
+    #[test]
+    fn a_stop_ends_the_epoch_and_those_after_it() {
+        let (_folder, pairs) = gradient_pairs(5, 40, 30);
+        let loader = loader(pairs, 3, 0);
+        let mut iterator = loader.iter();
+        iterator.next().unwrap();
+        iterator.next().unwrap();
+        loader.settings.stop.ask();
+        assert!(iterator.next().is_none());
+        assert_eq!(loader.settings.stop.end(), Some(2));
+        drop(iterator);
+        assert!(loader.iter().next().is_none());
+    }
+
+    #[test]
+    fn a_validation_may_come_before_the_first_step() {
+        let (_folder, pairs) = gradient_pairs(5, 40, 30);
+        let loader = loader(pairs, 1, 10);
+        loader.validate_first.store(true, Ordering::Relaxed);
+        assert!(loader.iter().next().is_none());
+        assert_eq!(loader.iter().next().unwrap().iteration, 10);
+    }
+
+    #[test]
+    fn the_parts_of_a_batch_are_its_samples() {
+        let (_folder, pairs) = gradient_pairs(5, 40, 30);
+        let batch = loader(pairs, 1, 0).iter().next().unwrap();
+        assert_eq!(batch.share, 1.0);
+        let whole = batch.blur.clone().into_data();
+        let parts = batch.split(3);
+        let shares: Vec<_> = parts.iter().map(|part| part.share).collect();
+        assert_eq!(shares, [0.25, 0.25, 0.5]);
+        assert_eq!(parts[2].noise.steps[1].dims(), [2, 2, 1]);
+        assert_eq!(parts[2].timesteps.len(), 2);
+        let blurs = parts.into_iter().map(|part| part.blur).collect();
+        assert_eq!(Tensor::cat(blurs, 0).into_data(), whole);
     }
 
     #[test]
@@ -618,9 +757,9 @@ mod tests {
             tokens: 2,
             channels: 3,
         };
-        let fail: OnFailure = Arc::new(|error| panic!("{error}"));
         let reader = PairReader::new(pairs, DEFAULT_CACHE_BYTES);
-        let loader = ValidationLoader::<Flex>::new(reader, 3, 1, noise, fail, Default::default());
+        let (stop, device) = (Stop::new(), Default::default());
+        let loader = ValidationLoader::<Flex>::new(reader, [3, 2], 1, noise, stop, device);
         let images: Vec<_> = loader.iter().collect();
         let again: Vec<_> = loader.iter().collect();
         assert_eq!(images.len(), 3);
@@ -647,9 +786,16 @@ mod tests {
             images[0].noise.start.to_data(),
             images[1].noise.start.to_data()
         );
-        loader.scores().push(1.0);
-        loader.scores().push(3.0);
-        assert_eq!(loader.scores().mean(), Some(2.0));
+        let pictured: Vec<_> = images.iter().map(|image| image.pictured).collect();
+        assert_eq!(pictured, [true, true, false]);
+        for psnr in [1.0, 3.0] {
+            loader.scores().push(Score { psnr, ssim: 0.5 });
+        }
+        let mean = Score {
+            psnr: 2.0,
+            ssim: 0.5,
+        };
+        assert_eq!(loader.scores().mean(), Some(mean));
         assert!(loader.iter().next().is_some());
         assert_eq!(loader.scores().mean(), None, "a new validation begins");
     }
