@@ -427,6 +427,18 @@ pub struct TrainingConfig {
     pub stage_two: StageConfig,
     /// Whether stage two trains the Transformer with the diffusion, or the diffusion alone by Eq. 7.
     pub objective: Objective,
+    /// Decay of the running average of the weights; 0 for none. With an average, it is what is validated and what
+    /// becomes the weight file.
+    pub ema: f64,
+    /// Number format of the Transformer's activations in training. Weights, optimiser, diffusion and losses stay in
+    /// single precision.
+    pub precision: Precision,
+    /// Whether the backward pass computes cheap activations again instead of keeping them: less memory, more time.
+    pub gradient_checkpointing: bool,
+    /// The devices that share each step's batch, by number.
+    pub devices: Vec<usize>,
+    /// How several devices work together.
+    pub parallel: Parallel,
     /// Validation during training.
     pub validation: ValidationConfig,
 }
@@ -438,9 +450,40 @@ impl Default for TrainingConfig {
             stage_one: StageConfig::default(),
             stage_two: StageConfig::default(),
             objective: Objective::Joint,
+            ema: 0.0,
+            precision: Precision::F32,
+            gradient_checkpointing: false,
+            devices: vec![0],
+            parallel: Parallel::Gather,
             validation: ValidationConfig::default(),
         }
     }
+}
+
+/// Number format of activations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Half precision; a step whose gradient is not finite is left out.
+    F16,
+    /// The half-size format with single precision's range.
+    Bf16,
+}
+
+/// How several devices work together. Either way each takes its part of a step's batch, and the gradient is the mean
+/// over the whole batch, as on one device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Parallel {
+    /// The first device gathers the gradients and makes the step (Burn's multi-device strategy).
+    #[default]
+    Gather,
+    /// Every device has the optimiser, and the gradients are reduced among them (Burn's distributed-data-parallel
+    /// strategy; CUDA with the feature `ddp`).
+    Ddp,
 }
 
 /// What stage two optimises.
@@ -466,6 +509,9 @@ pub struct StageConfig {
     pub learning_rate: LearningRateConfig,
     /// Bound of the gradient's norm over all parameters; 0 for none.
     pub clip: f64,
+    /// Parts into which a step's batch is cut, one after the other, to save memory. The gradient is that of the whole
+    /// batch.
+    pub accumulation: usize,
     /// Patch and batch size by iteration: each entry holds for its `iterations`, the last one to the end.
     pub patches: Vec<PatchConfig>,
 }
@@ -482,6 +528,7 @@ impl Default for StageConfig {
             optimizer: OptimizerConfig::default(),
             learning_rate: LearningRateConfig::default(),
             clip: 0.01,
+            accumulation: 1,
             patches: vec![
                 patch(128, 64, 20_000),
                 patch(160, 40, 20_000),
@@ -528,7 +575,7 @@ impl Default for OptimizerConfig {
 }
 
 /// Cosine annealing in cycles: within cycle i the rate falls from `initial · restart_weights[i]` to `minima[i]`
-/// over `periods[i]` iterations.
+/// over `periods[i]` iterations. During the first `warm_up` iterations it rises instead, from nothing to `initial`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LearningRateConfig {
@@ -540,6 +587,8 @@ pub struct LearningRateConfig {
     pub restart_weights: Vec<f64>,
     /// The rate at the end of each cycle.
     pub minima: Vec<f64>,
+    /// Iterations of linear warm-up.
+    pub warm_up: usize,
 }
 
 impl Default for LearningRateConfig {
@@ -549,6 +598,7 @@ impl Default for LearningRateConfig {
             periods: vec![100_000, 200_000],
             restart_weights: vec![1.0, 1.0],
             minima: vec![2e-4, 1e-6],
+            warm_up: 0,
         }
     }
 }
@@ -577,6 +627,8 @@ pub struct ValidationConfig {
     pub log_every: usize,
     /// Checkpoints kept, besides the best.
     pub keep: usize,
+    /// Of how many images blur, output and sharp are kept side by side, at each validation.
+    pub pictures: usize,
 }
 
 impl Default for ValidationConfig {
@@ -586,6 +638,7 @@ impl Default for ValidationConfig {
             images: 64,
             log_every: 100,
             keep: 2,
+            pictures: 2,
         }
     }
 }
@@ -894,7 +947,40 @@ impl TrainingConfig {
             1,
             usize::MAX,
         )?;
-        check.size("training.validation.keep", validation.keep, 1, usize::MAX)
+        check.size("training.validation.keep", validation.keep, 1, usize::MAX)?;
+        check.that(
+            (0.0..1.0).contains(&self.ema),
+            "training.ema",
+            self.ema,
+            "a number from 0 to below 1",
+        )?;
+        check.that(
+            !self.devices.is_empty(),
+            "training.devices",
+            &self.devices,
+            "one or more device numbers",
+        )?;
+        check.that(
+            self.parallel == Parallel::Gather || self.precision == Precision::F32,
+            "training.precision",
+            self.precision,
+            "\"f32\" with `parallel = \"ddp\"`",
+        )?;
+        let stages = [
+            ("stage_one", &self.stage_one),
+            ("stage_two", &self.stage_two),
+        ];
+        for (stage, config) in stages {
+            for (index, entry) in config.patches.iter().enumerate() {
+                check.that(
+                    entry.batch >= self.devices.len(),
+                    &format!("training.{stage}.patches[{index}].batch"),
+                    entry.batch,
+                    "at least one patch for each of training.devices",
+                )?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -903,6 +989,7 @@ impl StageConfig {
         let key = |name: &str| format!("{stage}.{name}");
         check.size(&key("iterations"), self.iterations, 1, usize::MAX)?;
         check.number(&key("clip"), self.clip, 0.0, f64::MAX)?;
+        check.size(&key("accumulation"), self.accumulation, 1, usize::MAX)?;
         let moment = |beta: f64| (0.0..1.0).contains(&beta);
         check.that(
             self.optimizer.betas.into_iter().all(moment),

@@ -115,6 +115,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A training run that was stopped before its end.
+    #[error("training stopped: {reason}\n{next}")]
+    Stopped {
+        /// Why.
+        reason: String,
+        /// What is saved, and how to go on.
+        next: String,
+    },
+
     /// A training run that cannot start or go on.
     #[error("training: {0}")]
     Training(String),

@@ -15,7 +15,8 @@ use hi_diff::backend::{AutodiffBackend, Backend};
 use hi_diff::config::{Objective, OptimizerConfig};
 use hi_diff::data::loader::Batch;
 use hi_diff::training::metrics::StepLosses;
-use hi_diff::training::optimizer::gradient_norm;
+use hi_diff::training::optimizer::{Overflow, gradient_norm};
+use hi_diff::training::step::StepSettings;
 use hi_diff::training::{StageOne, StageTwo};
 use hi_diff::weights::{Network, StateDict};
 use hi_diff::{Config, HiDiff};
@@ -39,6 +40,117 @@ on_cpu_backends!(
     stage_two_gopro,
     stage_two_realblur
 );
+
+/// The same gradients by other ways: Flex stands for all backends.
+#[cfg(feature = "flex")]
+mod ways {
+    use burn::backend::Flex;
+    use burn::backend::autodiff::checkpoint::strategy::BalancedCheckpointing;
+    use hi_diff::config::Precision;
+
+    use super::*;
+
+    #[test]
+    fn with_gradient_checkpointing_the_published_steps_are_made_too() {
+        type B = Autodiff<Flex, BalancedCheckpointing>;
+        stage_one::<B>("gopro", reduced_gopro());
+        stage_two::<B>("realblur", reduced_realblur());
+    }
+
+    #[test]
+    fn a_batch_in_parts_makes_the_published_steps_too() {
+        type B = Autodiff<Flex>;
+        let settings = StepSettings {
+            accumulation: 2,
+            ..StepSettings::default()
+        };
+        let fixture = Fixture::open("pipelines/train_stage2_gopro");
+        let model = initial::<B>(&fixture, &reduced_gopro(), &Network::ALL);
+        let stage = StageTwo::new(model, Objective::Joint, 0.0, settings);
+        three_steps(&fixture, stage, |stage| &stage.model);
+    }
+
+    #[test]
+    fn two_replicas_on_halves_of_a_batch_give_the_single_devices_gradients() {
+        type B = Autodiff<Flex>;
+        let fixture = Fixture::open("pipelines/train_stage2_gopro");
+        let model = initial::<B>(&fixture, &reduced_gopro(), &Network::ALL);
+        let stage = StageTwo::new(model, Objective::Joint, 0.0, StepSettings::default());
+        let whole = batch::<B>(&fixture, 0);
+        let halves = whole.clone().split(2);
+        assert_eq!(halves.len(), 2);
+        let expected = gradients(&stage, whole);
+        let [first, second] = halves
+            .into_iter()
+            .map(|half| gradients(&stage.clone().fork(&Default::default()), half))
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap();
+        for (key, expected) in expected {
+            let sum: Vec<f32> = first[&key]
+                .iter::<f32>()
+                .zip(second[&key].iter::<f32>())
+                .map(|(a, b)| a + b)
+                .collect();
+            let found = TensorData::new(sum, expected.shape.clone());
+            let size = expected
+                .iter::<f32>()
+                .fold(0.0_f32, |most, value| most.max(value.abs()));
+            let error = relative_difference(&found, &expected);
+            assert!(
+                error < 1e-4 || error * size < 1e-6,
+                "{key}: off by {error:.1e} of {size:.1e}"
+            );
+        }
+    }
+
+    #[test]
+    fn half_precision_keeps_the_gradients_direction_and_single_precision_losses() {
+        type B = Autodiff<Flex>;
+        let fixture = Fixture::open("pipelines/train_stage2_gopro");
+        let stage = |precision| {
+            let model = initial::<B>(&fixture, &reduced_gopro(), &Network::ALL);
+            let settings = StepSettings {
+                precision,
+                ..StepSettings::default()
+            };
+            StageTwo::new(model, Objective::Joint, 0.0, settings)
+        };
+        let expected = gradients(&stage(Precision::F32), batch(&fixture, 0));
+        for (precision, bound) in [(Precision::Bf16, 0.05), (Precision::F16, 0.01)] {
+            let stage = stage(precision);
+            let output = stage.step(batch(&fixture, 0));
+            let loss = output.item.pixel.unwrap();
+            assert_eq!(loss.dtype(), burn::tensor::DType::F32);
+            let published = fixture.meta("losses")[0]["l_pix"].as_f64().unwrap();
+            let found = loss.into_data().iter::<f64>().next().unwrap();
+            assert!(
+                (found / published - 1.0).abs() < bound,
+                "{precision:?}: {found} instead of {published}"
+            );
+            let found = gradients(&stage, batch(&fixture, 0));
+            let (mut difference, mut norm) = (0.0_f64, 0.0_f64);
+            for (key, expected) in &expected {
+                assert_eq!(found[key].dtype, burn::tensor::DType::F32, "{key}");
+                for (a, b) in found[key].iter::<f64>().zip(expected.iter::<f64>()) {
+                    difference += (a - b).powi(2);
+                    norm += b.powi(2);
+                }
+            }
+            let error = (difference / norm).sqrt();
+            println!("{precision:?}: gradient off by {error:.2e} of its norm");
+            assert!(error < bound, "{precision:?}: off by {error} of the norm");
+        }
+    }
+
+    fn gradients(
+        stage: &StageTwo<Autodiff<Flex>>,
+        batch: Batch<Autodiff<Flex>>,
+    ) -> HashMap<String, TensorData> {
+        let output = stage.step(batch);
+        tensors(&stage.model.valid().map(&mut Replace(&output.grads)))
+    }
+}
 
 const LEARNING_RATE: f64 = 2e-4;
 
@@ -65,15 +177,21 @@ fn stage_one<B: AutodiffBackend>(name: &str, config: Config) {
         &config,
         &[Network::Transformer, Network::LatentEncoder],
     );
-    three_steps(&fixture, StageOne::new(model), |module| &module.model);
+    three_steps(
+        &fixture,
+        StageOne::new(model, 0.0, StepSettings::default()),
+        |module| &module.model,
+    );
 }
 
 fn stage_two<B: AutodiffBackend>(name: &str, config: Config) {
     let fixture = Fixture::open(&format!("pipelines/train_stage2_{name}"));
     let model = initial::<B>(&fixture, &config, &Network::ALL);
-    three_steps(&fixture, StageTwo::new(model, Objective::Joint), |module| {
-        &module.model
-    });
+    three_steps(
+        &fixture,
+        StageTwo::new(model, Objective::Joint, 0.0, StepSettings::default()),
+        |module| &module.model,
+    );
 }
 
 fn initial<B: Backend>(fixture: &Fixture, config: &Config, networks: &[Network]) -> HiDiff<B> {
@@ -100,7 +218,8 @@ where
     M: AutodiffModule<B> + TrainStep<Input = Batch<B>, Output = StepLosses<B::InnerBackend>>,
 {
     let clip = fixture.meta("clip").as_f64().unwrap();
-    let mut optimizer = OptimizerConfig::default().init::<M, B>(clip, Interrupter::new());
+    let mut optimizer =
+        OptimizerConfig::default().init::<M, B>(clip, Overflow::Stop, Interrupter::new());
     let losses = fixture.meta("losses");
     for step in 0..3 {
         let output = module.step(batch(fixture, step));
@@ -136,6 +255,7 @@ fn batch<B: Backend>(fixture: &Fixture, step: usize) -> Batch<B> {
         sharp: fixture.tensor(&format!("sharp.{step}")),
         noise: noise.into(),
         timesteps: vec![1, 1],
+        share: 1.0,
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use burn::backend::{Autodiff, Flex};
 use hi_diff::Config;
-use hi_diff::training::{Display, Stages, TrainingOptions, TrainingReport, train};
+use hi_diff::data::stop::Stop;
+use hi_diff::training::{Devices, Display, Stages, TrainingOptions, TrainingReport, train};
 use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 
@@ -31,6 +32,7 @@ timesteps = 2
 validation_share = 0.25
 [training]
 seed = 3
+ema = 0.5
 [training.validation]
 every = 3
 images = 2
@@ -44,6 +46,7 @@ patches = [{ patch = 16, batch = 2, iterations = 5 }, { patch = 24, batch = 1, i
 [training.stage_two]
 iterations = 5
 clip = 0.5
+accumulation = 2
 learning_rate = { initial = 1e-3, periods = [5], restart_weights = [1.0], minima = [1e-5] }
 patches = [{ patch = 16, batch = 2, iterations = 5 }]
 "#;
@@ -80,14 +83,23 @@ fn options(folder: &TempDir, out: &str) -> TrainingOptions {
         resume: false,
         initial: None,
         display: Display::Lines,
+        stop: Stop::new(),
     }
 }
 
 /// One training at a time: a backend's seed is the process's, and another training would draw from it too.
 fn run(config: &Config, options: &TrainingOptions) -> hi_diff::Result<TrainingReport> {
+    run_on(&Devices::default(), config, options)
+}
+
+fn run_on(
+    devices: &Devices<Autodiff<Flex>>,
+    config: &Config,
+    options: &TrainingOptions,
+) -> hi_diff::Result<TrainingReport> {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    train::<Autodiff<Flex>>(config, options, &Default::default())
+    train(config, options, devices)
 }
 
 #[test]
@@ -128,6 +140,225 @@ fn forget_after(stage: &Path, epoch: usize) {
     }
 }
 
+/// The records of a run's log, without what depends on the clock and the machine.
+fn log(out: &Path) -> Vec<serde_json::Value> {
+    let text = std::fs::read_to_string(out.join("log.jsonl")).unwrap();
+    let record = |line: &str| {
+        let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
+        for key in ["images_per_second", "memory_bytes", "seconds_left"] {
+            record.as_object_mut().unwrap().remove(key);
+        }
+        record
+    };
+    text.lines().map(record).collect()
+}
+
+/// Asks a run to stop once its log has this many lines.
+fn stop_at(options: &TrainingOptions, lines: usize) -> std::thread::JoinHandle<()> {
+    let (path, stop) = (options.out.join("log.jsonl"), options.stop.clone());
+    std::thread::spawn(move || {
+        loop {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            if text.lines().count() >= lines {
+                return stop.ask();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    })
+}
+
+#[test]
+fn a_stopped_run_saves_where_it_is_and_goes_on_from_there() {
+    let folder = TempDir::new().unwrap();
+    pairs(&folder.path().join("pairs"));
+    let config = Config::parse(CONFIG, "test").unwrap();
+    let whole = options(&folder, "whole");
+    let expected = weights(&run(&config, &whole).unwrap().weights);
+    // Wherever the request falls, in either stage, in steps or validations.
+    for lines in [1, 2, 4, 7, 9] {
+        let stopped = options(&folder, &format!("stopped-{lines}"));
+        let asker = stop_at(&stopped, lines);
+        let mut outcome = run(&config, &stopped);
+        asker.join().unwrap();
+        if let Err(error) = &outcome {
+            let message = error.to_string();
+            assert!(message.contains("interrupted"), "{message}");
+            assert!(message.contains("is saved up to iteration"), "{message}");
+            let resume = TrainingOptions {
+                resume: true,
+                stop: Stop::new(),
+                ..stopped.clone()
+            };
+            outcome = run(&config, &resume);
+        }
+        assert_eq!(
+            weights(&outcome.unwrap().weights),
+            expected,
+            "{lines} lines"
+        );
+        let validations = |out: &Path| -> Vec<_> {
+            let kept = |record: &serde_json::Value| record["kind"] == "validation";
+            log(out).into_iter().filter(kept).collect()
+        };
+        assert_eq!(validations(&stopped.out), validations(&whole.out));
+    }
+}
+
+#[test]
+fn a_damaged_newest_checkpoint_falls_back_to_the_one_before() {
+    let folder = TempDir::new().unwrap();
+    pairs(&folder.path().join("pairs"));
+    let config = Config::parse(CONFIG, "test").unwrap();
+    let mut options = options(&folder, "run");
+    options.stages = Stages::One;
+    let report = run(&config, &options).unwrap();
+    let expected = weights(&report.weights);
+    std::fs::remove_file(&report.weights).unwrap();
+    let file = options.out.join("stage-one/checkpoint/optim-3.mpk");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    std::fs::write(&file, bytes).unwrap();
+    options.resume = true;
+    let report = run(&config, &options).unwrap();
+    assert!(weights(&report.weights) == expected);
+    let iterations = log(&options.out);
+    let iterations = iterations.iter().map(|record| record["iteration"].as_u64());
+    let expected = [2, 3, 4, 6, 6, 8, 8].map(Some);
+    assert!(iterations.eq(expected), "each once");
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_stops_the_run_and_keeps_the_one_before() {
+    let folder = TempDir::new().unwrap();
+    pairs(&folder.path().join("pairs"));
+    let config = Config::parse(CONFIG, "test").unwrap();
+    let mut options = options(&folder, "run");
+    options.stages = Stages::One;
+    // In the way of the second checkpoint: a folder where its file should be.
+    let checkpoints = options.out.join("stage-one/checkpoint");
+    std::fs::create_dir_all(checkpoints.join("model-2.mpk/in-the-way")).unwrap();
+    let error = run(&config, &options).unwrap_err().to_string();
+    assert!(error.contains("model-2.mpk"), "{error}");
+    assert!(error.contains("is saved up to iteration 3"), "{error}");
+    std::fs::remove_dir_all(checkpoints.join("model-2.mpk")).unwrap();
+    options.resume = true;
+    let resumed = run(&config, &options).unwrap();
+    let mut whole = options.clone();
+    whole.out = folder.path().join("whole");
+    let whole = run(&config, &whole).unwrap();
+    assert!(weights(&resumed.weights) == weights(&whole.weights));
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run() {
+    let folder = TempDir::new().unwrap();
+    pairs(&folder.path().join("pairs"));
+    let mut config = Config::parse(CONFIG, "test").unwrap();
+    config.training.stage_one.clip = 0.0;
+    config.training.stage_one.learning_rate.initial = 1e30;
+    let error = run(&config, &options(&folder, "run"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("not finite") && error.contains("--resume"),
+        "{error}"
+    );
+}
+
+#[test]
+fn two_replicas_train_as_one_device() {
+    let folder = TempDir::new().unwrap();
+    pairs(&folder.path().join("pairs"));
+    let mut config = Config::parse(CONFIG, "test").unwrap();
+    for stage in [
+        &mut config.training.stage_one,
+        &mut config.training.stage_two,
+    ] {
+        stage.patches.truncate(1); // a batch of two
+    }
+    let one = run(&config, &options(&folder, "one")).unwrap();
+    let two = options(&folder, "two");
+    let devices = Devices::gather(vec![Default::default(); 2]);
+    let two = run_on(&devices, &config, &two).unwrap();
+    let values = |path: &Path| -> Vec<f32> {
+        let bytes = weights(path);
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let mut tensors = tensors.tensors();
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        let numbers = |bytes: &[u8]| {
+            let numbers = bytes
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+            numbers.collect::<Vec<_>>()
+        };
+        tensors
+            .iter()
+            .flat_map(|(_, view)| numbers(view.data()))
+            .collect()
+    };
+    let (one, two) = (values(&one.weights), values(&two.weights));
+    assert_eq!(one.len(), two.len());
+    // Where a gradient is almost nothing, Adam makes a whole step of its rounding errors.
+    let differing = one
+        .iter()
+        .zip(&two)
+        .filter(|(a, b)| (*a - *b).abs() > 1e-5)
+        .count();
+    assert!(
+        differing * 100 < one.len(),
+        "{differing} of {} weights differ",
+        one.len()
+    );
+}
+
+#[test]
+fn a_run_leaves_its_numbers_and_pictures() {
+    let folder = TempDir::new().unwrap();
+    pairs(&folder.path().join("pairs"));
+    let config = Config::parse(CONFIG, "test").unwrap();
+    let options = options(&folder, "run");
+    run(&config, &options).unwrap();
+    let records = log(&options.out);
+    let at = |kind: &str, stage: u64| -> Vec<u64> {
+        let own = records
+            .iter()
+            .filter(|record| record["kind"] == kind && record["stage"] == stage);
+        own.map(|record| record["iteration"].as_u64().unwrap())
+            .collect()
+    };
+    assert_eq!(at("train", 1), [2, 4, 6, 8]);
+    assert_eq!(at("train", 2), [2, 4, 5]);
+    assert_eq!(at("validation", 1), [3, 6, 8]);
+    assert_eq!(at("validation", 2), [3, 5]);
+    for record in &records {
+        let (stage, train) = (record["stage"].as_u64().unwrap(), record["kind"] == "train");
+        let keys = match (train, stage) {
+            (true, 1) => &["pixel_loss", "gradient_norm", "learning_rate"][..],
+            (true, _) => &["pixel_loss", "diffusion_loss", "gradient_norm"][..],
+            (false, _) => &["psnr", "ssim", "images"][..],
+        };
+        for key in keys {
+            assert!(record[key].is_number(), "{key} in {record}");
+        }
+    }
+    for stage in ["stage-one", "stage-two"] {
+        let events: Vec<_> = std::fs::read_dir(options.out.join("tensorboard").join(stage))
+            .unwrap()
+            .collect();
+        assert_eq!(events.len(), 1, "{stage}");
+        let pictures = std::fs::read_dir(options.out.join(stage).join("pictures")).unwrap();
+        let names: Vec<_> = pictures
+            .flatten()
+            .map(|entry| entry.file_name().into_string().unwrap())
+            .collect();
+        assert!(
+            names.iter().any(|name| name.starts_with("000003-")),
+            "{names:?}"
+        );
+    }
+}
+
 #[test]
 fn a_resumed_run_ends_in_the_same_weights() {
     let folder = TempDir::new().unwrap();
@@ -147,20 +378,16 @@ fn a_resumed_run_ends_in_the_same_weights() {
     };
     let report = run(&config, &resume).unwrap();
     assert_eq!(report.stages.len(), 1, "stage one was done");
-    assert_eq!(weights(&report.weights), expected_two, "stage two");
+    assert!(weights(&report.weights) == expected_two, "stage two");
 
     forget_after(&options.out.join("stage-one"), 2);
     std::fs::remove_file(options.out.join("stage-one.safetensors")).unwrap();
     std::fs::remove_dir_all(options.out.join("stage-two")).unwrap();
     let report = run(&config, &resume).unwrap();
-    assert_eq!(
-        weights(&options.out.join("stage-one.safetensors")),
-        expected_one,
-        "stage one"
-    );
-    assert_eq!(
-        weights(&report.weights),
-        expected_two,
+    let one = weights(&options.out.join("stage-one.safetensors"));
+    assert!(one == expected_one, "stage one");
+    assert!(
+        weights(&report.weights) == expected_two,
         "stage two after stage one"
     );
 
@@ -173,13 +400,13 @@ fn a_resumed_run_ends_in_the_same_weights() {
     };
     run(&config, &first).unwrap();
     let apart = weights(&first.out.join("stage-one.safetensors"));
-    assert_eq!(apart, expected_one, "stage one with more workers");
+    assert!(apart == expected_one, "stage one with more workers");
     let second = TrainingOptions {
         stages: Stages::Two,
         ..first
     };
     let report = run(&config, &second).unwrap();
-    assert_eq!(weights(&report.weights), expected_two, "the stages apart");
+    assert!(weights(&report.weights) == expected_two, "the stages apart");
 }
 
 #[test]
@@ -197,14 +424,23 @@ fn a_run_is_not_overwritten_nor_resumed_as_another() {
         ..options.clone()
     };
 
-    let error = run(&config, &resume).unwrap_err().to_string();
-    assert!(error.contains("nothing to resume"), "{error}");
-    run(&config, &options).unwrap();
+    run(&config, &resume).expect("nothing to resume is a beginning");
     let error = run(&config, &options).unwrap_err().to_string();
     assert!(error.contains("a training run is here"), "{error}");
     config.model.transformer.dim = 16;
     let error = run(&config, &resume).unwrap_err().to_string();
-    assert!(error.contains("`model`"), "{error}");
+    assert!(error.contains("`model.transformer.dim`"), "{error}");
+    config.model.transformer.dim = 8;
+    config.training.stage_one.iterations = 3;
+    config.training.stage_one.clip = 0.25;
+    std::fs::remove_file(options.out.join("stage-one.safetensors")).unwrap();
+    let report = run(&config, &resume).expect("what may change");
+    assert_eq!(report.stages[0].iterations, 3);
+    std::fs::remove_file(folder.path().join("pairs/input/0.png")).unwrap();
+    std::fs::remove_file(folder.path().join("pairs/target/0.png")).unwrap();
+    std::fs::remove_file(options.out.join("stage-one.safetensors")).unwrap();
+    let error = run(&config, &resume).unwrap_err().to_string();
+    assert!(error.contains("pairs are not those"), "{error}");
 }
 
 #[test]
@@ -221,7 +457,7 @@ fn an_unreadable_image_in_mid_run_is_an_error_that_names_it() {
     }
     let config = Config::parse(CONFIG, "test").unwrap();
     let error = run(&config, &options(&folder, "run")).unwrap_err();
-    assert!(matches!(error, hi_diff::Error::Image { .. }), "{error}");
+    assert!(matches!(error, hi_diff::Error::Stopped { .. }), "{error}");
     assert!(error.to_string().contains(".png"), "{error}");
 }
 

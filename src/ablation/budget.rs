@@ -111,6 +111,7 @@ fn scaled_stage(stage: &StageConfig, steps: usize, sizes: PatchOverride) -> Stag
         optimizer: stage.optimizer.clone(),
         learning_rate: scaled_rate(&stage.learning_rate, stage.iterations, steps),
         clip: stage.clip,
+        accumulation: stage.accumulation,
         patches: scaled_patches(stage, steps, sizes),
     }
 }
@@ -159,6 +160,7 @@ fn scaled_rate(rate: &LearningRateConfig, iterations: usize, steps: usize) -> Le
         periods: Vec::new(),
         restart_weights: Vec::new(),
         minima: Vec::new(),
+        warm_up: (rate.warm_up as u128 * steps as u128 / iterations.max(1) as u128) as usize,
     };
     let periods = shares(&rate.periods, iterations, steps);
     let cycles = periods

@@ -17,10 +17,12 @@ use super::{plot, report};
 use crate::backend::AutodiffBackend;
 use crate::config::Config;
 use crate::data::dataset::{DEFAULT_CACHE_BYTES, PairReader};
+use crate::data::layout::Part;
 use crate::data::pairs::{Pair, find_pairs, split_for_validation};
+use crate::data::stop::Stop;
 use crate::error::{Error, Result};
 use crate::inference::Deblurrer;
-use crate::training::{Display, Stages, TrainingOptions, train};
+use crate::training::{Devices, Display, Stages, TrainingOptions, train};
 use crate::weights::{LoadOptions, Parts, load};
 use crate::whole::write_whole;
 
@@ -56,6 +58,8 @@ pub struct AblationOptions {
     pub resume: bool,
     /// How each training's progress is shown.
     pub display: Display,
+    /// Ends the study after the step being made, with a checkpoint.
+    pub stop: Stop,
 }
 
 /// Hears a line of progress.
@@ -74,7 +78,7 @@ pub type Say<'a> = &'a dyn Fn(fmt::Arguments<'_>);
 pub fn ablate<B: AutodiffBackend>(
     base: &Config,
     options: &AblationOptions,
-    device: &B::Device,
+    devices: &Devices<B>,
     say: Say,
 ) -> Result<Report> {
     check_base(base, "of the ablation")?;
@@ -86,7 +90,7 @@ pub fn ablate<B: AutodiffBackend>(
     let plan = match Plan::read(&options.out, options.resume)? {
         Some(plan) => plan.checked(base, options)?,
         None => {
-            let plan = Plan::new::<B>(base, options, &rows, &held_out, device, say)?;
+            let plan = Plan::new::<B>(base, options, &rows, &held_out, devices, say)?;
             plan.write(&options.out)?;
             plan
         }
@@ -108,7 +112,7 @@ pub fn ablate<B: AutodiffBackend>(
         blurred,
         say,
     };
-    study.run::<B>(device)
+    study.run::<B>(devices)
 }
 
 /// The rows in the order of training: HI-Diff first, with which the others are compared.
@@ -129,9 +133,16 @@ fn held_out(base: &Config, options: &AblationOptions) -> Result<Vec<Pair>> {
         .or(base.data.validation.as_ref());
     let data = options.data.as_ref().or(base.data.train.as_ref());
     let data = data.ok_or_else(|| Error::Training("no folder of training pairs".into()))?;
+    let layout = base.data.layout;
     let pairs = match folder {
-        Some(folder) => find_pairs(folder)?,
-        None => split_for_validation(find_pairs(data)?, base.data.validation_share).1,
+        Some(folder) => find_pairs(folder, layout, Part::Test)?.pairs,
+        None => {
+            split_for_validation(
+                find_pairs(data, layout, Part::Train)?.pairs,
+                base.data.validation_share,
+            )
+            .1
+        }
     };
     if pairs.is_empty() {
         return Err(Error::Data {
@@ -184,7 +195,7 @@ impl Plan {
         options: &AblationOptions,
         rows: &[Row],
         held_out: &[Pair],
-        device: &B::Device,
+        devices: &Devices<B>,
         say: Say,
     ) -> Result<Self> {
         let budget = options.budget.ok_or_else(|| {
@@ -193,7 +204,7 @@ impl Plan {
         let steps = match budget {
             Budget::Steps(steps) => steps,
             Budget::Time(time) => {
-                let steps = steps_within::<B>(time, base, options, rows, held_out, device, say)?;
+                let steps = steps_within::<B>(time, base, options, rows, held_out, devices, say)?;
                 say(format_args!("{budget} pays for {steps} steps a stage"));
                 steps
             }
@@ -267,7 +278,7 @@ struct Study<'a> {
 }
 
 impl Study<'_> {
-    fn run<B: AutodiffBackend>(&self, device: &B::Device) -> Result<Report> {
+    fn run<B: AutodiffBackend>(&self, devices: &Devices<B>) -> Result<Report> {
         let mut report = self.report()?;
         let total = self.rows.len();
         for (index, &row) in self.rows.iter().enumerate() {
@@ -277,7 +288,7 @@ impl Study<'_> {
                 (self.say)(format_args!("{place}: done before, PSNR {psnr:.2} dB"));
                 continue;
             }
-            let finished = self.row::<B>(row, &place, device)?;
+            let finished = self.row::<B>(row, &place, devices)?;
             write_json(&self.result_path(row), &finished)?;
             report = self.report()?;
             let mean = mean(&finished.scores);
@@ -294,9 +305,9 @@ impl Study<'_> {
         &self,
         row: Row,
         place: &str,
-        device: &B::Device,
+        devices: &Devices<B>,
     ) -> Result<Finished> {
-        let weights = self.weights::<B>(row, place, device)?;
+        let weights = self.weights::<B>(row, place, devices)?;
         (self.say)(format_args!(
             "{place}: scoring {} images",
             self.held_out.len()
@@ -305,11 +316,11 @@ impl Study<'_> {
             &weights,
             None,
             Parts::Inference,
-            device,
+            &devices.main(),
             &LoadOptions::default(),
         )?;
         let cost = model.summary(COUNTED_SIDE, COUNTED_SIDE).total;
-        let deblurrer = Deblurrer::new(model, device.clone());
+        let deblurrer = Deblurrer::new(model, devices.main());
         let seed = self.plan.config.training.seed;
         Ok(Finished {
             params: cost.params,
@@ -323,7 +334,7 @@ impl Study<'_> {
         &self,
         row: Row,
         place: &str,
-        device: &B::Device,
+        devices: &Devices<B>,
     ) -> Result<PathBuf> {
         let folder = self.run_folder(&row.to_string());
         let weights = folder.join(RUN_WEIGHTS);
@@ -332,7 +343,7 @@ impl Study<'_> {
         }
         let config = row.config(&self.plan.config)?;
         let (stages, initial) = if row.shares_stage_one() {
-            let stage_one = self.shared_stage_one::<B>(place, device)?;
+            let stage_one = self.shared_stage_one::<B>(place, devices)?;
             (Stages::Two, Some(stage_one))
         } else {
             (Stages::Both, None)
@@ -347,13 +358,13 @@ impl Study<'_> {
             }
             _ => (self.say)(format_args!("{place}: both stages, {steps} steps each")),
         }
-        self.train::<B>(&config, stages, initial, folder, device)
+        self.train::<B>(&config, stages, initial, folder, devices)
     }
 
     fn shared_stage_one<B: AutodiffBackend>(
         &self,
         place: &str,
-        device: &B::Device,
+        devices: &Devices<B>,
     ) -> Result<PathBuf> {
         let folder = self.run_folder("stage-one");
         let weights = folder.join(RUN_STAGE_ONE);
@@ -364,7 +375,7 @@ impl Study<'_> {
             "{place}: stage one, {} steps, for HI-Diff, Split-Training and every T",
             self.plan.steps
         ));
-        self.train::<B>(&self.plan.config, Stages::One, None, folder, device)
+        self.train::<B>(&self.plan.config, Stages::One, None, folder, devices)
     }
 
     fn train<B: AutodiffBackend>(
@@ -373,7 +384,7 @@ impl Study<'_> {
         stages: Stages,
         initial: Option<PathBuf>,
         out: PathBuf,
-        device: &B::Device,
+        devices: &Devices<B>,
     ) -> Result<PathBuf> {
         let options = TrainingOptions {
             data: self.options.data.clone(),
@@ -383,8 +394,9 @@ impl Study<'_> {
             out,
             initial,
             display: self.options.display,
+            stop: self.options.stop.clone(),
         };
-        Ok(train::<B>(config, &options, device)?.weights)
+        Ok(train::<B>(config, &options, devices)?.weights)
     }
 
     /// Writes the report of the rows that are done, of earlier calls too, and returns it.

@@ -14,7 +14,7 @@ use crate::data::dataset::PairReader;
 use crate::data::pairs::Pair;
 use crate::error::{Error, Result};
 use crate::inference::Deblurrer;
-use crate::training::{Display, Stages, TrainingOptions, train};
+use crate::training::{Devices, Display, Stages, TrainingOptions, train};
 use crate::weights::{LoadOptions, Parts, load};
 
 /// Steps of a stage in the configuration that is timed: enough for every patch size to have its share.
@@ -32,7 +32,7 @@ pub(super) fn steps_within<B: AutodiffBackend>(
     options: &AblationOptions,
     rows: &[Row],
     held_out: &[Pair],
-    device: &B::Device,
+    devices: &Devices<B>,
     say: Say,
 ) -> Result<usize> {
     let start = Instant::now();
@@ -55,13 +55,13 @@ pub(super) fn steps_within<B: AutodiffBackend>(
             config: &config,
             options,
             folder: scratch.path().join(row.to_string()),
-            device,
+            devices,
         };
         let mut seconds = 0.0;
         let mut trained = match &shared_stage_one {
             Some(weights) if row.shares_stage_one() => PathBuf::clone(weights),
             _ => {
-                let (per_step, weights) = timer.per_step::<B>(Stages::One, None)?;
+                let (per_step, weights) = timer.per_step(Stages::One, None)?;
                 let stage = &config.training.stage_one;
                 seconds += per_step * typical_steps(stage);
                 checkpoints += checkpoints_of(stage);
@@ -72,7 +72,7 @@ pub(super) fn steps_within<B: AutodiffBackend>(
             }
         };
         if row != Row::Baseline {
-            let (per_step, weights) = timer.per_step::<B>(Stages::Two, Some(trained))?;
+            let (per_step, weights) = timer.per_step(Stages::Two, Some(trained))?;
             let stage = &config.training.stage_two;
             seconds += per_step * typical_steps(stage);
             checkpoints += checkpoints_of(stage);
@@ -84,7 +84,7 @@ pub(super) fn steps_within<B: AutodiffBackend>(
         ));
         step += seconds;
         if image.is_none() {
-            image = Some(per_image::<B>(&trained, held_out, device)?);
+            image = Some(per_image::<B>(&trained, held_out, devices)?);
         }
     }
 
@@ -142,21 +142,17 @@ fn short(config: &Config, steps: usize) -> Config {
 }
 
 /// Times the training of one row.
-struct Timer<'a, D> {
+struct Timer<'a, B: AutodiffBackend> {
     config: &'a Config,
     options: &'a AblationOptions,
     folder: PathBuf,
-    device: &'a D,
+    devices: &'a Devices<B>,
 }
 
-impl<D> Timer<'_, D> {
+impl<B: AutodiffBackend> Timer<'_, B> {
     /// Seconds of a step of the typical size, and the weights after a few. What a run costs at its beginning and end
     /// is taken off: a run of one step is timed as well.
-    fn per_step<B: AutodiffBackend<Device = D>>(
-        &self,
-        stages: Stages,
-        initial: Option<PathBuf>,
-    ) -> Result<(f64, PathBuf)> {
+    fn per_step(&self, stages: Stages, initial: Option<PathBuf>) -> Result<(f64, PathBuf)> {
         let stage = if stages == Stages::Two { "two" } else { "one" };
         let timed = |name: &str, steps: usize| {
             let options = TrainingOptions {
@@ -167,9 +163,10 @@ impl<D> Timer<'_, D> {
                 resume: false,
                 initial: initial.clone(),
                 display: Display::Quiet,
+                stop: self.options.stop.clone(),
             };
             let start = Instant::now();
-            let report = train::<B>(&short(self.config, steps), &options, self.device)?;
+            let report = train::<B>(&short(self.config, steps), &options, self.devices)?;
             Ok::<_, Error>((start.elapsed().as_secs_f64(), report.weights))
         };
         timed("warm-up", 1)?; // files are cached, kernels tuned
@@ -192,11 +189,12 @@ impl<D> Timer<'_, D> {
 fn per_image<B: AutodiffBackend>(
     weights: &Path,
     held_out: &[Pair],
-    device: &B::Device,
+    devices: &Devices<B>,
 ) -> Result<f64> {
     let options = LoadOptions::default();
-    let (model, _) = load::<B::InnerBackend>(weights, None, Parts::Inference, device, &options)?;
-    let deblurrer = Deblurrer::new(model, device.clone());
+    let (model, _) =
+        load::<B::InnerBackend>(weights, None, Parts::Inference, &devices.main(), &options)?;
+    let deblurrer = Deblurrer::new(model, devices.main());
     let first = PairReader::new(held_out.iter().take(1).cloned().collect(), 0);
     score(&first, Some(&deblurrer), 0)?; // warm-up
     let start = Instant::now();

@@ -1,4 +1,8 @@
-//! Checkpoints: written whole, kept by age and by PSNR, found again.
+//! Checkpoints: written whole, sealed against damage, kept by age and by PSNR, found again.
+//!
+//! A checkpoint is four files of one number in the stage's folder `checkpoint/`: `model`, `optim` and `scheduler`, which
+//! Burn writes through [`SealedRecorder`], and `run`, which says where in the run it stands. The data stream and all
+//! noise follow from seed and iteration, so nothing else is needed to go on bit for bit.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,53 +13,77 @@ use burn::record::{
     FileRecorder, FullPrecisionSettings, NamedMpkBytesRecorder, Recorder, RecorderError,
 };
 use burn::tensor::backend::Backend;
+use burn::train::Interrupter;
 use burn::train::checkpoint::{CheckpointingAction, CheckpointingStrategy};
 use burn::train::metric::store::EventStoreClient;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::data::loader::{OnFailure, Scores};
+use crate::config::Config;
+use crate::data::loader::Scores;
+use crate::data::stop::Stop;
 use crate::error::{Error, Result};
 use crate::whole;
 
 /// The folder of a stage's checkpoints, as Burn names it.
 const FOLDER: &str = "checkpoint";
 
-/// The parts of a checkpoint, as Burn names their files.
+/// The parts of a checkpoint that Burn writes, as it names their files.
 const PARTS: [&str; 3] = ["model", "optim", "scheduler"];
 
 const EXTENSION: &str = "mpk";
 
-const HISTORY: &str = "validation.json";
+/// Ends every sealed file, after the CRC-32 of what is before.
+const SEAL: &[u8; 8] = b"hi-diff1";
 
-/// Burn's MessagePack records as files that appear whole or not at all.
+const SEAL_BYTES: usize = 4 + SEAL.len();
+
+/// Burn's MessagePack records as files that appear whole or not at all, and whose damage is noticed.
 #[derive(Debug, Default, Clone)]
-pub struct WholeFileRecorder(NamedMpkBytesRecorder<FullPrecisionSettings>);
+pub struct SealedRecorder(NamedMpkBytesRecorder<FullPrecisionSettings>);
 
-impl<B: Backend> FileRecorder<B> for WholeFileRecorder {
+impl<B: Backend> FileRecorder<B> for SealedRecorder {
     fn file_extension() -> &'static str {
         EXTENSION
     }
 }
 
-impl<B: Backend> Recorder<B> for WholeFileRecorder {
+impl<B: Backend> Recorder<B> for SealedRecorder {
     type Settings = FullPrecisionSettings;
     type RecordArgs = PathBuf;
     type RecordOutput = ();
     type LoadArgs = PathBuf;
 
     fn save_item<I: Serialize>(&self, item: I, path: PathBuf) -> Result<(), RecorderError> {
-        let bytes = Recorder::<B>::save_item(&self.0, item, ())?;
+        let mut bytes = Recorder::<B>::save_item(&self.0, item, ())?;
+        bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+        bytes.extend(SEAL);
         let write = write_whole(&path.with_extension(EXTENSION), &bytes);
         write.map_err(|error| RecorderError::Unknown(error.to_string()))
     }
 
     fn load_item<I: DeserializeOwned>(&self, path: &mut PathBuf) -> Result<I, RecorderError> {
-        let path = path.with_extension(EXTENSION);
-        let describe = |error| format!("{}: {error}", path.display());
-        let mut bytes = fs::read(&path).map_err(|error| RecorderError::Unknown(describe(error)))?;
+        let bytes = unsealed(&path.with_extension(EXTENSION));
+        let mut bytes = bytes.map_err(RecorderError::Unknown)?;
         Recorder::<B>::load_item(&self.0, &mut bytes)
     }
+}
+
+/// What a sealed file holds, or what is wrong with it.
+fn unsealed(path: &Path) -> Result<Vec<u8>, String> {
+    let fail = |reason: &str| format!("{}: {reason}", path.display());
+    let mut bytes = fs::read(path).map_err(|error| fail(&error.to_string()))?;
+    let content = bytes.len().saturating_sub(SEAL_BYTES);
+    match bytes[content..].split_at_checked(4) {
+        Some((crc, seal)) if seal == SEAL => {
+            if crc != crc32fast::hash(&bytes[..content]).to_le_bytes() {
+                return Err(fail("damaged: its checksum does not match"));
+            }
+        }
+        _ => return Err(fail("damaged: its end is missing")),
+    }
+    bytes.truncate(content);
+    Ok(bytes)
 }
 
 /// Writes a file that appears whole or not at all, replacing what was there, and waits for the disk to have it.
@@ -68,62 +96,140 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
-/// The newest checkpoint of a stage of which no part is missing: the `Learner`'s epoch after which it was written.
-pub fn latest(stage: &Path) -> Option<usize> {
-    complete(stage).last().copied()
+/// Where in a stage a checkpoint stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunState {
+    /// Optimiser steps done: also the position in the data stream, and of all noise.
+    pub iteration: usize,
+    /// Whether the validation that is due here has been made.
+    pub validated: bool,
+    /// The validations so far.
+    pub history: History,
+    /// A fingerprint of the training pairs.
+    pub pairs: u64,
+    /// What the run was started with, the seed included.
+    pub config: Config,
 }
 
-fn complete(stage: &Path) -> BTreeSet<usize> {
-    let epochs = |part: &str| -> BTreeSet<usize> {
-        let Ok(entries) = fs::read_dir(stage.join(FOLDER)) else {
-            return BTreeSet::new();
+impl RunState {
+    /// Before the first step.
+    pub fn start(config: &Config, pairs: u64) -> Self {
+        Self {
+            iteration: 0,
+            validated: true,
+            history: History::default(),
+            pairs,
+            config: config.clone(),
+        }
+    }
+
+    fn path(stage: &Path, number: usize) -> PathBuf {
+        stage.join(FOLDER).join(format!("run-{number}.json"))
+    }
+
+    fn save(&self, stage: &Path, number: usize) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self);
+        let text = text.map_err(|error| Error::Training(error.to_string()))?;
+        write_whole(&Self::path(stage, number), &text)
+    }
+
+    fn load(stage: &Path, number: usize) -> Result<Self, String> {
+        let path = Self::path(stage, number);
+        let fail = |reason: String| format!("{}: {reason}", path.display());
+        let text = fs::read(&path).map_err(|error| fail(error.to_string()))?;
+        serde_json::from_slice(&text).map_err(|error| fail(format!("damaged: {error}")))
+    }
+}
+
+/// A stage's checkpoint to go on from.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// Checkpoints are numbered from 1; the `Learner` calls it an epoch.
+    pub number: usize,
+    /// Where it stands.
+    pub state: RunState,
+}
+
+/// The newest checkpoint of a stage that is complete and undamaged, and what is wrong with newer ones.
+pub fn latest(stage: &Path) -> (Option<Checkpoint>, Vec<String>) {
+    let mut problems = Vec::new();
+    for number in numbers(stage).into_iter().rev() {
+        let path = |part| {
+            let name = format!("{part}-{number}.{EXTENSION}");
+            stage.join(FOLDER).join(name)
         };
-        let names = entries
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let prefix = format!("{part}-");
-        let suffix = format!(".{EXTENSION}");
-        names
-            .filter_map(|name| {
-                name.strip_prefix(&prefix)?
-                    .strip_suffix(&suffix)?
-                    .parse()
-                    .ok()
-            })
-            .collect()
+        let state = PARTS
+            .iter()
+            .try_for_each(|part| unsealed(&path(part)).map(drop))
+            .and_then(|()| RunState::load(stage, number));
+        match state {
+            Ok(state) => return (Some(Checkpoint { number, state }), problems),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    (None, problems)
+}
+
+/// The numbers of all checkpoints of which there is a part.
+fn numbers(stage: &Path) -> BTreeSet<usize> {
+    let Ok(entries) = fs::read_dir(stage.join(FOLDER)) else {
+        return BTreeSet::new();
     };
-    PARTS
-        .into_iter()
-        .map(epochs)
-        .reduce(|all, part| &all & &part)
-        .unwrap_or_default()
+    let number = |name: &str| {
+        let stem = name.strip_suffix(".mpk").or(name.strip_suffix(".json"))?;
+        stem.rsplit_once('-')?.1.parse().ok()
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| number(&entry.file_name().to_string_lossy()))
+        .collect()
+}
+
+/// Removes all checkpoints of a stage that has come to its end but the last `keep` and the best.
+pub fn prune(stage: &Path, keep: usize) {
+    let (Some(newest), _) = latest(stage) else {
+        return;
+    };
+    let all = numbers(stage);
+    let wanted = wanted(&all, keep, &newest.state.history);
+    for number in all.difference(&wanted) {
+        remove(stage, *number);
+    }
+}
+
+/// A file that stays for want of permission does no harm.
+fn remove(stage: &Path, number: usize) {
+    for part in PARTS {
+        let name = format!("{part}-{number}.{EXTENSION}");
+        fs::remove_file(stage.join(FOLDER).join(name)).ok();
+    }
+    fs::remove_file(RunState::path(stage, number)).ok();
+}
+
+fn wanted(all: &BTreeSet<usize>, last: usize, history: &History) -> BTreeSet<usize> {
+    let mut wanted: BTreeSet<usize> = all.iter().rev().take(last).copied().collect();
+    wanted.extend(history.best().map(|best| best.checkpoint));
+    wanted
 }
 
 /// One validation of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Validation {
-    /// The `Learner`'s epoch.
-    pub epoch: usize,
+    /// The checkpoint after it.
+    pub checkpoint: usize,
     /// Optimiser steps done.
     pub iteration: usize,
     /// Mean PSNR in dB; none without validation images.
     pub psnr: Option<f64>,
+    /// Mean SSIM per channel.
+    pub ssim: Option<f64>,
 }
 
-/// The validations of a stage, kept beside its checkpoints.
+/// The validations of a stage.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct History(pub Vec<Validation>);
 
 impl History {
-    /// The validations up to `epoch`; none if the file is missing. An unreadable file counts as missing, since only
-    /// the memory of which checkpoint was best hangs on it.
-    pub fn load(stage: &Path, epoch: usize) -> Self {
-        let text = fs::read_to_string(stage.join(HISTORY)).unwrap_or_default();
-        let mut history: Self = serde_json::from_str(&text).unwrap_or_default();
-        history.0.retain(|validation| validation.epoch <= epoch);
-        history
-    }
-
     /// The validation with the highest PSNR, the latest among equals.
     pub fn best(&self) -> Option<Validation> {
         let scored = self
@@ -138,133 +244,180 @@ impl History {
             })
             .copied()
     }
+}
 
-    fn save(&self, stage: &Path) -> Result<()> {
-        let text = serde_json::to_vec_pretty(&self.0);
-        let text = text.map_err(|error| Error::Training(error.to_string()))?;
-        write_whole(&stage.join(HISTORY), &text)
+/// How far a stage goes, and where it is validated.
+#[derive(Debug, Clone, Copy)]
+pub struct Interval {
+    /// Iterations between validations.
+    pub every: usize,
+    /// Iterations in all.
+    pub iterations: usize,
+}
+
+impl Interval {
+    /// Where the interval ends that begins at or holds `iteration`.
+    pub fn end(self, iteration: usize) -> usize {
+        ((iteration / self.every + 1) * self.every).min(self.iterations)
+    }
+
+    /// Intervals from `iteration` to the end.
+    pub fn left(self, iteration: usize) -> usize {
+        match iteration < self.iterations {
+            true => self.iterations.div_ceil(self.every) - iteration / self.every,
+            false => 0,
+        }
     }
 }
 
-/// Saves after every validation, and keeps the last few checkpoints and the best.
+/// Saves after every interval and where the run is asked to end, and keeps the last few checkpoints and the best.
 pub struct KeepLastAndBest {
     stage: PathBuf,
     keep: usize,
-    every: usize,
-    iterations: usize,
+    interval: Interval,
+    state: RunState,
+    /// A validation comes before the first step.
+    validate_first: bool,
     scores: Scores,
-    history: History,
-    kept: BTreeSet<usize>,
-    on_failure: OnFailure,
+    stop: Stop,
+    interrupter: Interrupter,
 }
 
 impl KeepLastAndBest {
-    /// The strategy for a stage's folder. `keep` counts the last checkpoints; an epoch has `every` iterations up to
-    /// `iterations` in all; `scores` are those of the validation before each checkpoint.
+    /// The strategy for a stage's folder from `state` on. `keep` counts the last checkpoints besides the one being
+    /// written; `scores` are those of the validation before each checkpoint.
     pub fn new(
         stage: &Path,
         keep: usize,
-        every: usize,
-        iterations: usize,
+        interval: Interval,
+        state: RunState,
         scores: Scores,
-        on_failure: OnFailure,
+        stop: Stop,
+        interrupter: Interrupter,
     ) -> Self {
-        let kept = complete(stage);
-        let history = History::load(stage, kept.last().copied().unwrap_or(0));
-        let stage = stage.to_path_buf();
         Self {
-            stage,
+            stage: stage.to_path_buf(),
             keep,
-            every,
-            iterations,
+            interval,
+            validate_first: !state.validated,
+            state,
             scores,
-            history,
-            kept,
-            on_failure,
+            stop,
+            interrupter,
         }
     }
 
-    fn decide(&mut self, epoch: usize) -> Vec<CheckpointingAction> {
-        self.kept.insert(epoch);
-        let mut wanted: BTreeSet<usize> = self
-            .kept
-            .iter()
-            .rev()
-            .take(self.keep.max(1))
-            .copied()
-            .collect();
-        wanted.extend(self.history.best().map(|best| best.epoch));
-        let delete = self
-            .kept
-            .difference(&wanted)
-            .map(|&old| CheckpointingAction::Delete(old));
-        let actions = std::iter::once(CheckpointingAction::Save)
+    /// The state after the interval that ends now, or where the run is asked to end.
+    fn advance(&mut self, number: usize) {
+        let planned = match std::mem::take(&mut self.validate_first) {
+            true => self.state.iteration,
+            false => self.interval.end(self.state.iteration),
+        };
+        let asked = self.stop.end();
+        self.state.iteration = asked.map_or(planned, |end| end.min(planned));
+        // A validation that was left early, or not begun, is made when the run goes on.
+        let due = self.state.iteration == planned;
+        self.state.validated = !due || self.scores.is_complete();
+        if due && self.state.validated {
+            let score = self.scores.mean();
+            self.state.history.0.push(Validation {
+                checkpoint: number,
+                iteration: self.state.iteration,
+                psnr: score.map(|score| score.psnr),
+                ssim: score.map(|score| score.ssim),
+            });
+        }
+    }
+
+    fn decide(&mut self, number: usize) -> Result<Vec<CheckpointingAction>> {
+        self.advance(number);
+        // Burn writes each part in a thread of its own: the newest complete checkpoint is deleted only once one after
+        // it is complete, and the one being written does not count.
+        let mut all = numbers(&self.stage);
+        all.insert(number);
+        let wanted = wanted(&all, self.keep.max(1) + 1, &self.state.history);
+        let unwanted: Vec<usize> = all.difference(&wanted).copied().collect();
+        self.state.save(&self.stage, number)?;
+        for number in &unwanted {
+            fs::remove_file(RunState::path(&self.stage, *number)).ok();
+        }
+        let delete = unwanted.into_iter().map(CheckpointingAction::Delete);
+        Ok(std::iter::once(CheckpointingAction::Save)
             .chain(delete)
-            .collect();
-        self.kept.retain(|epoch| wanted.contains(epoch));
-        actions
+            .collect())
     }
 }
 
 impl CheckpointingStrategy for KeepLastAndBest {
-    /// The PSNR is taken from the validation loader's scores and not from Burn's event store, which a thread of its
-    /// own fills and which may lack the last images yet.
-    fn checkpointing(&mut self, epoch: usize, _: &EventStoreClient) -> Vec<CheckpointingAction> {
-        let iteration = (epoch * self.every).min(self.iterations);
-        self.history.0.push(Validation {
-            epoch,
-            iteration,
-            psnr: self.scores.mean(),
-        });
-        if let Err(error) = self.history.save(&self.stage) {
-            (self.on_failure)(error);
+    /// The scores are the validation loader's and not those of Burn's event store, which a thread of its own fills and
+    /// which may lack the last images yet.
+    fn checkpointing(&mut self, number: usize, _: &EventStoreClient) -> Vec<CheckpointingAction> {
+        if self.interrupter.should_stop() || self.stop.is_torn() {
+            self.interrupter.stop(None);
+            return Vec::new();
         }
-        self.decide(epoch)
+        let actions = self.decide(number).unwrap_or_else(|error| {
+            self.stop.fail(error, None);
+            Vec::new()
+        });
+        if self.stop.is_asked() {
+            self.interrupter.stop(None);
+        }
+        actions
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tempfile::TempDir;
 
     use super::*;
+    use crate::data::loader::Score;
 
-    fn strategy(stage: &Path, keep: usize) -> KeepLastAndBest {
-        let fail: OnFailure = Arc::new(|error| panic!("{error}"));
-        KeepLastAndBest::new(stage, keep, 10, 95, Scores::default(), fail)
+    type B = burn::backend::Flex;
+
+    fn strategy(stage: &Path, keep: usize, state: RunState) -> KeepLastAndBest {
+        let interval = Interval {
+            every: 10,
+            iterations: 95,
+        };
+        let scores = Scores::default();
+        let (stop, interrupter) = (Stop::new(), Interrupter::new());
+        KeepLastAndBest::new(stage, keep, interval, state, scores, stop, interrupter)
     }
 
-    fn pretend(stage: &Path, epoch: usize, parts: &[&str]) {
+    fn start() -> RunState {
+        RunState::start(&Config::default(), 1)
+    }
+
+    fn save(stage: &Path, number: usize, parts: &[&str]) {
         for part in parts {
-            let path = stage
-                .join(FOLDER)
-                .join(format!("{part}-{epoch}.{EXTENSION}"));
-            write_whole(&path, b"record").unwrap();
+            let path = stage.join(FOLDER).join(format!("{part}-{number}"));
+            Recorder::<B>::save_item(&SealedRecorder::default(), number, path).unwrap();
+        }
+    }
+
+    /// Does what Burn does with the strategy's decision.
+    fn checkpoint(strategy: &mut KeepLastAndBest, number: usize) {
+        for action in strategy.decide(number).unwrap() {
+            match action {
+                CheckpointingAction::Save => save(&strategy.stage, number, &PARTS),
+                CheckpointingAction::Delete(old) => remove(&strategy.stage, old),
+            }
         }
     }
 
     #[test]
     fn the_last_ones_and_the_best_are_kept() {
         let folder = TempDir::new().unwrap();
-        let mut strategy = strategy(folder.path(), 2);
-        let mut present = BTreeSet::new();
+        let mut strategy = strategy(folder.path(), 1, start());
         let scores = [20.0, 25.0, 24.0, 23.0, 26.0, 22.0, 21.0];
         let mut remaining = Vec::new();
-        for (epoch, psnr) in (1..).zip(scores) {
-            strategy.history.0.push(Validation {
-                epoch,
-                iteration: 0,
-                psnr: Some(psnr),
-            });
-            for action in strategy.decide(epoch) {
-                match action {
-                    CheckpointingAction::Save => assert!(present.insert(epoch)),
-                    CheckpointingAction::Delete(old) => assert!(present.remove(&old)),
-                }
-            }
-            remaining.push(present.iter().copied().collect::<Vec<_>>());
+        for (number, psnr) in (1..).zip(scores) {
+            strategy.scores.begin(1);
+            strategy.scores.push(Score { psnr, ssim: 0.5 });
+            checkpoint(&mut strategy, number);
+            remaining.push(Vec::from_iter(numbers(folder.path())));
         }
         let expected: [&[usize]; 7] = [
             &[1],
@@ -276,53 +429,88 @@ mod tests {
             &[5, 6, 7],
         ];
         assert_eq!(remaining, expected);
+        prune(folder.path(), 1);
+        assert_eq!(Vec::from_iter(numbers(folder.path())), [5, 7]);
     }
 
     #[test]
-    fn the_latest_checkpoint_is_one_with_all_parts() {
+    fn a_damaged_or_incomplete_checkpoint_falls_back_to_the_one_before() {
         let folder = TempDir::new().unwrap();
-        assert_eq!(latest(folder.path()), None);
-        pretend(folder.path(), 9, &PARTS);
-        pretend(folder.path(), 10, &PARTS);
-        pretend(folder.path(), 11, &["model", "optim"]);
-        assert_eq!(latest(folder.path()), Some(10));
+        assert!(latest(folder.path()).0.is_none());
+        let mut strategy = strategy(folder.path(), 5, start());
+        for number in 1..=4 {
+            checkpoint(&mut strategy, number);
+        }
+        save(folder.path(), 5, &["model", "optim"]);
+        let file = |name| folder.path().join(FOLDER).join(name);
+        let mut bytes = fs::read(file("optim-4.mpk")).unwrap();
+        bytes[0] ^= 1;
+        fs::write(file("optim-4.mpk"), bytes).unwrap();
+        let bytes = fs::read(file("model-3.mpk")).unwrap();
+        fs::write(file("model-3.mpk"), &bytes[..bytes.len() - 1]).unwrap();
+
+        let (found, problems) = latest(folder.path());
+        let found = found.unwrap();
+        assert_eq!((found.number, found.state.iteration), (2, 20));
+        for (problem, part) in problems.iter().zip(["scheduler-5", "optim-4", "model-3"]) {
+            assert!(problem.contains(part), "{problem}");
+        }
+        fs::write(file("run-2.json"), "{").unwrap();
+        assert_eq!(latest(folder.path()).0.unwrap().number, 1);
     }
 
     #[test]
-    fn a_resumed_run_remembers_the_best_and_forgets_what_was_lost() {
+    fn a_stop_is_saved_where_it_happens_and_its_validation_made_up_for() {
         let folder = TempDir::new().unwrap();
-        let validation = |epoch, psnr| Validation {
-            epoch,
-            iteration: epoch * 10,
-            psnr: Some(psnr),
+        let mut first = strategy(folder.path(), 2, start());
+        checkpoint(&mut first, 1);
+        first.stop.begin(14);
+        first.stop.ask();
+        checkpoint(&mut first, 2);
+        let state = latest(folder.path()).0.unwrap().state;
+        assert_eq!((state.iteration, state.validated), (14, true));
+
+        let mut second = strategy(folder.path(), 2, state);
+        second.stop.begin(20);
+        second.stop.ask();
+        second.scores.begin(1);
+        checkpoint(&mut second, 3);
+        let state = latest(folder.path()).0.unwrap().state;
+        assert_eq!((state.iteration, state.validated), (20, false));
+
+        let mut third = strategy(folder.path(), 2, state);
+        checkpoint(&mut third, 4);
+        checkpoint(&mut third, 5);
+        let state = latest(folder.path()).0.unwrap().state;
+        let at = |validation: &Validation| (validation.checkpoint, validation.iteration);
+        let history: Vec<_> = state.history.0.iter().map(at).collect();
+        assert_eq!(history, [(1, 10), (4, 20), (5, 30)]);
+    }
+
+    #[test]
+    fn intervals_end_at_their_multiples_and_at_the_end() {
+        let interval = Interval {
+            every: 3,
+            iterations: 8,
         };
-        let history = History(vec![
-            validation(1, 30.0),
-            validation(2, 25.0),
-            validation(3, 31.0),
-        ]);
-        history.save(folder.path()).unwrap();
-        pretend(folder.path(), 1, &PARTS);
-        pretend(folder.path(), 2, &PARTS);
-        let strategy = strategy(folder.path(), 1);
-        assert_eq!(strategy.history.best(), Some(validation(1, 30.0)));
-        assert_eq!(strategy.kept, BTreeSet::from([1, 2]));
+        let ends: Vec<_> = (0..8).map(|iteration| interval.end(iteration)).collect();
+        assert_eq!(ends, [3, 3, 3, 6, 6, 6, 8, 8]);
+        let left: Vec<_> = (0..9).map(|iteration| interval.left(iteration)).collect();
+        assert_eq!(left, [3, 3, 3, 2, 2, 2, 1, 1, 0]);
     }
 
     #[test]
     fn records_come_back_as_they_were() {
         let folder = TempDir::new().unwrap();
-        let recorder = WholeFileRecorder::default();
-        let path = folder.path().join("scheduler-3");
-        type B = burn::backend::Flex;
+        let recorder = SealedRecorder::default();
+        let mut path = folder.path().join("scheduler-3");
         Recorder::<B>::save_item(&recorder, vec![1_usize, 2, 3], path.clone()).unwrap();
         let names: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().collect();
         assert_eq!(names.len(), 1, "nothing but the file: {names:?}");
-        let mut path = path;
         let found: Vec<usize> = Recorder::<B>::load_item(&recorder, &mut path).unwrap();
         assert_eq!(found, [1, 2, 3]);
-        let missing = folder.path().join("scheduler-4");
-        let missing = Recorder::<B>::load_item::<usize>(&recorder, &mut missing.clone());
+        let mut missing = folder.path().join("scheduler-4");
+        let missing = Recorder::<B>::load_item::<usize>(&recorder, &mut missing);
         assert!(missing.unwrap_err().to_string().contains("scheduler-4"));
     }
 }

@@ -12,8 +12,12 @@ impl LearningRateConfig {
     ///
     /// Within cycle i it is `minima[i] + restart_weights[i] · (initial − minima[i]) · (1 + cos(π p)) / 2`, where p is
     /// the part of the cycle's period that has passed. As in the published runs, a cycle begins one iteration after
-    /// its predecessor's last value has been used. After the last cycle the rate stays at its minimum.
+    /// its predecessor's last value has been used. After the last cycle the rate stays at its minimum. Before
+    /// iteration `warm_up` the rate is `initial · iteration / warm_up`.
     pub fn at(&self, iteration: usize) -> f64 {
+        if iteration < self.warm_up {
+            return self.initial * iteration as f64 / self.warm_up as f64;
+        }
         let passed = iteration.saturating_sub(1);
         let mut start = 0;
         for ((&period, &weight), &minimum) in self
@@ -37,15 +41,19 @@ impl LearningRateConfig {
 #[derive(Debug, Clone)]
 pub struct CyclicCosine {
     config: LearningRateConfig,
-    iteration: usize,
+    /// How often the rate is asked for in one iteration.
+    asked: usize,
+    /// How often it has been asked for.
+    count: usize,
 }
 
 impl CyclicCosine {
-    /// The schedule before its first iteration.
-    pub fn new(config: LearningRateConfig) -> Self {
+    /// The schedule before its first iteration, for a loop that asks for each iteration's rate `asked` times.
+    pub fn new(config: LearningRateConfig, asked: usize) -> Self {
         Self {
             config,
-            iteration: 0,
+            asked,
+            count: 0,
         }
     }
 }
@@ -55,16 +63,16 @@ impl LrScheduler for CyclicCosine {
     type Record<B: Backend> = usize;
 
     fn step(&mut self) -> f64 {
-        self.iteration += 1;
-        self.config.at(self.iteration)
+        self.count += 1;
+        self.config.at(self.count.div_ceil(self.asked))
     }
 
     fn to_record<B: Backend>(&self) -> usize {
-        self.iteration
+        self.count / self.asked
     }
 
     fn load_record<B: Backend>(mut self, iteration: usize) -> Self {
-        self.iteration = iteration;
+        self.count = iteration * self.asked;
         self
     }
 }
@@ -87,6 +95,7 @@ mod tests {
             periods: serde_json::from_value(list("periods")).unwrap(),
             restart_weights: serde_json::from_value(list("restart_weights")).unwrap(),
             minima: serde_json::from_value(list("eta_mins")).unwrap(),
+            warm_up: 0,
         }
     }
 
@@ -113,17 +122,32 @@ mod tests {
     }
 
     #[test]
+    fn the_warm_up_rises_to_the_schedule() {
+        let config = LearningRateConfig {
+            warm_up: 4,
+            ..LearningRateConfig::default()
+        };
+        for (iteration, rate) in (1..).zip([0.5e-4, 1e-4, 1.5e-4, 2e-4, 2e-4]) {
+            assert_rate(&config, iteration, rate);
+        }
+    }
+
+    #[test]
     fn restarts_below_the_initial_rate_are_reproduced() {
         let published = published();
         let config = config(&published, "short");
         let rates = published["short"]["lr_at_iterations_1_to_10"]
             .as_array()
             .unwrap();
-        let mut scheduler = CyclicCosine::new(config.clone());
+        let mut scheduler = CyclicCosine::new(config.clone(), 1);
         for (index, rate) in rates.iter().enumerate() {
             assert_rate(&config, index + 1, rate.as_f64().unwrap());
             assert_eq!(scheduler.step(), config.at(index + 1));
         }
         assert_eq!(config.at(1_000), 1e-6, "after the last cycle");
+        let mut shared = CyclicCosine::new(config.clone(), 2);
+        let rates: Vec<_> = (0..4).map(|_| shared.step()).collect();
+        let [first, second] = [1, 2].map(|iteration| config.at(iteration));
+        assert_eq!(rates, [first, first, second, second]);
     }
 }

@@ -1,17 +1,23 @@
-//! The numbers a training shows: losses, gradient norm, PSNR.
+//! The numbers a training measures, as Burn's metrics: losses, gradient norm, PSNR, SSIM, and the records of its log.
 
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use burn::train::logger::MetricLogger;
 use burn::train::metric::state::{FormatOptions, NumericMetricState};
+use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
 use burn::train::metric::{
-    Adaptor, ItemLazy, Metric, MetricAttributes, MetricMetadata, MetricName, Numeric,
-    NumericAttributes, NumericEntry, SerializedEntry,
+    Adaptor, ItemLazy, Metric, MetricAttributes, MetricDefinition, MetricMetadata, MetricName,
+    Numeric, NumericAttributes, NumericEntry, SerializedEntry,
 };
+use image::RgbImage;
 
-use super::optimizer::GradientNorm;
+use super::log::{Picture, Recorder, Step, TrainRecord};
+use super::optimizer::GradientNorms;
+use crate::data::loader::{Score, ValidationImage};
+use crate::evaluation::{psnr, ssim_per_channel};
 
 /// What a number is.
 pub trait Quantity: Send + Sync + Clone + 'static {
@@ -46,6 +52,15 @@ pub struct Psnr;
 impl Quantity for Psnr {
     const NAME: &'static str = "PSNR";
     const UNIT: Option<&'static str> = Some("dB");
+    const HIGHER_IS_BETTER: bool = true;
+}
+
+/// Structural similarity, per channel.
+#[derive(Debug, Clone)]
+pub struct Ssim;
+
+impl Quantity for Ssim {
+    const NAME: &'static str = "SSIM (per channel)";
     const HIGHER_IS_BETTER: bool = true;
 }
 
@@ -130,7 +145,7 @@ impl<Q: Quantity> Numeric for QuantityMetric<Q> {
 pub struct GradientNormMetric {
     name: MetricName,
     state: NumericMetricState,
-    norm: GradientNorm,
+    norms: GradientNorms,
 }
 
 impl GradientNormMetric {
@@ -138,11 +153,11 @@ impl GradientNormMetric {
     pub const NAME: &'static str = "Gradient norm";
 
     /// A metric that reads this handle.
-    pub fn new(norm: GradientNorm) -> Self {
+    pub fn new(norms: GradientNorms) -> Self {
         Self {
             name: Arc::new(Self::NAME.into()),
             state: NumericMetricState::new(),
-            norm,
+            norms,
         }
     }
 }
@@ -163,7 +178,7 @@ impl Metric for GradientNormMetric {
     }
 
     fn update(&mut self, _: &(), _: &MetricMetadata) -> SerializedEntry {
-        let norm = self.norm.last().unwrap_or(f64::NAN);
+        let norm = self.norms.last().unwrap_or(f64::NAN);
         self.state
             .update(norm, 1, FormatOptions::new(self.name()).precision(4))
     }
@@ -190,15 +205,18 @@ pub struct StepLosses<B: Backend> {
     pub pixel: Option<Tensor<B, 1>>,
     /// The diffusion's loss; none in stage one.
     pub diffusion: Option<Tensor<B, 1>>,
-    /// Images in the step.
+    /// The step, from 0.
+    pub iteration: usize,
+    /// Images in the step, on this device.
     pub batch: usize,
 }
 
 /// The losses of a step as numbers.
 #[derive(Debug, Clone, Copy)]
 pub struct StepNumbers {
-    pixel: f64,
-    diffusion: f64,
+    pixel: Option<f64>,
+    diffusion: Option<f64>,
+    iteration: usize,
     batch: usize,
 }
 
@@ -206,36 +224,71 @@ impl<B: Backend> ItemLazy for StepLosses<B> {
     type ItemSync = StepNumbers;
 
     fn sync(self) -> StepNumbers {
-        let number = |tensor: Option<Tensor<B, 1>>| {
-            tensor
-                .and_then(|tensor| tensor.into_data().iter::<f64>().next())
-                .unwrap_or(0.0)
-        };
+        let number = |tensor: Option<Tensor<B, 1>>| tensor?.into_data().iter::<f64>().next();
         StepNumbers {
             pixel: number(self.pixel),
             diffusion: number(self.diffusion),
+            iteration: self.iteration,
             batch: self.batch,
         }
     }
 }
 
+impl Adaptor<StepNumbers> for StepNumbers {
+    fn adapt(&self) -> StepNumbers {
+        *self
+    }
+}
+
 impl Adaptor<Value<PixelLoss>> for StepNumbers {
     fn adapt(&self) -> Value<PixelLoss> {
-        Value::new(self.pixel, self.batch)
+        Value::new(self.pixel.unwrap_or(f64::NAN), self.batch)
     }
 }
 
 impl Adaptor<Value<DiffusionLoss>> for StepNumbers {
     fn adapt(&self) -> Value<DiffusionLoss> {
-        Value::new(self.diffusion, self.batch)
+        Value::new(self.diffusion.unwrap_or(f64::NAN), self.batch)
     }
 }
 
-/// The score of a validation image.
-#[derive(Debug, Clone, Copy)]
+/// What validation finds for an image.
+#[derive(Debug, Clone)]
 pub struct ImageScore {
-    /// PSNR in dB.
-    pub psnr: f64,
+    score: Score,
+    picture: Option<Picture>,
+}
+
+impl ImageScore {
+    /// Compares a restored image with the sharp one, both rounded to 8 bits as a file would be, and tells the loader
+    /// that served it.
+    ///
+    /// # Shapes
+    /// - restored: `[1, 3, height, width]`, as `item`'s images
+    pub(super) fn of<B: Backend>(item: &ValidationImage<B>, restored: Tensor<B, 4>) -> Self {
+        let (restored, sharp) = (rgb(restored), rgb(item.sharp.clone()));
+        let score = Score {
+            psnr: psnr(&restored, &sharp).unwrap_or(f64::NAN).min(MOST_PSNR),
+            ssim: ssim_per_channel(&restored, &sharp).unwrap_or(f64::NAN),
+        };
+        item.scores.push(score);
+        let picture = item
+            .pictured
+            .then(|| Picture::of(&item.name, &rgb(item.blur.clone()), &restored, &sharp));
+        Self { score, picture }
+    }
+}
+
+/// What equal images are said to have, so that a mean is a number.
+const MOST_PSNR: f64 = 100.0;
+
+/// An image from a tensor `[1, 3, height, width]` of RGB from 0 to 1.
+fn rgb<B: Backend>(image: Tensor<B, 4>) -> RgbImage {
+    let [_, _, height, width] = image.dims();
+    let bytes = (image.clamp(0.0, 1.0) * 255.0).round();
+    let interleaved = bytes.permute([0, 2, 3, 1]).into_data();
+    let values: Vec<u8> = interleaved.iter::<f32>().map(|value| value as u8).collect();
+    RgbImage::from_raw(width as u32, height as u32, values).unwrap_or_default()
 }
 
 impl ItemLazy for ImageScore {
@@ -248,19 +301,124 @@ impl ItemLazy for ImageScore {
 
 impl Adaptor<Value<Psnr>> for ImageScore {
     fn adapt(&self) -> Value<Psnr> {
-        Value::new(self.psnr, 1)
+        Value::new(self.score.psnr, 1)
     }
 }
 
-/// The PSNR of an image in dB, both rounded to 8 bits as a file would be; at most 100.
-///
-/// # Shapes
-/// - restored and sharp: `[1, 3, height, width]`
-pub fn psnr<B: Backend>(restored: Tensor<B, 4>, sharp: Tensor<B, 4>) -> f64 {
-    let bytes = |image: Tensor<B, 4>| (image.clamp(0.0, 1.0) * 255.0).round();
-    let squared = (bytes(restored) - bytes(sharp)).square().mean();
-    let mean = squared.into_data().iter::<f64>().next().unwrap_or(f64::NAN);
-    (10.0 * (255.0 * 255.0 / mean).log10()).min(100.0)
+impl Adaptor<Value<Ssim>> for ImageScore {
+    fn adapt(&self) -> Value<Ssim> {
+        Value::new(self.score.ssim, 1)
+    }
+}
+
+impl Adaptor<ImageScore> for ImageScore {
+    fn adapt(&self) -> ImageScore {
+        self.clone()
+    }
+}
+
+/// The recorder of a stage's log, to which Burn's metrics hand on what passes.
+pub(super) type SharedRecorder = Arc<Mutex<Recorder>>;
+
+/// Hands the training's steps to the recorder, and shows its speed on the dashboard.
+#[derive(Clone)]
+pub(super) struct StepRecording {
+    name: MetricName,
+    recorder: SharedRecorder,
+    norms: GradientNorms,
+}
+
+impl StepRecording {
+    pub(super) fn new(recorder: SharedRecorder, norms: GradientNorms) -> Self {
+        Self {
+            name: Arc::new("Speed".to_string()),
+            recorder,
+            norms,
+        }
+    }
+}
+
+impl Metric for StepRecording {
+    type Input = StepNumbers;
+
+    fn name(&self) -> MetricName {
+        Arc::clone(&self.name)
+    }
+
+    fn update(&mut self, item: &StepNumbers, _: &MetricMetadata) -> SerializedEntry {
+        let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+        recorder.step(Step {
+            iteration: item.iteration + 1,
+            images: item.batch,
+            pixel: item.pixel,
+            diffusion: item.diffusion,
+            gradient_norm: self.norms.at(item.iteration + 1),
+        });
+        let speed = recorder.last().map_or_else(String::new, TrainRecord::speed);
+        SerializedEntry::new(speed.clone(), speed)
+    }
+
+    fn clear(&mut self) {}
+}
+
+/// Hands a validation to the recorder once all its images have passed.
+#[derive(Clone)]
+pub(super) struct ValidationRecording {
+    name: MetricName,
+    recorder: SharedRecorder,
+    scores: Vec<(f64, f64)>,
+    pictures: Vec<Picture>,
+}
+
+impl ValidationRecording {
+    pub(super) fn new(recorder: SharedRecorder) -> Self {
+        Self {
+            name: Arc::new("Images".to_string()),
+            recorder,
+            scores: Vec::new(),
+            pictures: Vec::new(),
+        }
+    }
+}
+
+impl Metric for ValidationRecording {
+    type Input = ImageScore;
+
+    fn name(&self) -> MetricName {
+        Arc::clone(&self.name)
+    }
+
+    fn update(&mut self, item: &ImageScore, metadata: &MetricMetadata) -> SerializedEntry {
+        self.scores.push((item.score.psnr, item.score.ssim));
+        self.pictures.extend(item.picture.clone());
+        let count = self.scores.len();
+        if count == metadata.progress.items_total {
+            let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
+            recorder.validated(&self.scores, std::mem::take(&mut self.pictures));
+        }
+        SerializedEntry::new(count.to_string(), count.to_string())
+    }
+
+    /// A validation begins, or was left early.
+    fn clear(&mut self) {
+        self.scores.clear();
+        self.pictures.clear();
+    }
+}
+
+/// Burn's metric files are not written: the log has all of it, and writes whole lines.
+pub(super) struct NoFiles;
+
+impl MetricLogger for NoFiles {
+    fn log(&mut self, _: MetricsUpdate, _: usize, _: &Split) {}
+
+    fn read_numeric(&mut self, _: &str, _: usize, _: &Split) -> Result<Vec<NumericEntry>, String> {
+        Ok(Vec::new())
+    }
+
+    fn log_metric_definition(&mut self, _: MetricDefinition) {}
+
+    fn log_epoch_summary(&mut self, _: EpochSummary) {}
 }
 
 #[cfg(all(test, feature = "flex"))]
@@ -270,16 +428,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn psnr_is_that_of_the_rounded_images() {
-        let device = Default::default();
-        let sharp = Tensor::<Flex, 4>::full([1, 3, 8, 8], 100.0 / 255.0, &device);
-        let restored = Tensor::<Flex, 4>::full([1, 3, 8, 8], 110.3 / 255.0, &device);
-        let found = psnr(restored, sharp.clone());
-        let expected = 20.0 * (255.0_f64 / 10.0).log10();
-        assert!(
-            (found - expected).abs() < 1e-4,
-            "{found} instead of {expected}"
-        );
-        assert_eq!(psnr(sharp.clone(), sharp), 100.0, "equal images");
+    fn images_are_rounded_and_cut_to_what_a_file_holds() {
+        let values = [[-0.1, 0.0, 0.499 / 255.0], [0.502 / 255.0, 1.0, 1.1]];
+        let channel = Tensor::<Flex, 2>::from_floats(values, &Default::default());
+        let image = rgb(channel.reshape([1, 1, 2, 3]).repeat_dim(1, 3));
+        let red: Vec<u8> = image.pixels().map(|pixel| pixel.0[0]).collect();
+        assert_eq!(red, [0, 0, 0, 1, 255, 255]);
     }
 }

@@ -3,23 +3,29 @@
 //! | question | file |
 //! |---|---|
 //! | what a stage optimises | [`stage_one`], [`stage_two`] |
-//! | how a step changes the weights | [`optimizer`], [`learning_rate`] |
-//! | what is measured and shown | [`metrics`], [`display`], [`log`] |
-//! | what a run leaves on disk | [`checkpoint`] |
+//! | a step's gradient, in parts and in half precision | [`step`] |
+//! | how a step changes the weights | [`optimizer`], [`learning_rate`], `average` |
+//! | which devices compute | [`devices`] |
+//! | what is measured, and where it is shown | [`metrics`], [`log`] |
+//! | what a run leaves on disk, and how it goes on from there | [`checkpoint`], `resume` |
 //! | a run from folders of photographs to a weight file | [`run`] |
 //!
 //! Which samples a step sees is the matter of [`data`](crate::data).
 
+mod average;
 pub mod checkpoint;
-pub mod display;
+pub mod devices;
 pub mod learning_rate;
 pub mod log;
 pub mod metrics;
 pub mod optimizer;
+mod resume;
 pub mod run;
 pub mod stage_one;
 pub mod stage_two;
+pub mod step;
 
+pub use devices::Devices;
 pub use run::{Display, Stages, TrainingOptions, TrainingReport, train};
 pub use stage_one::StageOne;
 pub use stage_two::StageTwo;

@@ -1,7 +1,8 @@
 //! The optimiser: AdamW or Adam, with the gradient clipped by its norm over all parameters together.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::module::{AutodiffModule, ModuleVisitor, Param};
 use burn::optim::adaptor::OptimizerAdaptor;
@@ -12,6 +13,7 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 use burn::train::Interrupter;
 
+use super::step::LossScale;
 use crate::config::{OptimizerConfig, OptimizerKind};
 
 /// PyTorch's ε, which the published runs leave at its default.
@@ -26,6 +28,7 @@ impl OptimizerConfig {
     pub fn init<M, B>(
         &self,
         clip: f64,
+        overflow: Overflow,
         interrupter: Interrupter,
     ) -> ClippedOptimizer<OptimizerAdaptor<AdamW, M, B>>
     where
@@ -42,22 +45,52 @@ impl OptimizerConfig {
             .with_epsilon(EPSILON)
             .with_weight_decay(weight_decay as f32)
             .init();
-        ClippedOptimizer::new(adamw, clip, interrupter)
+        ClippedOptimizer::new(adamw, clip, overflow, interrupter)
     }
 }
 
-/// The gradient norm of the last step, before clipping; shared between the optimiser and who displays it.
-#[derive(Debug, Clone, Default)]
-pub struct GradientNorm(Arc<Mutex<Option<f64>>>);
+/// What becomes of a step whose gradient is not finite. The weights stay as they are in either case.
+#[derive(Debug, Clone)]
+pub enum Overflow {
+    /// The training stops.
+    Stop,
+    /// The step is left out, and this scale of the loss is halved, as half precision needs; so many in a row stop the
+    /// training after all.
+    Skip(LossScale),
+}
 
-impl GradientNorm {
-    /// The norm, or `None` before the first step.
+/// Steps that may be left out in a row.
+const MOST_SKIPPED: usize = 20;
+
+/// The gradient norms before clipping, by the number of steps done; shared between the optimiser, on however many
+/// devices, and who shows them.
+#[derive(Debug, Clone, Default)]
+pub struct GradientNorms(Arc<Mutex<BTreeMap<usize, f64>>>);
+
+/// Norms that are kept at most, if nobody takes them.
+const MOST_NORMS: usize = 1_024;
+
+impl GradientNorms {
+    /// The norm of the latest step, or `None` before the first.
     pub fn last(&self) -> Option<f64> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.norms().last_key_value().map(|(_, norm)| *norm)
     }
 
-    fn set(&self, norm: f64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(norm);
+    /// The norm of a step.
+    pub fn at(&self, step: usize) -> Option<f64> {
+        self.norms().get(&step).copied()
+    }
+
+    fn set(&self, step: usize, norm: f64) {
+        let mut norms = self.norms();
+        norms.insert(step, norm);
+        if norms.len() > MOST_NORMS {
+            norms.pop_first();
+        }
+    }
+
+    fn norms(&self) -> MutexGuard<'_, BTreeMap<usize, f64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -66,25 +99,53 @@ impl GradientNorm {
 pub struct ClippedOptimizer<O> {
     inner: O,
     bound: f64,
-    norm: GradientNorm,
+    norms: GradientNorms,
+    /// Steps done, those left out included.
+    steps: usize,
+    skipped: usize,
+    overflow: Overflow,
     interrupter: Interrupter,
 }
 
 impl<O> ClippedOptimizer<O> {
-    /// Puts a bound before `inner`; 0 for none. A gradient that is not finite stops the training through
-    /// `interrupter`, and the weights stay as they are.
-    pub fn new(inner: O, bound: f64, interrupter: Interrupter) -> Self {
+    /// Puts a bound before `inner`; 0 for none. A gradient that is not finite is treated as `overflow` says, stopping
+    /// the training through `interrupter`.
+    pub fn new(inner: O, bound: f64, overflow: Overflow, interrupter: Interrupter) -> Self {
         Self {
             inner,
             bound,
-            norm: GradientNorm::default(),
+            norms: GradientNorms::default(),
+            steps: 0,
+            skipped: 0,
+            overflow,
             interrupter,
         }
     }
 
-    /// A handle on the norm of the last step.
-    pub fn gradient_norm(&self) -> GradientNorm {
-        self.norm.clone()
+    /// A handle on the norms of the steps.
+    pub fn gradient_norms(&self) -> GradientNorms {
+        self.norms.clone()
+    }
+
+    /// Takes note of whether the gradient was finite.
+    fn note(&mut self, finite: bool) {
+        let step = self.steps;
+        match &self.overflow {
+            Overflow::Stop if finite => {}
+            Overflow::Stop => self.interrupter.stop(Some(&format!(
+                "the gradient of step {step} is not finite, and the weights were left as before it; a lower learning rate or clip may help"
+            ))),
+            Overflow::Skip(scale) => {
+                scale.update(finite);
+                self.skipped = if finite { 0 } else { self.skipped + 1 };
+                if self.skipped > MOST_SKIPPED {
+                    self.interrupter.stop(Some(&format!(
+                        "the gradients of {} steps up to {step} are not finite; try another precision",
+                        self.skipped
+                    )));
+                }
+            }
+        }
     }
 
     /// Clips the gradients, and says whether they can be used.
@@ -94,7 +155,7 @@ impl<O> ClippedOptimizer<O> {
         M: AutodiffModule<B>,
     {
         let norm = gradient_norm(module, gradients);
-        self.norm.set(norm);
+        self.norms.set(self.steps, norm);
         let factor = self.bound / (norm + NORM_EPSILON);
         if self.bound > 0.0 && factor < 1.0 {
             scale(module, gradients, factor);
@@ -175,16 +236,17 @@ where
     M: AutodiffModule<B>,
     O: Optimizer<M, B>,
 {
-    type Record = O::Record;
+    /// That of the optimiser, the steps done, and the scale of the loss.
+    type Record = (O::Record, usize, f64, usize);
 
     fn step(&mut self, lr: LearningRate, module: M, mut grads: GradientsParams) -> M {
-        if !self.clip(&module, &mut grads) {
-            self.interrupter.stop(Some(
-                "the gradient is not finite; the last step was left out",
-            ));
-            return module;
+        self.steps += 1;
+        let finite = self.clip(&module, &mut grads);
+        self.note(finite);
+        match finite {
+            true => self.inner.step(lr, module, grads),
+            false => module,
         }
-        self.inner.step(lr, module, grads)
     }
 
     fn step_multi(&mut self, lr: LearningRate, module: M, mut grads: MultiGradientsParams) -> M {
@@ -199,11 +261,19 @@ where
     }
 
     fn to_record(&self) -> Self::Record {
-        self.inner.to_record()
+        let (factor, since) = match &self.overflow {
+            Overflow::Stop => LossScale::default().to_record(),
+            Overflow::Skip(scale) => scale.to_record(),
+        };
+        (self.inner.to_record(), self.steps, factor, since)
     }
 
-    fn load_record(mut self, record: Self::Record) -> Self {
-        self.inner = self.inner.load_record(record);
+    fn load_record(mut self, (inner, steps, factor, since): Self::Record) -> Self {
+        self.inner = self.inner.load_record(inner);
+        self.steps = steps;
+        if let Overflow::Skip(scale) = &self.overflow {
+            scale.load_record((factor, since));
+        }
         self
     }
 }
@@ -291,11 +361,15 @@ mod tests {
     fn clipping_keeps_the_direction_and_bounds_the_norm() {
         let (layers, mut gradients) = layers_and_gradients();
         let before = values(&layers, &gradients);
-        let optimizer = OptimizerConfig::default().init::<Layers<B>, B>(0.01, Interrupter::new());
+        let optimizer = OptimizerConfig::default().init::<Layers<B>, B>(
+            0.01,
+            Overflow::Stop,
+            Interrupter::new(),
+        );
         optimizer.clip(&layers, &mut gradients);
         let after = values(&layers, &gradients);
         assert!((norm(&after) - 0.01).abs() < 1e-7, "norm {}", norm(&after));
-        let reported = optimizer.gradient_norm().last().unwrap() / norm(&before);
+        let reported = optimizer.gradient_norms().last().unwrap() / norm(&before);
         assert!(
             (reported - 1.0).abs() < 1e-6,
             "the norm before clipping, off by {reported}"
@@ -314,8 +388,11 @@ mod tests {
         for bound in [0.0, 1e9] {
             let (layers, mut gradients) = layers_and_gradients();
             let before = values(&layers, &gradients);
-            let optimizer =
-                OptimizerConfig::default().init::<Layers<B>, B>(bound, Interrupter::new());
+            let optimizer = OptimizerConfig::default().init::<Layers<B>, B>(
+                bound,
+                Overflow::Stop,
+                Interrupter::new(),
+            );
             assert!(optimizer.clip(&layers, &mut gradients));
             assert_eq!(values(&layers, &gradients), before, "bound {bound}");
         }
@@ -327,10 +404,31 @@ mod tests {
         let bad = Tensor::<Flex, 1>::from_floats([f32::NAN, 1.0], &Default::default());
         gradients.register(layers.second.bias.as_ref().unwrap().id, bad);
         let interrupter = Interrupter::new();
-        let mut optimizer = OptimizerConfig::default().init(0.01, interrupter.clone());
+        let mut optimizer =
+            OptimizerConfig::default().init(0.01, Overflow::Stop, interrupter.clone());
         let before = layers.first.weight.val().into_data();
         let after = optimizer.step(0.1, layers, gradients);
         assert!(interrupter.should_stop());
         assert_eq!(after.first.weight.val().into_data(), before);
+    }
+
+    #[test]
+    fn in_half_precision_a_few_overflows_are_skipped() {
+        let interrupter = Interrupter::new();
+        let scale = LossScale::default();
+        let overflow = Overflow::Skip(scale.clone());
+        let mut optimizer =
+            OptimizerConfig::default().init::<Layers<B>, B>(0.01, overflow, interrupter.clone());
+        for step in 1..=MOST_SKIPPED + 1 {
+            assert!(!interrupter.should_stop(), "step {step}");
+            let (layers, mut gradients) = layers_and_gradients();
+            let bad = Tensor::<Flex, 1>::from_floats([f32::NAN, 1.0], &Default::default());
+            gradients.register(layers.second.bias.as_ref().unwrap().id, bad);
+            let before = layers.first.weight.val().into_data();
+            let after = optimizer.step(0.1, layers, gradients);
+            assert_eq!(after.first.weight.val().into_data(), before);
+            assert!(scale.to_record().0 < 65_536.0);
+        }
+        assert!(interrupter.should_stop());
     }
 }

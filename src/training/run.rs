@@ -3,41 +3,61 @@
 use std::fs;
 use std::io::stdout;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use burn::module::{AutodiffModule, Module};
 use burn::train::metric::LearningRateMetric;
-use burn::train::{InferenceStep, Interrupter, Learner, SupervisedTraining, TrainStep};
+use burn::train::metric::MetricDefinition;
+use burn::train::renderer::{
+    EvaluationName, EvaluationProgress, MetricState, MetricsRenderer, MetricsRendererEvaluation,
+    MetricsRendererTraining, ProgressType, TrainingProgress,
+};
+use burn::train::{
+    InferenceStep, Interrupter, Learner, LearnerSummary, SupervisedTraining, TrainStep,
+    TrainingStrategy,
+};
 
+use super::average;
 use super::checkpoint::{
-    History, KeepLastAndBest, Validation, WholeFileRecorder, latest, write_whole,
+    self, Interval, KeepLastAndBest, RunState, SealedRecorder, Validation, latest, write_whole,
 };
-use super::display::{Lines, Schedule};
+use super::devices::Devices;
 use super::learning_rate::CyclicCosine;
+use super::log::recorder::OnFailure;
+use super::log::{JsonLines, Lines, Pictures, Recorder, Sink, TensorBoard};
 use super::metrics::{
-    DiffusionLoss, GradientNormMetric, ImageScore, PixelLoss, Psnr, QuantityMetric, StepLosses,
+    DiffusionLoss, GradientNormMetric, ImageScore, NoFiles, PixelLoss, Psnr, QuantityMetric, Ssim,
+    StepLosses, StepRecording, ValidationRecording,
 };
+use super::optimizer::Overflow;
+use super::resume;
 use super::stage_one::StageOne;
 use super::stage_two::StageTwo;
+use super::step::{LossScale, StepSettings};
 use crate::backend::AutodiffBackend;
-use crate::config::{Config, Objective, Prior, StageConfig};
+use crate::config::{Config, Objective, Parallel, Precision, Prior, StageConfig};
 use crate::data::dataset::{DEFAULT_CACHE_BYTES, PairReader, SampleStream, StreamConfig};
 use crate::data::layout::Part;
 use crate::data::loader::{
-    Batch, NoiseShape, OnFailure, PatchLoader, PatchLoaderSettings, ValidationImage,
-    ValidationLoader,
+    Batch, NoiseShape, PatchLoader, PatchLoaderSettings, ValidationImage, ValidationLoader,
 };
 use crate::data::pairs::{Pair, find_pairs, split_for_validation};
 use crate::data::random::{Purpose, seed_at};
+use crate::data::stop::Stop;
 use crate::error::{Error, Result};
 use crate::model::HiDiff;
-use crate::weights::{LoadOptions, Network, Precision, StateDict, Weights, save_safetensors};
+use crate::weights::{
+    LoadOptions, Network, Precision as Stored, StateDict, Weights, save_safetensors,
+};
 
 /// What a run leaves in its folder, beside a folder for each stage.
 const CONFIG_FILE: &str = "config.toml";
 const STAGE_ONE_WEIGHTS: &str = "stage-one.safetensors";
 const FINAL_WEIGHTS: &str = "model.safetensors";
+const LOG: &str = "log.jsonl";
+const TENSORBOARD: &str = "tensorboard";
+const PICTURES: &str = "pictures";
 
 /// What to train, besides what the configuration says.
 #[derive(Debug, Clone)]
@@ -56,6 +76,8 @@ pub struct TrainingOptions {
     pub initial: Option<PathBuf>,
     /// How progress is shown.
     pub display: Display,
+    /// Ends the run after the step being made, with a checkpoint.
+    pub stop: Stop,
 }
 
 /// Which stages of the training.
@@ -106,20 +128,42 @@ pub struct StageReport {
 
 /// Trains a model as `config` says and writes its weights.
 ///
-/// In `options.out` lie afterwards `config.toml`, for each stage a folder with checkpoints and Burn's metric logs,
-/// `stage-one.safetensors` with LE, and `model.safetensors`, the result. Checkpoints are written after every
-/// `training.validation.every` iterations, and a resumed run goes on from the newest.
+/// In `options.out` lie afterwards `config.toml`, `log.jsonl` with all numbers, `tensorboard/` with the same as event
+/// files, `stage-one/` and `stage-two/` with checkpoints and validation pictures, `stage-one.safetensors` with LE, and
+/// `model.safetensors`, the result. Checkpoints are written after every `training.validation.every` iterations and
+/// where the run is stopped. A resumed run ends in the same weights as one that was never interrupted.
 ///
 /// # Errors
 /// [`Error::Data`] for pairs that do not match, [`Error::Refused`] if `out` holds a run and `resume` is false,
-/// [`Error::Training`] if there is nothing to resume or the training was stopped, [`Error::Config`] if the
+/// [`Error::Stopped`] if the training was stopped before its end, with the reason, [`Error::Config`] if the
 /// configuration lacks what is needed or differs from that of the run to resume; and errors of files and images.
 pub fn train<B: AutodiffBackend>(
     config: &Config,
     options: &TrainingOptions,
-    device: &B::Device,
+    devices: &Devices<B>,
+) -> Result<TrainingReport> {
+    std::thread::scope(|scope| {
+        let training = std::thread::Builder::new()
+            .name("training".into())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, || train_here(config, options, devices));
+        let training = training.map_err(|error| Error::Training(error.to_string()))?;
+        training
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// A model and its records pass by value, and are too large for the stack of a thread as the system makes it.
+const STACK_BYTES: usize = 64 << 20;
+
+fn train_here<B: AutodiffBackend>(
+    config: &Config,
+    options: &TrainingOptions,
+    devices: &Devices<B>,
 ) -> Result<TrainingReport> {
     let run = Run::prepare(config, options)?;
+    let device = &devices.main();
     B::seed(device, config.training.seed);
     // Forking initialises every parameter now and in order, so that the weights depend on the seed alone.
     let mut model = config.init_training::<B>(device).fork(device);
@@ -129,6 +173,7 @@ pub fn train<B: AutodiffBackend>(
 
     let mut stages = Vec::new();
     let stage_one_weights = options.out.join(STAGE_ONE_WEIGHTS);
+    let (ema, training) = (config.training.ema, &config.training);
     if options.stages != Stages::Two {
         if options.resume && stage_one_weights.is_file() {
             run.say(format_args!(
@@ -141,14 +186,10 @@ pub fn train<B: AutodiffBackend>(
                 pixel: true,
                 diffusion: false,
             };
-            let (stage, report) = run.stage(
-                Stage::One,
-                StageOne::new(model),
-                &config.training.stage_one,
-                metrics,
-                device,
-            )?;
-            model = HiDiff::from_inner(stage.model);
+            let make = |settings| StageOne::new(model, ema, settings);
+            let (stage, report) =
+                run.stage(Stage::One, make, &training.stage_one, metrics, devices)?;
+            model = average::learning(HiDiff::from_inner(stage.result()));
             stages.push(report);
             save(&model, config, &stage_one_weights)?;
         }
@@ -164,20 +205,14 @@ pub fn train<B: AutodiffBackend>(
 
     let mut weights = stage_one_weights;
     if options.stages != Stages::One && config.model.prior != Prior::None {
-        let objective = config.training.objective;
+        let objective = training.objective;
         let metrics = Shown {
             pixel: objective == Objective::Joint,
             diffusion: true,
         };
-        let stage = StageTwo::new(model, objective);
-        let (stage, report) = run.stage(
-            Stage::Two,
-            stage,
-            &config.training.stage_two,
-            metrics,
-            device,
-        )?;
-        model = HiDiff::from_inner(stage.model);
+        let make = |settings| StageTwo::new(model, objective, ema, settings);
+        let (stage, report) = run.stage(Stage::Two, make, &training.stage_two, metrics, devices)?;
+        model = HiDiff::from_inner(stage.result());
         stages.push(report);
     }
     if options.stages != Stages::One || config.model.prior == Prior::None {
@@ -270,63 +305,42 @@ impl<'a> Run<'a> {
     /// Writes the configuration to the run's folder, or compares it with what is there.
     fn claim_folder(&self) -> Result<()> {
         let path = self.options.out.join(CONFIG_FILE);
-        match (path.is_file(), self.options.resume) {
-            (false, true) => {
-                let reason = format!("nothing to resume: there is no {}", path.display());
-                Err(Error::Training(reason))
-            }
-            (true, true) => self.check_resumable(&path),
-            (true, false) if self.options.stages != Stages::Two || self.has_stage(Stage::Two) => {
+        let goes_on = self.options.resume
+            || (self.options.stages == Stages::Two && !self.has_stage(Stage::Two));
+        match (path.is_file(), goes_on) {
+            (true, false) => {
                 let reason = "a training run is here: resume it, or choose another folder";
-                Err(Error::Refused {
+                return Err(Error::Refused {
                     path: self.options.out.clone(),
                     reason: reason.into(),
-                })
+                });
             }
-            (true, false) => self.check_resumable(&path),
-            (false, false) => {
-                let text = toml::to_string(self.config);
-                let text = text.map_err(|error| Error::Training(error.to_string()))?;
-                write_whole(&path, text.as_bytes())
+            (true, true) => {
+                let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+                let origin = path.display().to_string();
+                let before = Config::parse(&text, &origin)?;
+                let changes = resume::check(&origin, &before, self.config)?;
+                if changes.is_empty() {
+                    return Ok(());
+                }
+                self.say(format_args!("changed since the run was begun:"));
+                for change in changes {
+                    self.say(format_args!("  {change}"));
+                }
             }
+            (false, true) if self.options.resume => self.say(format_args!(
+                "nothing to resume in {}: starting from the beginning",
+                self.options.out.display()
+            )),
+            (false, _) => {}
         }
+        let text = toml::to_string(self.config);
+        let text = text.map_err(|error| Error::Training(error.to_string()))?;
+        write_whole(&path, text.as_bytes())
     }
 
     fn has_stage(&self, stage: Stage) -> bool {
         self.options.out.join(stage.folder()).exists()
-    }
-
-    /// Refuses to resume with another model, or with other positions in the run.
-    fn check_resumable(&self, path: &Path) -> Result<()> {
-        let text = fs::read_to_string(path).map_err(Error::io(path))?;
-        let before = Config::parse(&text, &path.display().to_string())?;
-        let now = self.config;
-        let same = [
-            ("model", before.model == now.model),
-            ("diffusion", before.diffusion == now.diffusion),
-            ("training.seed", before.training.seed == now.training.seed),
-            (
-                "training.validation.every",
-                before.training.validation.every == now.training.validation.every,
-            ),
-            (
-                "training.stage_one.patches",
-                before.training.stage_one.patches == now.training.stage_one.patches,
-            ),
-            (
-                "training.stage_two.patches",
-                before.training.stage_two.patches == now.training.stage_two.patches,
-            ),
-        ];
-        match same.into_iter().find(|(_, same)| !same) {
-            None => Ok(()),
-            Some((key, _)) => Err(Error::Config {
-                origin: path.display().to_string(),
-                key: key.to_string(),
-                reason: "the run was begun with another value; it cannot be resumed with this one"
-                    .to_string(),
-            }),
-        }
     }
 
     fn say(&self, text: std::fmt::Arguments<'_>) {
@@ -335,14 +349,50 @@ impl<'a> Run<'a> {
         }
     }
 
+    fn warn(&self, text: &str) {
+        eprintln!("warning: {text}");
+    }
+
+    /// Where a stage goes on: the newest usable checkpoint, or the beginning.
+    fn position(&self, stage: Stage, folder: &Path) -> Result<(Option<usize>, RunState)> {
+        let start = RunState::start(self.config, fingerprint(&self.train));
+        if !self.options.resume {
+            return Ok((None, start));
+        }
+        let (newest, problems) = latest(folder);
+        for problem in &problems {
+            self.warn(&format!("{problem}; going back to the checkpoint before"));
+        }
+        let Some(newest) = newest else {
+            return Ok((None, start));
+        };
+        let origin = format!("checkpoint {} of {}", newest.number, stage.name());
+        resume::check(&origin, &newest.state.config, self.config)?;
+        if newest.state.pairs != start.pairs {
+            return Err(Error::Training(
+                "the training pairs are not those that the run was begun with; it cannot be resumed with others".into(),
+            ));
+        }
+        let state = RunState {
+            config: self.config.clone(),
+            ..newest.state
+        };
+        self.say(format_args!(
+            "{}: going on after iteration {}",
+            stage.name(),
+            state.iteration
+        ));
+        Ok((Some(newest.number), state))
+    }
+
     /// Trains one stage from its newest checkpoint, or from the beginning.
     fn stage<B, M>(
         &self,
         stage: Stage,
-        module: M,
+        make: impl FnOnce(StepSettings) -> M,
         config: &StageConfig,
         shown: Shown,
-        device: &B::Device,
+        devices: &Devices<B>,
     ) -> Result<(M::InnerModule, StageReport)>
     where
         B: AutodiffBackend,
@@ -354,32 +404,26 @@ impl<'a> Run<'a> {
             InferenceStep<Input = ValidationImage<B::InnerBackend>, Output = ImageScore>,
     {
         let started = Instant::now();
-        let settings = &self.config.training.validation;
-        let (every, iterations) = (settings.every, config.iterations);
+        let training = &self.config.training;
+        let settings = &training.validation;
+        let interval = Interval {
+            every: settings.every,
+            iterations: config.iterations,
+        };
         let folder = self.options.out.join(stage.folder());
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        let checkpoint = if self.options.resume {
-            latest(&folder)
-        } else {
-            None
-        };
-        let done = (checkpoint.unwrap_or(0) * every).min(iterations);
-        if done > 0 {
-            self.say(format_args!(
-                "{}: going on after iteration {done}",
-                stage.name()
-            ));
-        }
+        let (checkpoint, state) = self.position(stage, &folder)?;
+        let (done, validate_first) = (state.iteration, !state.validated);
 
+        let stop = self.options.stop.clone();
         let interrupter = Interrupter::new();
-        let failure = Failure::new(interrupter.clone());
-        let seed = seed_at(self.config.training.seed, Purpose::Stage, stage as u64, 0);
+        let seed = seed_at(training.seed, Purpose::Stage, stage as u64, 0);
         let noise = self.noise_shape();
         let stream = SampleStream::new(
             PairReader::new(self.train.clone(), DEFAULT_CACHE_BYTES),
             StreamConfig {
                 seed,
-                iterations,
+                iterations: config.iterations,
                 patches: config.patches.clone(),
                 augment: self.config.data.augment,
                 noise_len: noise.values(),
@@ -389,76 +433,185 @@ impl<'a> Run<'a> {
         let loader = PatchLoader::<B>::new(
             Arc::new(stream),
             PatchLoaderSettings {
-                every,
+                every: settings.every,
                 workers: self.config.data.workers,
                 noise,
-                on_failure: failure.handler(),
+                stop: stop.clone(),
             },
             done,
-            device.clone(),
+            validate_first,
+            devices.main(),
         );
         let validation = ValidationLoader::<B::InnerBackend>::new(
             PairReader::new(self.validation.clone(), DEFAULT_CACHE_BYTES / 4),
-            settings.images,
+            [settings.images, settings.pictures],
             seed,
             noise,
-            failure.handler(),
-            device.clone(),
+            stop.clone(),
+            devices.main(),
         );
+        let history = state.history.clone();
+        let epochs = interval.left(done) + usize::from(validate_first);
         let strategy = KeepLastAndBest::new(
             &folder,
             settings.keep,
-            every,
-            iterations,
+            interval,
+            state,
             validation.scores(),
-            failure.handler(),
+            stop.clone(),
+            interrupter.clone(),
         );
 
+        let loss_scale = LossScale::default();
+        let overflow = match training.precision {
+            Precision::F16 => Overflow::Skip(loss_scale.clone()),
+            Precision::F32 | Precision::Bf16 => Overflow::Stop,
+        };
         let optimizer = config
             .optimizer
-            .init::<M, B>(config.clip, interrupter.clone());
-        let norm = optimizer.gradient_norm();
-        let mut training = SupervisedTraining::new(&folder, Arc::new(loader), Arc::new(validation))
-            .with_application_logger(None)
-            .with_interrupter(interrupter.clone())
-            .with_file_checkpointer(WholeFileRecorder::default())
-            .with_checkpointing_strategy(strategy)
-            .num_epochs(iterations.div_ceil(every))
-            .metric_train_numeric(GradientNormMetric::new(norm))
-            .metric_train_numeric(LearningRateMetric::new())
-            .metric_valid_numeric(QuantityMetric::<Psnr>::default());
+            .init::<M, B>(config.clip, overflow, interrupter.clone());
+        let norms = optimizer.gradient_norms();
+        let recorder = self.recorder(stage, config, done, &stop)?;
+        let recorder = Arc::new(Mutex::new(recorder));
+        let mut supervised =
+            SupervisedTraining::new(&folder, Arc::new(loader), Arc::new(validation))
+                .with_application_logger(None)
+                .with_interrupter(interrupter.clone())
+                .with_file_checkpointer(SealedRecorder::default())
+                .with_checkpointing_strategy(strategy)
+                .with_metric_logger(NoFiles)
+                .with_training_strategy(TrainingStrategy::Default(devices.strategy()))
+                .num_epochs(checkpoint.unwrap_or(0) + epochs)
+                .metric_train(StepRecording::new(recorder.clone(), norms.clone()))
+                .metric_valid(ValidationRecording::new(recorder))
+                .metric_train_numeric(GradientNormMetric::new(norms))
+                .metric_train_numeric(LearningRateMetric::new())
+                .metric_valid_numeric(QuantityMetric::<Psnr>::default())
+                .metric_valid_numeric(QuantityMetric::<Ssim>::default());
         if shown.pixel {
-            training = training.metric_train_numeric(QuantityMetric::<PixelLoss>::default());
+            supervised = supervised.metric_train_numeric(QuantityMetric::<PixelLoss>::default());
         }
         if shown.diffusion {
-            training = training.metric_train_numeric(QuantityMetric::<DiffusionLoss>::default());
+            supervised =
+                supervised.metric_train_numeric(QuantityMetric::<DiffusionLoss>::default());
         }
-        let lines = |out| {
-            let schedule = Schedule::new(config, every);
-            Lines::new(out, stage.name(), schedule, settings.log_every, done)
-        };
-        training = match self.options.display {
-            Display::Dashboard => training,
-            Display::Lines => training.renderer(lines(Box::new(stdout()) as Out)),
-            Display::Quiet => training.renderer(lines(Box::new(std::io::sink()) as Out)),
+        let asking = Interrupter::new();
+        supervised = match self.dashboard(&asking, checkpoint) {
+            Some(dashboard) => supervised.renderer(dashboard),
+            None => supervised.renderer(Nothing),
         };
         if let Some(checkpoint) = checkpoint {
-            training = training.checkpoint(checkpoint);
+            supervised = supervised.checkpoint(checkpoint);
         }
 
-        let scheduler = CyclicCosine::new(config.learning_rate.clone());
-        let result = training.launch(Learner::new(module, optimizer, scheduler));
-        failure.into_result()?;
+        let module = make(StepSettings {
+            accumulation: config.accumulation,
+            precision: training.precision,
+            loss_scale,
+        });
+        let ddp = training.parallel == Parallel::Ddp && devices.count() > 1;
+        // Burn's distributed strategy asks for the rate once a step for each of the devices.
+        let scheduler = CyclicCosine::new(
+            config.learning_rate.clone(),
+            if ddp { devices.count() } else { 1 },
+        );
+        let watch = Watch::start(asking, stop.clone());
+        let result = supervised.launch(Learner::new(module, optimizer, scheduler));
+        drop(watch);
+        self.check_end(stage, &folder, &stop, &interrupter)?;
+        checkpoint::prune(&folder, settings.keep);
 
-        let history = History::load(&folder, usize::MAX);
+        let history = latest(&folder)
+            .0
+            .map_or(history, |newest| newest.state.history);
         let report = StageReport {
             name: stage.name(),
-            iterations,
+            iterations: config.iterations,
             last: history.0.last().copied(),
             best: history.best(),
             elapsed: started.elapsed(),
         };
         Ok((result.model, report))
+    }
+
+    /// The log of a stage, to all places where it goes.
+    fn recorder(
+        &self,
+        stage: Stage,
+        config: &StageConfig,
+        done: usize,
+        stop: &Stop,
+    ) -> Result<Recorder> {
+        let out = &self.options.out;
+        let number = stage as u8;
+        let mut sinks: Vec<Box<dyn Sink>> = vec![
+            Box::new(JsonLines::open(out.join(LOG), number, done)?),
+            Box::new(TensorBoard::create(
+                out.join(TENSORBOARD),
+                stage.folder(),
+                done,
+            )?),
+            Box::new(Pictures::new(out.join(stage.folder()).join(PICTURES))),
+        ];
+        if self.options.display == Display::Lines {
+            sinks.push(Box::new(Lines::new(stdout())));
+        }
+        let stop = stop.clone();
+        let on_failure: OnFailure = Arc::new(move |error| stop.fail(error, None));
+        let log_every = self.config.training.validation.log_every;
+        Ok(Recorder::new(
+            number, config, log_every, done, sinks, on_failure,
+        ))
+    }
+
+    /// Burn's dashboard, where it is wanted and there is a terminal. Its own way to stop is answered as ours is: after
+    /// the step, with a checkpoint.
+    #[cfg_attr(not(feature = "cli"), allow(unused_variables))]
+    fn dashboard(
+        &self,
+        asking: &Interrupter,
+        checkpoint: Option<usize>,
+    ) -> Option<impl MetricsRenderer + 'static> {
+        #[cfg(feature = "cli")]
+        {
+            use std::io::IsTerminal;
+            let wanted = self.options.display == Display::Dashboard && stdout().is_terminal();
+            wanted.then(|| {
+                burn::train::renderer::tui::TuiMetricsRendererWrapper::new(
+                    asking.clone(),
+                    checkpoint,
+                )
+            })
+        }
+        #[cfg(not(feature = "cli"))]
+        None::<Nothing>
+    }
+
+    /// An error unless the stage has come to its end.
+    fn check_end(
+        &self,
+        stage: Stage,
+        folder: &Path,
+        stop: &Stop,
+        interrupter: &Interrupter,
+    ) -> Result<()> {
+        let reason = match stop.take_failure() {
+            Some(error) => error.to_string(),
+            None if stop.is_asked() => "interrupted".to_string(),
+            None if interrupter.should_stop() => interrupter
+                .get_message()
+                .unwrap_or_else(|| "stopped".to_string()),
+            None => return Ok(()),
+        };
+        let saved = latest(folder).0.map(|newest| newest.state.iteration);
+        let next = match saved {
+            Some(iteration) => format!(
+                "{} is saved up to iteration {iteration}: the same command with --resume goes on from there",
+                stage.name()
+            ),
+            None => "no checkpoint has been written yet: --resume begins anew".to_string(),
+        };
+        Err(Error::Stopped { reason, next })
     }
 
     fn noise_shape(&self) -> NoiseShape {
@@ -472,51 +625,85 @@ impl<'a> Run<'a> {
     }
 }
 
-type Out = Box<dyn std::io::Write + Send + Sync>;
-
-/// What went wrong on a thread that cannot return an error; it stops the training.
-struct Failure {
-    first: Arc<Mutex<Option<Error>>>,
-    interrupter: Interrupter,
+/// Hands the dashboard's wish to stop on to the run.
+struct Watch {
+    over: Arc<std::sync::atomic::AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
-impl Failure {
-    fn new(interrupter: Interrupter) -> Self {
+impl Watch {
+    fn start(asking: Interrupter, stop: Stop) -> Self {
+        use std::sync::atomic::Ordering;
+        let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let watched = Arc::clone(&over);
+        let watch = move || {
+            while !watched.load(Ordering::Relaxed) {
+                if asking.should_stop() {
+                    stop.ask();
+                    return;
+                }
+                std::thread::park_timeout(Duration::from_millis(100));
+            }
+        };
         Self {
-            first: Arc::default(),
-            interrupter,
+            over,
+            thread: Some(std::thread::spawn(watch)),
         }
     }
+}
 
-    fn handler(&self) -> OnFailure {
-        let (first, interrupter) = (Arc::clone(&self.first), self.interrupter.clone());
-        Arc::new(move |error| {
-            interrupter.stop(Some(&error.to_string()));
-            first
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get_or_insert(error);
-        })
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.over.store(true, std::sync::atomic::Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            thread.join().ok();
+        }
     }
+}
 
-    fn into_result(self) -> Result<()> {
-        if let Some(error) = self
-            .first
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
-            return Err(error);
-        }
-        if self.interrupter.should_stop() {
-            let reason = self.interrupter.get_message();
-            let reason = reason.unwrap_or_else(|| "stopped".to_string());
-            return Err(Error::Training(format!(
-                "{reason}; --resume goes on from the last checkpoint"
-            )));
-        }
+/// A display that shows nothing: the log has lines of its own.
+struct Nothing;
+
+impl MetricsRendererTraining for Nothing {
+    fn update_train(&mut self, _: MetricState) {}
+
+    fn update_valid(&mut self, _: MetricState) {}
+
+    fn render_train(&mut self, _: TrainingProgress, _: Vec<ProgressType>) {}
+
+    fn render_valid(&mut self, _: TrainingProgress, _: Vec<ProgressType>) {}
+
+    fn on_train_end(
+        &mut self,
+        _: Option<LearnerSummary>,
+    ) -> Result<(), Box<dyn core::error::Error>> {
         Ok(())
     }
+}
+
+impl MetricsRendererEvaluation for Nothing {
+    fn update_test(&mut self, _: EvaluationName, _: MetricState) {}
+
+    fn render_test(&mut self, _: EvaluationProgress, _: Vec<ProgressType>) {}
+}
+
+impl MetricsRenderer for Nothing {
+    fn manual_close(&mut self) {}
+
+    fn register_metric(&mut self, _: MetricDefinition) {}
+}
+
+/// A number that other pairs, or the same in another order, do not have.
+fn fingerprint(pairs: &[Pair]) -> u64 {
+    let mut hasher = crc32fast::Hasher::new();
+    for pair in pairs {
+        hasher.update(pair.name.as_bytes());
+        hasher.update(&[0]);
+        hasher.update(&(pair.width as u64).to_le_bytes());
+        hasher.update(&(pair.height as u64).to_le_bytes());
+    }
+    (pairs.len() as u64) << 32 | u64::from(hasher.finalize())
 }
 
 /// Loads the networks that a weight file has. LE_DM and the denoiser may be missing, since stage two makes them; for
@@ -565,7 +752,7 @@ fn save<B: AutodiffBackend>(model: &HiDiff<B>, config: &Config, path: &Path) -> 
         path,
         config,
         &StateDict::of_model(model),
-        Precision::Full,
+        Stored::Full,
         true,
     )
 }

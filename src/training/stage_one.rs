@@ -1,10 +1,14 @@
 //! Stage one: LE and the Transformer learn together, LE seeing the sharp image (paper, section 3.1).
 
-use burn::module::Module;
+use burn::module::{AutodiffModule, Module};
+use burn::optim::{GradientsParams, MultiGradientsParams, Optimizer};
 use burn::tensor::Tensor;
+use burn::tensor::backend::AutodiffBackend as BurnAutodiffBackend;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
-use super::metrics::{ImageScore, StepLosses, psnr};
+use super::average;
+use super::metrics::{ImageScore, StepLosses};
+use super::step::{Loss, StepSettings, gradient};
 use crate::backend::{AutodiffBackend, Backend};
 use crate::data::loader::{Batch, ValidationImage};
 use crate::model::{HiDiff, StageOneOutput};
@@ -14,19 +18,85 @@ use crate::model::{HiDiff, StageOneOutput};
 pub struct StageOne<B: Backend> {
     /// The networks.
     pub model: HiDiff<B>,
+    /// Their running average, which is validated in their place.
+    pub average: Option<HiDiff<B>>,
+    #[module(skip)]
+    ema: f64,
+    #[module(skip)]
+    settings: StepSettings,
+}
+
+impl<B: AutodiffBackend> StageOne<B> {
+    /// The model, which must have LE if it has a prior ([`Config::init_training`](crate::Config::init_training)), and
+    /// the decay of its running average, 0 for none.
+    pub fn new(model: HiDiff<B>, ema: f64, settings: StepSettings) -> Self {
+        Self {
+            average: (ema > 0.0).then(|| average::start(&model)),
+            model,
+            ema,
+            settings,
+        }
+    }
+
+    fn loss(&self, item: Batch<B>) -> Loss<B> {
+        let output = forward(&self.model, item.blur, item.sharp.clone());
+        let pixel = l1(output.deblurred, item.sharp);
+        Loss {
+            total: pixel.clone(),
+            pixel: Some(pixel),
+            diffusion: None,
+        }
+    }
 }
 
 impl<B: Backend> StageOne<B> {
-    /// The model, which must have LE if it has a prior ([`Config::init_training`](crate::Config::init_training)).
-    pub fn new(model: HiDiff<B>) -> Self {
-        Self { model }
+    /// The running average if there is one, or else the networks as they are.
+    pub fn result(self) -> HiDiff<B> {
+        self.average.unwrap_or(self.model)
     }
+}
 
-    fn forward(&self, blur: Tensor<B, 4>, sharp: Tensor<B, 4>) -> StageOneOutput<B> {
-        // The loaders serve sides that are multiples of 8, and `run` starts only a model with LE.
-        self.model
-            .stage_one(blur, sharp)
-            .expect("a pair that suits the model")
+fn forward<B: Backend>(
+    model: &HiDiff<B>,
+    blur: Tensor<B, 4>,
+    sharp: Tensor<B, 4>,
+) -> StageOneOutput<B> {
+    // The loaders serve sides that are multiples of 8, and `run` starts only a model with LE.
+    model
+        .stage_one(blur, sharp)
+        .expect("a pair that suits the model")
+}
+
+/// After the optimiser's step.
+macro_rules! optimize_and_average {
+    () => {
+        fn optimize<A, O>(self, optim: &mut O, lr: f64, grads: GradientsParams) -> Self
+        where
+            A: BurnAutodiffBackend,
+            O: Optimizer<Self, A>,
+            Self: AutodiffModule<A>,
+        {
+            optim.step(lr, self, grads).averaged()
+        }
+
+        fn optimize_multi<A, O>(self, optim: &mut O, lr: f64, grads: MultiGradientsParams) -> Self
+        where
+            A: BurnAutodiffBackend,
+            O: Optimizer<Self, A>,
+            Self: AutodiffModule<A>,
+        {
+            optim.step_multi(lr, self, grads).averaged()
+        }
+    };
+}
+pub(super) use optimize_and_average;
+
+impl<B: AutodiffBackend> StageOne<B> {
+    fn averaged(mut self) -> Self {
+        self.average = self
+            .average
+            .map(|average| average::update(average, &self.model, self.ema));
+        self
     }
 }
 
@@ -35,16 +105,16 @@ impl<B: AutodiffBackend> TrainStep for StageOne<B> {
     type Output = StepLosses<B::InnerBackend>;
 
     fn step(&self, item: Batch<B>) -> TrainOutput<Self::Output> {
-        let batch = item.blur.dims()[0];
-        let output = self.forward(item.blur, item.sharp.clone());
-        let loss = l1(output.deblurred, item.sharp);
-        let losses = StepLosses {
-            pixel: Some(loss.clone().inner()),
-            diffusion: None,
-            batch,
-        };
-        TrainOutput::new(self, loss.backward(), losses)
+        gradient(
+            self,
+            item,
+            &self.settings,
+            |stage| &mut stage.model,
+            Self::loss,
+        )
     }
+
+    optimize_and_average!();
 }
 
 impl<B: Backend> InferenceStep for StageOne<B> {
@@ -52,10 +122,9 @@ impl<B: Backend> InferenceStep for StageOne<B> {
     type Output = ImageScore;
 
     fn step(&self, item: ValidationImage<B>) -> ImageScore {
-        let restored = self.forward(item.blur, item.sharp.clone()).deblurred;
-        let psnr = psnr(restored, item.sharp);
-        item.scores.push(psnr);
-        ImageScore { psnr }
+        let model = self.average.as_ref().unwrap_or(&self.model);
+        let restored = forward(model, item.blur.clone(), item.sharp.clone()).deblurred;
+        ImageScore::of(&item, restored)
     }
 }
 

@@ -1,11 +1,15 @@
 //! Stage two: the diffusion learns to predict the prior, jointly with the Transformer or alone (paper, section 3.2).
 
-use burn::module::Module;
+use burn::module::{AutodiffModule, Module};
+use burn::optim::{GradientsParams, MultiGradientsParams, Optimizer};
+use burn::tensor::backend::AutodiffBackend as BurnAutodiffBackend;
 use burn::tensor::{Tensor, TensorData};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
-use super::metrics::{ImageScore, StepLosses, psnr};
-use super::stage_one::l1;
+use super::average;
+use super::metrics::{ImageScore, StepLosses};
+use super::stage_one::{l1, optimize_and_average};
+use super::step::{Loss, StepSettings, gradient};
 use crate::backend::{AutodiffBackend, Backend};
 use crate::config::{Objective, SamplerKind};
 use crate::data::loader::{Batch, ValidationImage};
@@ -16,26 +20,55 @@ use crate::model::{HiDiff, Noise};
 pub struct StageTwo<B: Backend> {
     /// The networks.
     pub model: HiDiff<B>,
+    /// Their running average, which is validated in their place.
+    pub average: Option<HiDiff<B>>,
     #[module(skip)]
     objective: Objective,
+    #[module(skip)]
+    ema: f64,
+    #[module(skip)]
+    settings: StepSettings,
 }
 
-impl<B: Backend> StageTwo<B> {
-    /// The model after stage one, which must have all four networks. LE, and for [`Objective::Split`] the
-    /// Transformer too, are frozen.
-    pub fn new(mut model: HiDiff<B>, objective: Objective) -> Self {
+impl<B: AutodiffBackend> StageTwo<B> {
+    /// The model after stage one, which must have all four networks, and the decay of its running average, 0 for
+    /// none. LE, and for [`Objective::Split`] the Transformer too, are frozen.
+    pub fn new(
+        mut model: HiDiff<B>,
+        objective: Objective,
+        ema: f64,
+        settings: StepSettings,
+    ) -> Self {
+        let average = (ema > 0.0).then(|| average::start(&model));
         model.latent_encoder = model.latent_encoder.map(Module::no_grad);
         if objective == Objective::Split {
             model.transformer = model.transformer.no_grad();
         }
-        Self { model, objective }
+        Self {
+            model,
+            average,
+            objective,
+            ema,
+            settings,
+        }
     }
-}
 
-impl<B: AutodiffBackend> StageTwo<B> {
+    fn averaged(mut self) -> Self {
+        self.average = self
+            .average
+            .map(|average| average::update(average, &self.model, self.ema));
+        self
+    }
+
+    fn loss(&self, item: Batch<B>) -> Loss<B> {
+        match self.objective {
+            Objective::Joint => self.joint(item),
+            Objective::Split => self.split(item),
+        }
+    }
+
     /// `L1(output, sharp) + L1(z, ẑ)` through the whole reverse chain.
-    fn joint(&self, item: Batch<B>) -> (Tensor<B, 1>, StepLosses<B::InnerBackend>) {
-        let batch = item.blur.dims()[0];
+    fn joint(&self, item: Batch<B>) -> Loss<B> {
         let output = self
             .model
             .stage_two(item.blur, item.sharp.clone(), item.noise);
@@ -43,16 +76,15 @@ impl<B: AutodiffBackend> StageTwo<B> {
         let output = output.expect("a pair and noise that suit the model");
         let pixel = l1(output.deblurred, item.sharp);
         let diffusion = l1(output.prior, output.predicted);
-        let losses = StepLosses {
-            pixel: Some(pixel.clone().inner()),
-            diffusion: Some(diffusion.clone().inner()),
-            batch,
-        };
-        (pixel + diffusion, losses)
+        Loss {
+            total: pixel.clone() + diffusion.clone(),
+            pixel: Some(pixel),
+            diffusion: Some(diffusion),
+        }
     }
 
     /// Eq. 7: the prediction from `z_t` at a random t for each sample, of the noise or of `z₀` as the sampler has it.
-    fn split(&self, item: Batch<B>) -> (Tensor<B, 1>, StepLosses<B::InnerBackend>) {
+    fn split(&self, item: Batch<B>) -> Loss<B> {
         let batch = item.blur.dims()[0];
         let device = item.blur.device();
         let model = &self.model;
@@ -82,12 +114,18 @@ impl<B: AutodiffBackend> StageTwo<B> {
             SamplerKind::X0 => prior,
         };
         let loss = (target - prediction).square().mean();
-        let losses = StepLosses {
+        Loss {
+            total: loss.clone(),
             pixel: None,
-            diffusion: Some(loss.clone().inner()),
-            batch,
-        };
-        (loss, losses)
+            diffusion: Some(loss),
+        }
+    }
+}
+
+impl<B: Backend> StageTwo<B> {
+    /// The running average if there is one, or else the networks as they are.
+    pub fn result(self) -> HiDiff<B> {
+        self.average.unwrap_or(self.model)
     }
 }
 
@@ -96,12 +134,16 @@ impl<B: AutodiffBackend> TrainStep for StageTwo<B> {
     type Output = StepLosses<B::InnerBackend>;
 
     fn step(&self, item: Batch<B>) -> TrainOutput<Self::Output> {
-        let (loss, losses) = match self.objective {
-            Objective::Joint => self.joint(item),
-            Objective::Split => self.split(item),
-        };
-        TrainOutput::new(self, loss.backward(), losses)
+        gradient(
+            self,
+            item,
+            &self.settings,
+            |stage| &mut stage.model,
+            Self::loss,
+        )
     }
+
+    optimize_and_average!();
 }
 
 impl<B: Backend> InferenceStep for StageTwo<B> {
@@ -110,12 +152,11 @@ impl<B: Backend> InferenceStep for StageTwo<B> {
 
     /// Deblurs as at inference: the sharp image only judges.
     fn step(&self, item: ValidationImage<B>) -> ImageScore {
-        let restored = self.model.deblur(item.blur, Noise::Chain(item.noise));
-        let psnr = psnr(
+        let model = self.average.as_ref().unwrap_or(&self.model);
+        let restored = model.deblur(item.blur.clone(), Noise::Chain(item.noise.clone()));
+        ImageScore::of(
+            &item,
             restored.expect("an image and noise that suit the model"),
-            item.sharp,
-        );
-        item.scores.push(psnr);
-        ImageScore { psnr }
+        )
     }
 }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use burn::backend::Autodiff;
 use hi_diff::Config;
 use hi_diff::ablation::budget::PatchOverride;
 use hi_diff::ablation::score::Mean;
@@ -11,6 +10,7 @@ use hi_diff::training::Display;
 
 use crate::backend::{BackendChoice, with_training_backend};
 use crate::output;
+use crate::train::stop_on_signal;
 
 /// Train and compare the models of the paper's ablations
 ///
@@ -86,14 +86,15 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
             true => Display::Quiet,
             false => Display::Lines,
         },
+        stop: stop_on_signal()?,
     };
     let say = |text: std::fmt::Arguments<'_>| match (args.quiet, args.json) {
         (true, _) => {}
         (false, true) => eprintln!("{text}"),
         (false, false) => output::line(text),
     };
-    let report = with_training_backend!(args.backend, B => {
-        ablate::<Autodiff<B>>(&config, &options, &Default::default(), &say)?
+    let report = with_training_backend!(args.backend, config, (B, devices) => {
+        ablate::<B>(&config, &options, &devices, &say)?
     });
     if args.json {
         output::line(serde_json::json!(report));

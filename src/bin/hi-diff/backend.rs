@@ -6,6 +6,8 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use clap::ValueEnum;
 use hi_diff::Error;
+#[cfg(feature = "train")]
+use hi_diff::{Config, config::Parallel, training::Devices};
 
 /// A choice on the command line.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -142,26 +144,25 @@ macro_rules! with_backend {
 }
 pub(crate) use with_backend;
 
-/// As [`with_backend`], without NdArray, whose convolutions are too slow to train with.
+/// As [`with_backend`], with the chosen backend under `Autodiff` as the configuration wants it, and with its devices:
+/// `with_training_backend!(choice, config, (B, devices) => f::<B>(&devices))`. Without NdArray, whose convolutions are
+/// too slow to train with.
 #[cfg(feature = "train")]
 macro_rules! with_training_backend {
-    ($choice:expr, $backend:ident => $body:expr) => {{
-        use $crate::backend::BackendChoice;
+    ($choice:expr, $config:expr, ($backend:ident, $devices:ident) => $body:expr) => {{
+        use $crate::backend::{BackendChoice, with_autodiff};
         match $choice.resolve()? {
             #[cfg(feature = "flex")]
             BackendChoice::Flex => {
-                type $backend = burn::backend::Flex;
-                $body
+                with_autodiff!(burn::backend::Flex, $crate::backend::gathering, $config, ($backend, $devices) => $body)
             }
             #[cfg(feature = "wgpu")]
             BackendChoice::Wgpu => {
-                type $backend = burn::backend::Wgpu;
-                $body
+                with_autodiff!(burn::backend::Wgpu, $crate::backend::parallel, $config, ($backend, $devices) => $body)
             }
             #[cfg(feature = "cuda")]
             BackendChoice::Cuda => {
-                type $backend = burn::backend::Cuda;
-                $body
+                with_autodiff!(burn::backend::Cuda, $crate::backend::parallel, $config, ($backend, $devices) => $body)
             }
             other => return Err(other.cannot_train()),
         }
@@ -169,3 +170,87 @@ macro_rules! with_training_backend {
 }
 #[cfg(feature = "train")]
 pub(crate) use with_training_backend;
+
+#[cfg(feature = "train")]
+macro_rules! with_autodiff {
+    ($inner:ty, $find:path, $config:expr, ($backend:ident, $devices:ident) => $body:expr) => {{
+        use burn::backend::Autodiff;
+        use burn::backend::autodiff::checkpoint::strategy::BalancedCheckpointing;
+        if $config.training.gradient_checkpointing {
+            type $backend = Autodiff<$inner, BalancedCheckpointing>;
+            let $devices: hi_diff::training::Devices<$backend> = $find(&$config)?;
+            $body
+        } else {
+            type $backend = Autodiff<$inner>;
+            let $devices: hi_diff::training::Devices<$backend> = $find(&$config)?;
+            $body
+        }
+    }};
+}
+#[cfg(feature = "train")]
+pub(crate) use with_autodiff;
+
+/// The devices of `training.devices`, of which the first gathers the gradients.
+#[cfg(feature = "train")]
+pub fn gathering<B: Backend>(config: &Config) -> hi_diff::Result<Devices<B>> {
+    match config.training.parallel {
+        Parallel::Gather => Ok(Devices::gather(devices::<B>(&config.training.devices)?)),
+        Parallel::Ddp => Err(Error::Config {
+            origin: "this build".into(),
+            key: "training.parallel".into(),
+            reason:
+                "\"ddp\": needs a GPU backend and a build with `--features ddp`; use \"gather\""
+                    .into(),
+        }),
+    }
+}
+
+/// The devices of `training.devices`, working together as the configuration says.
+#[cfg(all(feature = "ddp", any(feature = "wgpu", feature = "cuda")))]
+pub fn parallel<B>(config: &Config) -> hi_diff::Result<Devices<B>>
+where
+    B: burn::tensor::backend::distributed::DistributedBackend,
+{
+    match config.training.parallel {
+        Parallel::Gather => gathering(config),
+        Parallel::Ddp => Ok(Devices::distributed(devices::<B>(
+            &config.training.devices,
+        )?)),
+    }
+}
+
+#[cfg(all(
+    feature = "train",
+    not(feature = "ddp"),
+    any(feature = "wgpu", feature = "cuda")
+))]
+pub use gathering as parallel;
+
+/// A processor is one device, whatever its number; a GPU backend has as many as the machine.
+#[cfg(feature = "train")]
+fn devices<B: Backend>(numbers: &[usize]) -> hi_diff::Result<Vec<B::Device>> {
+    use burn::tensor::backend::{DeviceId, DeviceOps};
+    fn at<D: DeviceOps>(number: usize) -> D {
+        D::from_id(DeviceId::new(0, number as u16))
+    }
+    if numbers == [0] {
+        return Ok(vec![B::Device::default()]);
+    }
+    let processor = B::name(&B::Device::default()).contains("flex");
+    let count = if processor {
+        usize::MAX
+    } else {
+        B::device_count(0)
+    };
+    numbers
+        .iter()
+        .map(|&number| match number < count {
+            true => Ok(at::<B::Device>(number)),
+            false => Err(Error::Config {
+                origin: "this machine".into(),
+                key: "training.devices".into(),
+                reason: format!("{number}: expected numbers below {count}, the devices found"),
+            }),
+        })
+        .collect()
+}

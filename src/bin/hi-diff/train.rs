@@ -3,10 +3,10 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use burn::backend::Autodiff;
 use clap::ValueEnum;
-use hi_diff::Config;
+use hi_diff::data::stop::Stop;
 use hi_diff::training::{Display, Stages, TrainingOptions, TrainingReport, train};
+use hi_diff::{Config, Error};
 
 use crate::backend::{BackendChoice, with_training_backend};
 use crate::output;
@@ -94,14 +94,31 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
         resume: args.resume,
         initial: args.init,
         display,
+        stop: stop_on_signal()?,
     };
-    let report = with_training_backend!(args.backend, B => {
-        train::<Autodiff<B>>(&config, &options, &Default::default())?
+    let report = with_training_backend!(args.backend, config, (B, devices) => {
+        train::<B>(&config, &options, &devices)?
     });
     if display != Display::Quiet {
         print(&report);
     }
     Ok(true)
+}
+
+/// A stop that Ctrl-C and the system's wish to end ask for; a second one ends the program at once.
+pub fn stop_on_signal() -> hi_diff::Result<Stop> {
+    let stop = Stop::new();
+    let asked = stop.clone();
+    let handler = move || {
+        if asked.is_asked() {
+            std::process::exit(130);
+        }
+        asked.ask();
+        eprintln!("stopping after this step; once more ends at once");
+    };
+    ctrlc::set_handler(handler)
+        .map_err(|error| Error::Training(format!("no handler for Ctrl-C: {error}")))?;
+    Ok(stop)
 }
 
 fn print(report: &TrainingReport) {

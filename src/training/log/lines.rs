@@ -49,19 +49,25 @@ fn training_line(record: &TrainRecord) -> String {
         .gradient_norm
         .map(|norm| format!("gradient norm {norm:.4}"));
     let rate = format!("lr {:.3e}", record.learning_rate);
-    let speed = format!("{:.1} images/s", record.images_per_second);
-    let left = format!("{} left", duration(record.seconds_left));
     let parts = [
         Some(head),
         pixel,
         diffusion,
         norm,
         Some(rate),
-        Some(speed),
-        record.memory_bytes.map(memory),
-        Some(left),
+        Some(record.speed()),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join("  ")
+}
+
+impl TrainRecord {
+    /// Images a second, memory and time left, for people.
+    pub fn speed(&self) -> String {
+        let speed = format!("{:.1} images/s", self.images_per_second);
+        let left = format!("{} left", duration(self.seconds_left));
+        let parts = [Some(speed), self.memory_bytes.map(memory), Some(left)];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("  ")
+    }
 }
 
 fn validation_line(record: &ValidationRecord) -> String {

@@ -1,10 +1,14 @@
 //! Steps and validations in, records out: every few iterations the means of the steps since.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Picture, Record, Sink, TrainRecord, ValidationRecord};
 use crate::config::{PatchConfig, StageConfig};
-use crate::data::loader::OnFailure;
+use crate::error::Error;
+
+/// Where the error of a sink goes.
+pub type OnFailure = Arc<dyn Fn(Error) + Send + Sync>;
 
 /// A step on one device.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,6 +35,7 @@ pub struct Recorder {
     sinks: Vec<Box<dyn Sink>>,
     on_failure: OnFailure,
     clock: Box<dyn Fn() -> Duration + Send>,
+    last: Option<TrainRecord>,
     /// Steps done.
     iteration: usize,
     /// Images of the last of them that have been reported.
@@ -92,6 +97,7 @@ impl Recorder {
             sinks,
             on_failure,
             clock,
+            last: None,
             iteration: done,
             reported: 0,
             ended: Duration::ZERO,
@@ -123,17 +129,22 @@ impl Recorder {
         }
     }
 
-    /// Reports the validation after `iteration` steps, with the PSNR in dB and the SSIM per channel of each image, and
+    /// The record of training made last.
+    pub fn last(&self) -> Option<&TrainRecord> {
+        self.last.as_ref()
+    }
+
+    /// Reports the validation after the steps so far, with the PSNR in dB and the SSIM per channel of each image, and
     /// pictures of some of them. The time since the last step does not count as training. Without scores there is
     /// nothing to report.
-    pub fn validated(&mut self, iteration: usize, scores: &[(f64, f64)], pictures: Vec<Picture>) {
+    pub fn validated(&mut self, scores: &[(f64, f64)], pictures: Vec<Picture>) {
         self.report_if_due();
         let images = scores.len();
         if images > 0 {
             let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / images as f64;
             self.write(&Record::Validation(ValidationRecord {
                 stage: self.stage,
-                iteration,
+                iteration: self.iteration,
                 psnr: mean(&mut scores.iter().map(|score| score.0)),
                 ssim: mean(&mut scores.iter().map(|score| score.1)),
                 images,
@@ -158,7 +169,7 @@ impl Recorder {
         let seconds = window.spent.as_secs_f64();
         let pixels_done = pixels(&self.config, window.first, iteration);
         let pixels_left = pixels(&self.config, iteration, iterations);
-        self.write(&Record::Train(TrainRecord {
+        let record = TrainRecord {
             stage: self.stage,
             iteration,
             iterations,
@@ -169,7 +180,9 @@ impl Recorder {
             images_per_second: window.images as f64 / seconds,
             memory_bytes: memory_stats::memory_stats().map(|stats| stats.physical_mem as u64),
             seconds_left: pixels_left * seconds / pixels_done,
-        }));
+        };
+        self.last = Some(record.clone());
+        self.write(&Record::Train(record));
     }
 
     fn write(&mut self, record: &Record) {
@@ -385,7 +398,7 @@ mod tests {
             "without the next"
         );
         bench.step(4, 1, 2.0);
-        bench.recorder.validated(4, &[], Vec::new());
+        bench.recorder.validated(&[], Vec::new());
         assert_eq!(bench.memory.take_train().iteration, 4);
     }
 
@@ -400,7 +413,7 @@ mod tests {
             image: RgbImage::new(2, 1),
         }];
         let scores = [(20.0, 0.5), (30.0, 0.75)];
-        bench.recorder.validated(3, &scores, pictures.clone());
+        bench.recorder.validated(&scores, pictures.clone());
         let expected = ValidationRecord {
             stage: 2,
             iteration: 3,
@@ -416,7 +429,7 @@ mod tests {
         assert_eq!(record.pixel_loss, Some(2.0), "steps before count");
         assert_eq!(record.images_per_second, 2.0, "8 images in 3 + 1 seconds");
 
-        bench.recorder.validated(4, &[], Vec::new());
+        bench.recorder.validated(&[], Vec::new());
         assert_eq!(bench.memory.take(), [], "nothing was scored");
     }
 
