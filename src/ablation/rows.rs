@@ -249,8 +249,20 @@ mod tests {
 
     #[test]
     fn the_baseline_goes_through_the_steps_of_both_stages() {
-        let mut base = Config::preset("tiny").unwrap();
-        base.training.stage_two.learning_rate.minima = vec![1e-5];
+        let base = r#"
+            [training.stage_one]
+            iterations = 1_800
+            learning_rate = { initial = 1e-3, periods = [1_800], restart_weights = [1.0], minima = [1e-6] }
+            patches = [{ patch = 64, batch = 4, iterations = 1_800 }]
+            [training.stage_two]
+            iterations = 400
+            learning_rate = { initial = 7e-4, periods = [400], restart_weights = [1.0], minima = [1e-5] }
+            patches = [
+                { patch = 64, batch = 4, iterations = 300 },
+                { patch = 96, batch = 2, iterations = 100 },
+            ]
+        "#;
+        let base = Config::parse(base, "test").unwrap();
         let baseline = Row::Baseline.config(&base).unwrap().training.stage_one;
         let (one, two) = (&base.training.stage_one, &base.training.stage_two);
         assert_eq!(baseline.iterations, 2_200);

@@ -209,17 +209,27 @@ mod tests {
 
     #[test]
     fn work_goes_with_the_pixels_and_baseline_has_both_stages() {
-        let tiny = scaled(
-            &Config::preset("tiny").unwrap(),
-            STEPS,
-            PatchOverride::default(),
+        let base = Config::parse(
+            r#"
+            [training.stage_one]
+            iterations = 1_800
+            patches = [{ patch = 64, batch = 4, iterations = 1_800 }]
+            [training.stage_two]
+            iterations = 400
+            patches = [
+                { patch = 64, batch = 4, iterations = 300 },
+                { patch = 96, batch = 2, iterations = 100 },
+            ]
+            "#,
+            "test",
         );
-        let (one, two) = (&tiny.training.stage_one, &tiny.training.stage_two);
+        let base = scaled(&base.unwrap(), STEPS, PatchOverride::default());
+        let (one, two) = (&base.training.stage_one, &base.training.stage_two);
         assert_eq!(typical_steps(one), 1.0);
         // Three quarters at 4·64², a quarter at 2·96².
         let expected = 0.75 + 0.25 * (2.0 * 96.0 * 96.0) / (4.0 * 64.0 * 64.0);
         assert!((typical_steps(two) - expected).abs() < 1e-9);
-        let baseline = Row::Baseline.config(&tiny).unwrap();
+        let baseline = Row::Baseline.config(&base).unwrap();
         let whole = typical_steps(&baseline.training.stage_one);
         assert!((whole - 1.0 - expected).abs() < 1e-9, "{whole}");
         assert_eq!(
