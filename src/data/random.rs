@@ -5,6 +5,7 @@ use rand::rngs::StdRng;
 
 /// What random numbers are drawn for. Each purpose has streams of its own.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "train"), allow(dead_code))] // Only training has all of them.
 pub(crate) enum Purpose {
     /// The order of the pairs within an epoch.
     Order = 1,
