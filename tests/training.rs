@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use burn::backend::{Autodiff, Flex};
 use hi_diff::Config;
+use hi_diff::config::Precision;
 use hi_diff::data::stop::Stop;
 use hi_diff::training::{Devices, Display, Stages, TrainingOptions, TrainingReport, train};
 use image::{Rgb, RgbImage};
@@ -310,6 +311,32 @@ fn two_replicas_train_as_one_device() {
         "{differing} of {} weights differ",
         one.len()
     );
+}
+
+#[test]
+fn half_precision_trains_and_resumes() {
+    let folder = TempDir::new().unwrap();
+    pairs(&folder.path().join("pairs"));
+    for precision in [Precision::Bf16, Precision::F16] {
+        let mut config = Config::parse(CONFIG, "test").unwrap();
+        config.training.precision = precision;
+        let whole = options(&folder, &format!("{precision:?}"));
+        let report = run(&config, &whole).unwrap();
+        for stage in &report.stages {
+            assert!(stage.last.unwrap().psnr.unwrap() > 5.0, "{precision:?}");
+        }
+        let stopped = options(&folder, &format!("{precision:?}-stopped"));
+        let asker = stop_at(&stopped, 2);
+        let first = run(&config, &stopped);
+        asker.join().unwrap();
+        let resume = TrainingOptions {
+            resume: true,
+            stop: Stop::new(),
+            ..stopped
+        };
+        let resumed = first.or_else(|_| run(&config, &resume)).unwrap();
+        assert!(weights(&resumed.weights) == weights(&report.weights));
+    }
 }
 
 #[test]

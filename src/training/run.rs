@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use burn::module::{AutodiffModule, Module};
+use burn::tensor::DType;
 use burn::train::metric::LearningRateMetric;
 use burn::train::metric::MetricDefinition;
 use burn::train::renderer::{
@@ -162,6 +163,7 @@ fn train_here<B: AutodiffBackend>(
     options: &TrainingOptions,
     devices: &Devices<B>,
 ) -> Result<TrainingReport> {
+    check_precision(config.training.precision, devices)?;
     let run = Run::prepare(config, options)?;
     let device = &devices.main();
     B::seed(device, config.training.seed);
@@ -221,6 +223,24 @@ fn train_here<B: AutodiffBackend>(
         save(&model, config, &weights)?;
     }
     Ok(TrainingReport { stages, weights })
+}
+
+/// Refuses a number format that the backend does not compute in.
+fn check_precision<B: AutodiffBackend>(precision: Precision, devices: &Devices<B>) -> Result<()> {
+    let (dtype, name) = match precision {
+        Precision::F32 => return Ok(()),
+        Precision::F16 => (DType::F16, "f16"),
+        Precision::Bf16 => (DType::BF16, "bf16"),
+    };
+    let device = devices.main();
+    if B::supports_dtype(&device, dtype) {
+        return Ok(());
+    }
+    Err(Error::Config {
+        origin: B::name(&device),
+        key: "training.precision".to_string(),
+        reason: format!("\"{name}\": this device does not compute in it; use \"f32\""),
+    })
 }
 
 /// The two stages, by number.
