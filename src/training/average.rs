@@ -13,12 +13,17 @@ pub(super) fn start<B: AutodiffBackend>(model: &HiDiff<B>) -> HiDiff<B> {
     model.clone().no_grad().map(&mut Rename)
 }
 
-/// `average · decay + model · (1 − decay)`, parameter by parameter.
-pub(super) fn update<B: AutodiffBackend>(
-    average: HiDiff<B>,
+/// The average, if there is one, after a step of the model.
+pub(super) fn after_step<B: AutodiffBackend>(
+    average: Option<HiDiff<B>>,
     model: &HiDiff<B>,
     decay: f64,
-) -> HiDiff<B> {
+) -> Option<HiDiff<B>> {
+    average.map(|average| update(average, model, decay))
+}
+
+/// `average · decay + model · (1 − decay)`, parameter by parameter.
+fn update<B: AutodiffBackend>(average: HiDiff<B>, model: &HiDiff<B>, decay: f64) -> HiDiff<B> {
     let mut collect = Collect::<B>(Vec::new());
     model.visit(&mut collect);
     let mut values = collect.0;
@@ -104,7 +109,6 @@ mod tests {
         let mut collect = Collect::<B>(Vec::new());
         model.visit(&mut collect);
         let flat = |primitive: FloatTensor<Flex>| {
-            burn::tensor::TensorMetadata::shape(&primitive);
             let data = burn::tensor::try_read_sync(<Flex as burn::tensor::ops::FloatTensorOps<
                 Flex,
             >>::float_into_data(primitive));

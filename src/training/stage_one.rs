@@ -93,9 +93,7 @@ pub(super) use optimize_and_average;
 
 impl<B: AutodiffBackend> StageOne<B> {
     fn averaged(mut self) -> Self {
-        self.average = self
-            .average
-            .map(|average| average::update(average, &self.model, self.ema));
+        self.average = average::after_step(self.average, &self.model, self.ema);
         self
     }
 }

@@ -54,9 +54,7 @@ impl<B: AutodiffBackend> StageTwo<B> {
     }
 
     fn averaged(mut self) -> Self {
-        self.average = self
-            .average
-            .map(|average| average::update(average, &self.model, self.ema));
+        self.average = average::after_step(self.average, &self.model, self.ema);
         self
     }
 

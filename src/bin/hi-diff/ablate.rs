@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     validation: Option<PathBuf>,
     /// Folder for the study
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", default_value = "ablation")]
     out: PathBuf,
     /// Optimiser steps of each stage, or time for everything, such as 90m or 2h. Patch sizes and learning rates keep
     /// their shares of the steps
