@@ -14,7 +14,7 @@ use hi_diff::Config;
 use hi_diff::backend::AutodiffBackend;
 use hi_diff::config::Objective;
 use hi_diff::data::loader::Batch;
-use hi_diff::training::optimizer::Overflow;
+use hi_diff::training::optimizer::{AfterStep, Overflow};
 use hi_diff::training::step::StepSettings;
 use hi_diff::training::{StageOne, StageTwo};
 
@@ -79,7 +79,7 @@ fn run<B: AutodiffBackend>(stage: usize, batch: usize) {
 fn time<B, M>(mut module: M, batch: usize) -> f64
 where
     B: AutodiffBackend,
-    M: AutodiffModule<B> + TrainStep<Input = Batch<B>>,
+    M: AutodiffModule<B> + AfterStep + TrainStep<Input = Batch<B>>,
 {
     let training = Config::default().training.stage_one;
     let mut optimizer =

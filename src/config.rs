@@ -333,8 +333,8 @@ impl Layout {
         Self::InputTarget,
         Self::BlurSharp,
     ];
-    /// What a configuration may say, [`AUTO`](Self::AUTO) included.
-    const NAMES: &'static [&'static str] = &[
+    /// What a configuration or the command line may say, [`AUTO`](Self::AUTO) included.
+    pub const NAMES: &'static [&'static str] = &[
         Self::AUTO,
         Self::Gopro.name(),
         Self::GoproGamma.name(),
@@ -358,15 +358,17 @@ impl Layout {
         }
     }
 
+    /// The layout of one of [`NAMES`](Self::NAMES); none for [`AUTO`](Self::AUTO), and for other names.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|layout| layout.name() == name)
+    }
+
     fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
         let name = String::deserialize(deserializer)?;
-        if name == Self::AUTO {
-            return Ok(None);
+        if !Self::NAMES.contains(&name.as_str()) {
+            return Err(serde::de::Error::unknown_variant(&name, Self::NAMES));
         }
-        let layout = Self::ALL.into_iter().find(|layout| layout.name() == name);
-        layout
-            .map(Some)
-            .ok_or_else(|| serde::de::Error::unknown_variant(&name, Self::NAMES))
+        Ok(Self::named(&name))
     }
 
     fn serialize<S: Serializer>(layout: &Option<Self>, serializer: S) -> Result<S::Ok, S::Error> {

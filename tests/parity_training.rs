@@ -15,7 +15,7 @@ use hi_diff::backend::{AutodiffBackend, Backend};
 use hi_diff::config::{Objective, OptimizerConfig};
 use hi_diff::data::loader::Batch;
 use hi_diff::training::metrics::StepLosses;
-use hi_diff::training::optimizer::{Overflow, gradient_norm};
+use hi_diff::training::optimizer::{AfterStep, Overflow, gradient_norm};
 use hi_diff::training::step::StepSettings;
 use hi_diff::training::{StageOne, StageTwo};
 use hi_diff::weights::{Network, StateDict};
@@ -215,7 +215,9 @@ fn initial<B: Backend>(fixture: &Fixture, config: &Config, networks: &[Network])
 fn three_steps<B, M>(fixture: &Fixture, mut module: M, model: impl Fn(&M) -> &HiDiff<B>)
 where
     B: AutodiffBackend,
-    M: AutodiffModule<B> + TrainStep<Input = Batch<B>, Output = StepLosses<B::InnerBackend>>,
+    M: AutodiffModule<B>
+        + AfterStep
+        + TrainStep<Input = Batch<B>, Output = StepLosses<B::InnerBackend>>,
 {
     let clip = fixture.meta("clip").as_f64().unwrap();
     let mut optimizer =

@@ -185,16 +185,16 @@ fn numbers(stage: &Path) -> BTreeSet<usize> {
         .collect()
 }
 
-/// Removes all checkpoints of a stage that has come to its end but the last `keep` and the best.
-pub fn prune(stage: &Path, keep: usize) {
-    let (Some(newest), _) = latest(stage) else {
-        return;
-    };
+/// Removes all checkpoints of a stage that has come to its end but the last `keep` and the best, and returns the
+/// stage's validations.
+pub fn prune(stage: &Path, keep: usize) -> Option<History> {
+    let history = latest(stage).0?.state.history;
     let all = numbers(stage);
-    let wanted = wanted(&all, keep, &newest.state.history);
+    let wanted = wanted(&all, keep, &history);
     for number in all.difference(&wanted) {
         remove(stage, *number);
     }
+    Some(history)
 }
 
 /// A file that stays for want of permission does no harm.

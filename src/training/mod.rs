@@ -6,7 +6,7 @@
 //! | a step's gradient, in parts and in half precision | [`step`] |
 //! | how a step changes the weights | [`optimizer`], [`learning_rate`], `average` |
 //! | which devices compute | [`devices`] |
-//! | what is measured, and where it is shown | [`metrics`], [`log`] |
+//! | what is measured, and where it is shown | [`metrics`], [`log`], `dashboard` |
 //! | what a run leaves on disk, and how it goes on from there | [`checkpoint`], `resume` |
 //! | a run from folders of photographs to a weight file | [`run`] |
 //!
@@ -14,6 +14,7 @@
 
 mod average;
 pub mod checkpoint;
+mod dashboard;
 pub mod devices;
 pub mod learning_rate;
 pub mod log;

@@ -94,6 +94,14 @@ impl GradientNorms {
     }
 }
 
+/// What a module does once its weights have changed.
+pub trait AfterStep: Sized {
+    /// The module, ready for the next step.
+    fn after_step(self) -> Self {
+        self
+    }
+}
+
 /// An optimiser behind a bound on the Euclidean norm of the whole gradient.
 #[derive(Clone)]
 pub struct ClippedOptimizer<O> {
@@ -233,7 +241,7 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Scale<'_, B> {
 impl<M, B, O> Optimizer<M, B> for ClippedOptimizer<O>
 where
     B: AutodiffBackend,
-    M: AutodiffModule<B>,
+    M: AutodiffModule<B> + AfterStep,
     O: Optimizer<M, B>,
 {
     /// That of the optimiser, the steps done, and the scale of the loss.
@@ -244,7 +252,7 @@ where
         let finite = self.clip(&module, &mut grads);
         self.note(finite);
         match finite {
-            true => self.inner.step(lr, module, grads),
+            true => self.inner.step(lr, module, grads).after_step(),
             false => module,
         }
     }
@@ -309,6 +317,8 @@ mod tests {
         first: Linear<B>,
         second: Linear<B>,
     }
+
+    impl AfterStep for Layers<B> {}
 
     fn layers_and_gradients() -> (Layers<B>, GradientsParams) {
         let device = Default::default();

@@ -9,20 +9,15 @@ use std::time::{Duration, Instant};
 use burn::module::{AutodiffModule, Module};
 use burn::tensor::DType;
 use burn::train::metric::LearningRateMetric;
-use burn::train::metric::MetricDefinition;
-use burn::train::renderer::{
-    EvaluationName, EvaluationProgress, MetricState, MetricsRenderer, MetricsRendererEvaluation,
-    MetricsRendererTraining, ProgressType, TrainingProgress,
-};
 use burn::train::{
-    InferenceStep, Interrupter, Learner, LearnerSummary, SupervisedTraining, TrainStep,
-    TrainingStrategy,
+    InferenceStep, Interrupter, Learner, SupervisedTraining, TrainStep, TrainingStrategy,
 };
 
 use super::average;
 use super::checkpoint::{
     self, Interval, KeepLastAndBest, RunState, SealedRecorder, Validation, latest, write_whole,
 };
+use super::dashboard::{Nothing, Watch, dashboard};
 use super::devices::Devices;
 use super::learning_rate::CyclicCosine;
 use super::log::recorder::OnFailure;
@@ -31,7 +26,7 @@ use super::metrics::{
     DiffusionLoss, GradientNormMetric, ImageScore, NoFiles, PixelLoss, Psnr, QuantityMetric, Ssim,
     StepLosses, StepRecording, ValidationRecording,
 };
-use super::optimizer::Overflow;
+use super::optimizer::{AfterStep, Overflow};
 use super::resume;
 use super::stage_one::StageOne;
 use super::stage_two::StageTwo;
@@ -369,10 +364,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn warn(&self, text: &str) {
-        eprintln!("warning: {text}");
-    }
-
     /// Where a stage goes on: the newest usable checkpoint, or the beginning.
     fn position(&self, stage: Stage, folder: &Path) -> Result<(Option<usize>, RunState)> {
         let start = RunState::start(self.config, fingerprint(&self.train));
@@ -381,7 +372,7 @@ impl<'a> Run<'a> {
         }
         let (newest, problems) = latest(folder);
         for problem in &problems {
-            self.warn(&format!("{problem}; going back to the checkpoint before"));
+            eprintln!("warning: {problem}; going back to the checkpoint before");
         }
         let Some(newest) = newest else {
             return Ok((None, start));
@@ -418,6 +409,7 @@ impl<'a> Run<'a> {
         B: AutodiffBackend,
         M: TrainStep<Input = Batch<B>, Output = StepLosses<B::InnerBackend>>
             + AutodiffModule<B>
+            + AfterStep
             + std::fmt::Display
             + 'static,
         M::InnerModule:
@@ -470,7 +462,6 @@ impl<'a> Run<'a> {
             stop.clone(),
             devices.main(),
         );
-        let history = state.history.clone();
         let epochs = interval.left(done) + usize::from(validate_first);
         let strategy = KeepLastAndBest::new(
             &folder,
@@ -516,7 +507,7 @@ impl<'a> Run<'a> {
                 supervised.metric_train_numeric(QuantityMetric::<DiffusionLoss>::default());
         }
         let asking = Interrupter::new();
-        supervised = match self.dashboard(&asking, checkpoint) {
+        supervised = match dashboard(self.options.display, &asking, checkpoint) {
             Some(dashboard) => supervised.renderer(dashboard),
             None => supervised.renderer(Nothing),
         };
@@ -539,11 +530,7 @@ impl<'a> Run<'a> {
         let result = supervised.launch(Learner::new(module, optimizer, scheduler));
         drop(watch);
         self.check_end(stage, &folder, &stop, &interrupter)?;
-        checkpoint::prune(&folder, settings.keep);
-
-        let history = latest(&folder)
-            .0
-            .map_or(history, |newest| newest.state.history);
+        let history = checkpoint::prune(&folder, settings.keep).unwrap_or_default();
         let report = StageReport {
             name: stage.name(),
             iterations: config.iterations,
@@ -584,29 +571,6 @@ impl<'a> Run<'a> {
         ))
     }
 
-    /// Burn's dashboard, where it is wanted and there is a terminal. Its own way to stop is answered as ours is: after
-    /// the step, with a checkpoint.
-    #[cfg_attr(not(feature = "cli"), allow(unused_variables))]
-    fn dashboard(
-        &self,
-        asking: &Interrupter,
-        checkpoint: Option<usize>,
-    ) -> Option<impl MetricsRenderer + 'static> {
-        #[cfg(feature = "cli")]
-        {
-            use std::io::IsTerminal;
-            let wanted = self.options.display == Display::Dashboard && stdout().is_terminal();
-            wanted.then(|| {
-                burn::train::renderer::tui::TuiMetricsRendererWrapper::new(
-                    asking.clone(),
-                    checkpoint,
-                )
-            })
-        }
-        #[cfg(not(feature = "cli"))]
-        None::<Nothing>
-    }
-
     /// An error unless the stage has come to its end.
     fn check_end(
         &self,
@@ -643,75 +607,6 @@ impl<'a> Run<'a> {
             channels: model.prior_channels(),
         }
     }
-}
-
-/// Hands the dashboard's wish to stop on to the run.
-struct Watch {
-    over: Arc<std::sync::atomic::AtomicBool>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Watch {
-    fn start(asking: Interrupter, stop: Stop) -> Self {
-        use std::sync::atomic::Ordering;
-        let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let watched = Arc::clone(&over);
-        let watch = move || {
-            while !watched.load(Ordering::Relaxed) {
-                if asking.should_stop() {
-                    stop.ask();
-                    return;
-                }
-                std::thread::park_timeout(Duration::from_millis(100));
-            }
-        };
-        Self {
-            over,
-            thread: Some(std::thread::spawn(watch)),
-        }
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.over.store(true, std::sync::atomic::Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            thread.join().ok();
-        }
-    }
-}
-
-/// A display that shows nothing: the log has lines of its own.
-struct Nothing;
-
-impl MetricsRendererTraining for Nothing {
-    fn update_train(&mut self, _: MetricState) {}
-
-    fn update_valid(&mut self, _: MetricState) {}
-
-    fn render_train(&mut self, _: TrainingProgress, _: Vec<ProgressType>) {}
-
-    fn render_valid(&mut self, _: TrainingProgress, _: Vec<ProgressType>) {}
-
-    fn on_train_end(
-        &mut self,
-        _: Option<LearnerSummary>,
-    ) -> Result<(), Box<dyn core::error::Error>> {
-        Ok(())
-    }
-}
-
-impl MetricsRendererEvaluation for Nothing {
-    fn update_test(&mut self, _: EvaluationName, _: MetricState) {}
-
-    fn render_test(&mut self, _: EvaluationProgress, _: Vec<ProgressType>) {}
-}
-
-impl MetricsRenderer for Nothing {
-    fn manual_close(&mut self) {}
-
-    fn register_metric(&mut self, _: MetricDefinition) {}
 }
 
 /// A number that other pairs, or the same in another order, do not have.

@@ -1,13 +1,12 @@
 //! Stage one: LE and the Transformer learn together, LE seeing the sharp image (paper, section 3.1).
 
-use burn::module::{AutodiffModule, Module};
-use burn::optim::{GradientsParams, MultiGradientsParams, Optimizer};
+use burn::module::Module;
 use burn::tensor::Tensor;
-use burn::tensor::backend::AutodiffBackend as BurnAutodiffBackend;
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use super::average;
 use super::metrics::{ImageScore, StepLosses};
+use super::optimizer::AfterStep;
 use super::step::{Loss, StepSettings, gradient};
 use crate::backend::{AutodiffBackend, Backend};
 use crate::data::loader::{Batch, ValidationImage};
@@ -67,32 +66,8 @@ fn forward<B: Backend>(
         .expect("a pair that suits the model")
 }
 
-/// After the optimiser's step.
-macro_rules! optimize_and_average {
-    () => {
-        fn optimize<A, O>(self, optim: &mut O, lr: f64, grads: GradientsParams) -> Self
-        where
-            A: BurnAutodiffBackend,
-            O: Optimizer<Self, A>,
-            Self: AutodiffModule<A>,
-        {
-            optim.step(lr, self, grads).averaged()
-        }
-
-        fn optimize_multi<A, O>(self, optim: &mut O, lr: f64, grads: MultiGradientsParams) -> Self
-        where
-            A: BurnAutodiffBackend,
-            O: Optimizer<Self, A>,
-            Self: AutodiffModule<A>,
-        {
-            optim.step_multi(lr, self, grads).averaged()
-        }
-    };
-}
-pub(super) use optimize_and_average;
-
-impl<B: AutodiffBackend> StageOne<B> {
-    fn averaged(mut self) -> Self {
+impl<B: AutodiffBackend> AfterStep for StageOne<B> {
+    fn after_step(mut self) -> Self {
         self.average = average::after_step(self.average, &self.model, self.ema);
         self
     }
@@ -111,8 +86,6 @@ impl<B: AutodiffBackend> TrainStep for StageOne<B> {
             Self::loss,
         )
     }
-
-    optimize_and_average!();
 }
 
 impl<B: Backend> InferenceStep for StageOne<B> {

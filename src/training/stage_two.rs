@@ -1,14 +1,13 @@
 //! Stage two: the diffusion learns to predict the prior, jointly with the Transformer or alone (paper, section 3.2).
 
-use burn::module::{AutodiffModule, Module};
-use burn::optim::{GradientsParams, MultiGradientsParams, Optimizer};
-use burn::tensor::backend::AutodiffBackend as BurnAutodiffBackend;
+use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use super::average;
 use super::metrics::{ImageScore, StepLosses};
-use super::stage_one::{l1, optimize_and_average};
+use super::optimizer::AfterStep;
+use super::stage_one::l1;
 use super::step::{Loss, StepSettings, gradient};
 use crate::backend::{AutodiffBackend, Backend};
 use crate::config::{Objective, SamplerKind};
@@ -51,11 +50,6 @@ impl<B: AutodiffBackend> StageTwo<B> {
             ema,
             settings,
         }
-    }
-
-    fn averaged(mut self) -> Self {
-        self.average = average::after_step(self.average, &self.model, self.ema);
-        self
     }
 
     fn loss(&self, item: Batch<B>) -> Loss<B> {
@@ -127,6 +121,13 @@ impl<B: Backend> StageTwo<B> {
     }
 }
 
+impl<B: AutodiffBackend> AfterStep for StageTwo<B> {
+    fn after_step(mut self) -> Self {
+        self.average = average::after_step(self.average, &self.model, self.ema);
+        self
+    }
+}
+
 impl<B: AutodiffBackend> TrainStep for StageTwo<B> {
     type Input = Batch<B>;
     type Output = StepLosses<B::InnerBackend>;
@@ -140,8 +141,6 @@ impl<B: AutodiffBackend> TrainStep for StageTwo<B> {
             Self::loss,
         )
     }
-
-    optimize_and_average!();
 }
 
 impl<B: Backend> InferenceStep for StageTwo<B> {

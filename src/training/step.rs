@@ -1,8 +1,9 @@
 //! One step's gradient: of the batch in parts, to save memory, and in half precision, if that is asked for.
 
+use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{AutodiffModule, Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::backend::AutodiffBackend as BurnAutodiffBackend;
 use burn::tensor::{FloatDType, Tensor};
@@ -25,7 +26,7 @@ pub struct StepSettings {
     pub loss_scale: LossScale,
 }
 
-/// The loss in a step's parts: the tensor to differentiate, the mean over the part, and the parts it is the sum of.
+/// A loss as the mean over the images: what is differentiated, and what it is the sum of.
 pub(super) struct Loss<B: AutodiffBackend> {
     pub total: Tensor<B, 1>,
     pub pixel: Option<Tensor<B, 1>>,
@@ -43,7 +44,7 @@ pub(super) fn gradient<B, M>(
 ) -> TrainOutput<StepLosses<B::InnerBackend>>
 where
     B: AutodiffBackend,
-    M: burn::module::AutodiffModule<B>,
+    M: AutodiffModule<B>,
 {
     let mut computing = module.clone();
     let half = match settings.precision {
@@ -70,23 +71,20 @@ where
         let share = part.share;
         let loss = loss(&computing, part);
         let weighted = loss.total.mul_scalar(share * scale);
-        sum.accumulate(
-            module,
-            GradientsParams::from_grads(weighted.backward(), &computing),
-        );
+        let mut grads = GradientsParams::from_grads(weighted.backward(), &computing);
+        if half.is_some() {
+            module.visit(&mut ToSingle::<B> {
+                gradients: &mut grads,
+                factor: 1.0 / scale,
+                backend: PhantomData,
+            });
+        }
+        sum.accumulate(module, grads);
         add(&mut losses.pixel, loss.pixel, share / whole);
         add(&mut losses.diffusion, loss.diffusion, share / whole);
     }
-    let mut grads = sum.grads();
-    if half.is_some() {
-        module.visit(&mut ToSingle::<B> {
-            gradients: &mut grads,
-            factor: 1.0 / scale,
-            backend: std::marker::PhantomData,
-        });
-    }
     TrainOutput {
-        grads,
+        grads: sum.grads(),
         item: losses,
     }
 }
@@ -126,7 +124,7 @@ impl<B: BurnAutodiffBackend> ModuleMapper<B> for CastLeaves {
 struct ToSingle<'a, B> {
     gradients: &'a mut GradientsParams,
     factor: f64,
-    backend: std::marker::PhantomData<B>,
+    backend: PhantomData<B>,
 }
 
 impl<B: BurnAutodiffBackend> ModuleVisitor<B> for ToSingle<'_, B> {

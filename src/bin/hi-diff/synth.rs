@@ -1,12 +1,12 @@
 //! `hi-diff synth`: blurred and sharp pairs from sharp photographs.
 
-use std::io::IsTerminal;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use hi_diff::data::synthesis::{BlurModel, SynthesisOptions, synthesize_folder};
-use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::output;
 
 /// Make blurred/sharp pairs from sharp photographs
 ///
@@ -79,7 +79,7 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
         max_size: args.max_size,
         force: args.force,
     };
-    let bar = progress_bar(args.quiet);
+    let bar = output::progress_bar(0, "pairs", args.quiet);
     let report = synthesize_folder(
         &args.sharp,
         &args.out,
@@ -93,21 +93,16 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
     )?;
     bar.finish_and_clear();
     for failure in &report.failures {
-        eprintln!("error: {failure}");
+        output::error(failure);
     }
     if !args.quiet {
         let (pairs, plural) = (report.pairs, if report.pairs == 1 { "" } else { "s" });
-        println!("{pairs} pair{plural} in {}", args.out.display());
+        output::line(format_args!(
+            "{pairs} pair{plural} in {}",
+            args.out.display()
+        ));
     }
     Ok(report.failures.is_empty())
-}
-
-fn progress_bar(quiet: bool) -> ProgressBar {
-    if quiet || !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} pairs, {eta} left");
-    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// `MIN..MAX`, both ends included, or one number for a range of that value alone.
