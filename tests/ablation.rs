@@ -210,8 +210,8 @@ patches = [{ patch = 16, batch = 2, iterations = 300_000 }]
                 .stderr(error);
         };
         refused(&["--budget", "3"], "budget");
-        refused(&["--seed", "1"], "training");
-        refused(&["--batch", "1"], "training");
+        refused(&["--seed", "1"], "training.seed");
+        refused(&["--batch", "1"], "training.stage_one.patches");
         let output = ablate(&folder, &["--rows", "t-3", "--resume", "--json"])
             .output()
             .unwrap();

@@ -1,31 +1,18 @@
 //! A training that is killed again and again, wherever it happens to be, ends in the weights of one left alone.
 #![cfg(all(feature = "cli", feature = "train", feature = "flex"))]
 
+mod small;
+
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use image::{Rgb, RgbImage};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use small::{MODEL, pairs};
 use tempfile::TempDir;
 
-const CONFIG: &str = r#"
-[model]
-embed_dim = 4
-[model.transformer]
-dim = 8
-blocks = [1, 1, 1, 1]
-refinement_blocks = 1
-expansion = 2.0
-[model.latent_encoder]
-blocks = 1
-[model.denoiser]
-variant = "mixer"
-hidden = 16
-blocks = 1
-[diffusion]
-timesteps = 2
+const TRAINING: &str = r#"
 [data]
 validation_share = 0.25
 [training]
@@ -43,25 +30,6 @@ patches = [{ patch = 16, batch = 2, iterations = 20 }, { patch = 24, batch = 1, 
 iterations = 40
 patches = [{ patch = 16, batch = 2, iterations = 40 }]
 "#;
-
-fn pairs(folder: &Path) {
-    for side in ["input", "target"] {
-        std::fs::create_dir_all(folder.join(side)).unwrap();
-    }
-    for index in 0..4_u32 {
-        let sharp = RgbImage::from_fn(40, 32, |x, y| {
-            let cell = 3 + index;
-            match (x / cell + y / cell) % 2 {
-                0 => Rgb([240, 40 * index as u8, 90]),
-                _ => Rgb([20, 200, 30 + 50 * index as u8]),
-            }
-        });
-        let name = format!("{index}.png");
-        let blur = image::imageops::blur(&sharp, 1.5);
-        blur.save(folder.join("input").join(&name)).unwrap();
-        sharp.save(folder.join("target").join(&name)).unwrap();
-    }
-}
 
 fn start(folder: &Path, out: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_hi-diff"))
@@ -83,7 +51,8 @@ fn finish(child: Child) {
 fn prepare() -> TempDir {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
-    std::fs::write(folder.path().join("config.toml"), CONFIG).unwrap();
+    let config = format!("{MODEL}{TRAINING}");
+    std::fs::write(folder.path().join("config.toml"), config).unwrap();
     folder
 }
 
@@ -102,6 +71,7 @@ fn a_killed_training_resumes_bit_for_bit() {
         Instant::now().elapsed().as_nanos() as u64 ^ u64::from(std::process::id()),
     );
     let (mut kills, mut stages) = (0, [0, 0]);
+    let reached = |file: &str| folder.path().join("killed").join(file).exists();
     loop {
         let mut child = start(folder.path(), "killed");
         let life = whole.mul_f64(random.random_range(0.01..0.22));
@@ -110,7 +80,12 @@ fn a_killed_training_resumes_bit_for_bit() {
             if let Some(status) = child.try_wait().unwrap() {
                 break Some(status);
             }
-            if born.elapsed() > life {
+            // The first time that a stage is seen its life ends at once, so that neither goes without.
+            let unseen = match reached("stage-one.safetensors") {
+                true => stages[1] == 0,
+                false => stages[0] == 0 && reached("log.jsonl"),
+            };
+            if born.elapsed() > life || unseen {
                 break None;
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -122,8 +97,7 @@ fn a_killed_training_resumes_bit_for_bit() {
         child.kill().unwrap();
         child.wait().unwrap();
         kills += 1;
-        let second = folder.path().join("killed/stage-one.safetensors").exists();
-        stages[usize::from(second)] += 1;
+        stages[usize::from(reached("stage-one.safetensors"))] += 1;
         if kills == 60 {
             // Enough; lives that are too short for this machine must not go on for ever.
             finish(start(folder.path(), "killed"));

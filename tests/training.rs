@@ -1,8 +1,9 @@
 //! Training runs as a user starts them, on a model of a few thousand parameters.
 #![cfg(all(feature = "train", feature = "flex"))]
 
-use std::path::Path;
+mod small;
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use burn::backend::{Autodiff, Flex};
@@ -10,25 +11,10 @@ use hi_diff::Config;
 use hi_diff::config::Precision;
 use hi_diff::data::stop::Stop;
 use hi_diff::training::{Devices, Display, Stages, TrainingOptions, TrainingReport, train};
-use image::{Rgb, RgbImage};
+use small::{MODEL, pairs};
 use tempfile::TempDir;
 
-const CONFIG: &str = r#"
-[model]
-embed_dim = 4
-[model.transformer]
-dim = 8
-blocks = [1, 1, 1, 1]
-refinement_blocks = 1
-expansion = 2.0
-[model.latent_encoder]
-blocks = 1
-[model.denoiser]
-variant = "mixer"
-hidden = 16
-blocks = 1
-[diffusion]
-timesteps = 2
+const TRAINING: &str = r#"
 [data]
 validation_share = 0.25
 [training]
@@ -52,27 +38,12 @@ learning_rate = { initial = 1e-3, periods = [5], restart_weights = [1.0], minima
 patches = [{ patch = 16, batch = 2, iterations = 5 }]
 "#;
 
-/// Coloured checkerboards, and the same through a wide box blur.
-fn pairs(folder: &Path) {
-    for side in ["input", "target"] {
-        std::fs::create_dir_all(folder.join(side)).unwrap();
-    }
-    for index in 0..4_u32 {
-        let sharp = RgbImage::from_fn(37, 30, |x, y| {
-            let cell = 3 + index;
-            let on = (x / cell + y / cell) % 2 == 0;
-            if on {
-                Rgb([240, 40 * index as u8, 90])
-            } else {
-                Rgb([20, 200, 30 + 50 * index as u8])
-            }
-        });
-        let name = format!("{index}.png");
-        image::imageops::blur(&sharp, 1.5)
-            .save(folder.join("input").join(&name))
-            .unwrap();
-        sharp.save(folder.join("target").join(&name)).unwrap();
-    }
+fn text() -> String {
+    format!("{MODEL}{TRAINING}")
+}
+
+fn config() -> Config {
+    Config::parse(&text(), "test").unwrap()
 }
 
 fn options(folder: &TempDir, out: &str) -> TrainingOptions {
@@ -107,7 +78,7 @@ fn run_on(
 fn both_stages_run_from_pairs_to_weights() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
-    let config = Config::parse(CONFIG, "test").unwrap();
+    let config = config();
     let report = run(&config, &options(&folder, "run")).unwrap();
     let iterations: Vec<_> = report.stages.iter().map(|stage| stage.iterations).collect();
     assert_eq!(iterations, [8, 5]);
@@ -172,7 +143,7 @@ fn stop_at(options: &TrainingOptions, lines: usize) -> std::thread::JoinHandle<(
 fn a_stopped_run_saves_where_it_is_and_goes_on_from_there() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
-    let config = Config::parse(CONFIG, "test").unwrap();
+    let config = config();
     let whole = options(&folder, "whole");
     let expected = weights(&run(&config, &whole).unwrap().weights);
     // Wherever the request falls, in either stage, in steps or validations.
@@ -209,7 +180,7 @@ fn a_stopped_run_saves_where_it_is_and_goes_on_from_there() {
 fn a_damaged_newest_checkpoint_falls_back_to_the_one_before() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
-    let config = Config::parse(CONFIG, "test").unwrap();
+    let config = config();
     let mut options = options(&folder, "run");
     options.stages = Stages::One;
     let report = run(&config, &options).unwrap();
@@ -233,7 +204,7 @@ fn a_damaged_newest_checkpoint_falls_back_to_the_one_before() {
 fn a_checkpoint_that_cannot_be_written_stops_the_run_and_keeps_the_one_before() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
-    let config = Config::parse(CONFIG, "test").unwrap();
+    let config = config();
     let mut options = options(&folder, "run");
     options.stages = Stages::One;
     // In the way of the second checkpoint: a folder where its file should be.
@@ -255,7 +226,7 @@ fn a_checkpoint_that_cannot_be_written_stops_the_run_and_keeps_the_one_before() 
 fn a_loss_that_is_not_finite_stops_the_run() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
-    let mut config = Config::parse(CONFIG, "test").unwrap();
+    let mut config = config();
     config.training.stage_one.clip = 0.0;
     config.training.stage_one.learning_rate.initial = 1e30;
     let error = run(&config, &options(&folder, "run"))
@@ -271,7 +242,7 @@ fn a_loss_that_is_not_finite_stops_the_run() {
 fn two_replicas_train_as_one_device() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
-    let mut config = Config::parse(CONFIG, "test").unwrap();
+    let mut config = config();
     for stage in [
         &mut config.training.stage_one,
         &mut config.training.stage_two,
@@ -318,7 +289,7 @@ fn half_precision_trains_and_resumes() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
     for precision in [Precision::Bf16, Precision::F16] {
-        let mut config = Config::parse(CONFIG, "test").unwrap();
+        let mut config = config();
         config.training.precision = precision;
         let whole = options(&folder, &format!("{precision:?}"));
         let report = run(&config, &whole).unwrap();
@@ -343,7 +314,7 @@ fn half_precision_trains_and_resumes() {
 fn a_run_leaves_its_numbers_and_pictures() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
-    let config = Config::parse(CONFIG, "test").unwrap();
+    let config = config();
     let options = options(&folder, "run");
     run(&config, &options).unwrap();
     let records = log(&options.out);
@@ -390,7 +361,7 @@ fn a_run_leaves_its_numbers_and_pictures() {
 fn a_resumed_run_ends_in_the_same_weights() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
-    let mut config = Config::parse(CONFIG, "test").unwrap();
+    let mut config = config();
     config.training.validation.keep = 3;
     let options = options(&folder, "run");
     run(&config, &options).unwrap();
@@ -440,7 +411,7 @@ fn a_resumed_run_ends_in_the_same_weights() {
 fn a_run_is_not_overwritten_nor_resumed_as_another() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
-    let mut config = Config::parse(CONFIG, "test").unwrap();
+    let mut config = config();
     config.training.stage_one.iterations = 1;
     let options = TrainingOptions {
         stages: Stages::One,
@@ -482,7 +453,7 @@ fn an_unreadable_image_in_mid_run_is_an_error_that_names_it() {
             std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
         }
     }
-    let config = Config::parse(CONFIG, "test").unwrap();
+    let config = config();
     let error = run(&config, &options(&folder, "run")).unwrap_err();
     assert!(matches!(error, hi_diff::Error::Stopped { .. }), "{error}");
     assert!(error.to_string().contains(".png"), "{error}");
@@ -493,7 +464,7 @@ fn split_training_leaves_the_transformer_untouched() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
     for sampler in ["eps", "x0", "ancestral"] {
-        let text = CONFIG
+        let text = text()
             .replace(
                 "timesteps = 2",
                 &format!("timesteps = 2\nsampler = \"{sampler}\""),
@@ -538,7 +509,7 @@ fn split_training_leaves_the_transformer_untouched() {
 fn a_model_without_a_prior_has_one_stage() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
-    let text = CONFIG.replace("[model]", "[model]\nprior = \"none\"");
+    let text = text().replace("[model]", "[model]\nprior = \"none\"");
     let config = Config::parse(&text, "test").unwrap();
     let report = run(&config, &options(&folder, "run")).unwrap();
     assert_eq!(report.stages.len(), 1);

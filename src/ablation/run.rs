@@ -17,11 +17,11 @@ use super::{plot, report};
 use crate::backend::AutodiffBackend;
 use crate::config::Config;
 use crate::data::dataset::{DEFAULT_CACHE_BYTES, PairReader};
-use crate::data::layout::Part;
-use crate::data::pairs::{Pair, find_pairs, split_for_validation};
+use crate::data::pairs::{Pair, training_pairs};
 use crate::data::stop::Stop;
 use crate::error::{Error, Result};
 use crate::inference::Deblurrer;
+use crate::training::resume::changes;
 use crate::training::{Devices, Display, Stages, TrainingOptions, train};
 use crate::weights::{LoadOptions, Parts, load};
 use crate::whole::write_whole;
@@ -127,26 +127,14 @@ fn chosen(rows: Option<&[Row]>, timesteps: usize) -> Vec<Row> {
 }
 
 fn held_out(base: &Config, options: &AblationOptions) -> Result<Vec<Pair>> {
-    let folder = options
-        .validation
-        .as_ref()
-        .or(base.data.validation.as_ref());
-    let data = options.data.as_ref().or(base.data.train.as_ref());
-    let data = data.ok_or_else(|| Error::Training("no folder of training pairs".into()))?;
-    let layout = base.data.layout;
-    let pairs = match folder {
-        Some(folder) => find_pairs(folder, layout, Part::Test)?.pairs,
-        None => {
-            split_for_validation(
-                find_pairs(data, layout, Part::Train)?.pairs,
-                base.data.validation_share,
-            )
-            .1
-        }
-    };
+    let (data, validation) = (options.data.as_deref(), options.validation.as_deref());
+    let pairs = training_pairs(&base.data, data, validation)?.validation;
     if pairs.is_empty() {
         return Err(Error::Data {
-            path: data.clone(),
+            path: data
+                .or(base.data.train.as_deref())
+                .unwrap_or(Path::new(""))
+                .to_path_buf(),
             reason: "no pairs are held out to score the rows on: name a folder of them".into(),
         });
     }
@@ -225,25 +213,26 @@ impl Plan {
 
     /// Refuses to go on with another model, budget or training.
     fn checked(self, base: &Config, options: &AblationOptions) -> Result<Self> {
-        let now = scaled(base, self.steps, options.sizes);
-        let before = &self.config;
-        let budget = options.budget.map(|budget| budget.to_string());
-        let same = [
-            ("budget", budget.is_none_or(|budget| budget == self.budget)),
-            ("model", before.model == now.model),
-            ("diffusion", before.diffusion == now.diffusion),
-            ("data.augment", before.data.augment == now.data.augment),
-            ("training", before.training == now.training),
-        ];
-        match same.into_iter().find(|(_, same)| !same) {
-            None => Ok(self),
-            Some((key, _)) => Err(Error::Config {
+        let refuse = |key: &str, before: &str, now: &str| {
+            Err(Error::Config {
                 origin: options.out.join(PLAN_FILE).display().to_string(),
                 key: key.to_string(),
-                reason:
-                    "the ablation was begun with another value; it cannot be resumed with this one"
-                        .to_string(),
-            }),
+                reason: format!(
+                    "the ablation was begun with {before} and cannot be resumed with {now}"
+                ),
+            })
+        };
+        let budget = options.budget.map(|budget| budget.to_string());
+        if let Some(budget) = budget.filter(|budget| *budget != self.budget) {
+            return refuse("budget", &self.budget, &budget);
+        }
+        let now = scaled(base, self.steps, options.sizes);
+        let decides = ["model.", "diffusion.", "training.", "data.augment"];
+        let changes = changes(&self.config, &now)?;
+        let mut changes = changes.into_iter();
+        match changes.find(|change| decides.iter().any(|key| change.key.starts_with(key))) {
+            None => Ok(self),
+            Some(change) => refuse(&change.key, &change.before, &change.now),
         }
     }
 }

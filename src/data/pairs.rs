@@ -8,6 +8,7 @@ use image::ImageReader;
 use rayon::prelude::*;
 
 use super::layout::{self, Couple, Layout, Part, data_error};
+use crate::config::DataConfig;
 use crate::error::{Error, Result};
 
 /// Problems listed in one error; a wrong folder has thousands.
@@ -188,6 +189,50 @@ fn pair(name: String, Couple { blur, sharp }: Couple) -> Result<Pair, Unpaired> 
                 .collect(),
         )),
     }
+}
+
+/// The pairs that a training learns from, and those that it is judged by.
+#[derive(Debug, Clone)]
+pub struct TrainingPairs {
+    /// To learn from.
+    pub train: Vec<Pair>,
+    /// To be judged by.
+    pub validation: Vec<Pair>,
+    /// What was found where, a line each.
+    pub reports: Vec<String>,
+}
+
+/// The pairs of a configuration; `train` and `validation` replace its folders. Without a folder for validation it gets
+/// the configured share of the training pairs.
+///
+/// # Errors
+/// [`Error::Config`] without a folder to train on, and those of [`find_pairs`].
+pub fn training_pairs(
+    config: &DataConfig,
+    train: Option<&Path>,
+    validation: Option<&Path>,
+) -> Result<TrainingPairs> {
+    let train = train.or(config.train.as_deref());
+    let train = train.ok_or_else(|| Error::Config {
+        origin: "training".to_string(),
+        key: "data.train".to_string(),
+        reason: "expected a folder of training pairs; `--data` names one too".to_string(),
+    })?;
+    let found = find_pairs(train, config.layout, Part::Train)?;
+    let mut reports = vec![found.to_string()];
+    let (train, validation) = match validation.or(config.validation.as_deref()) {
+        Some(folder) => {
+            let held_out = find_pairs(folder, config.layout, Part::Test)?;
+            reports.push(held_out.to_string());
+            (found.pairs, held_out.pairs)
+        }
+        None => split_for_validation(found.pairs, config.validation_share),
+    };
+    Ok(TrainingPairs {
+        train,
+        validation,
+        reports,
+    })
 }
 
 /// Splits pairs into training and validation: about `share` of them, chosen by their names alone, so that the

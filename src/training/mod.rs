@@ -20,7 +20,7 @@ pub mod learning_rate;
 pub mod log;
 pub mod metrics;
 pub mod optimizer;
-mod resume;
+pub(crate) mod resume;
 pub mod run;
 pub mod stage_one;
 pub mod stage_two;

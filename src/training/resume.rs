@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// A key of the configuration whose value has changed.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Change {
+pub(crate) struct Change {
     pub key: String,
     pub before: String,
     pub now: String,
@@ -22,7 +22,7 @@ impl std::fmt::Display for Change {
 }
 
 /// The keys in which two configurations differ.
-pub(super) fn changes(before: &Config, now: &Config) -> Result<Vec<Change>> {
+pub(crate) fn changes(before: &Config, now: &Config) -> Result<Vec<Change>> {
     let (before, now) = (flat(before)?, flat(now)?);
     let value = |values: &BTreeMap<String, String>, key: &str| {
         values.get(key).cloned().unwrap_or_else(|| "none".into())

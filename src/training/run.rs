@@ -34,11 +34,10 @@ use super::step::{LossScale, StepSettings};
 use crate::backend::AutodiffBackend;
 use crate::config::{Config, Objective, Parallel, Precision, Prior, StageConfig};
 use crate::data::dataset::{DEFAULT_CACHE_BYTES, PairReader, SampleStream, StreamConfig};
-use crate::data::layout::Part;
 use crate::data::loader::{
     Batch, NoiseShape, PatchLoader, PatchLoaderSettings, ValidationImage, ValidationLoader,
 };
-use crate::data::pairs::{Pair, find_pairs, split_for_validation};
+use crate::data::pairs::{Pair, TrainingPairs, training_pairs};
 use crate::data::random::{Purpose, seed_at};
 use crate::data::stop::Stop;
 use crate::error::{Error, Result};
@@ -282,23 +281,12 @@ impl<'a> Run<'a> {
                 "a model without a prior has no stage two".into(),
             ));
         }
-        let data = options.data.as_ref().or(config.data.train.as_ref());
-        let data = data.ok_or_else(|| Error::Training("no folder of training pairs".into()))?;
-        let layout = config.data.layout;
-        let found = find_pairs(data, layout, Part::Train)?;
-        let mut reports = vec![found.to_string()];
-        let validation = options
-            .validation
-            .as_ref()
-            .or(config.data.validation.as_ref());
-        let (train, validation) = match validation {
-            Some(folder) => {
-                let held_out = find_pairs(folder, layout, Part::Test)?;
-                reports.push(held_out.to_string());
-                (found.pairs, held_out.pairs)
-            }
-            None => split_for_validation(found.pairs, config.data.validation_share),
-        };
+        let (data, validation) = (options.data.as_deref(), options.validation.as_deref());
+        let TrainingPairs {
+            train,
+            validation,
+            reports,
+        } = training_pairs(&config.data, data, validation)?;
         let run = Self {
             config,
             options,
