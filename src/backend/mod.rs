@@ -14,6 +14,9 @@ mod autodiff;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 mod cpu;
 pub mod plain;
+mod weights;
+
+pub use weights::{BranchWeights, HimWeights, LayerWeights, NormWeights};
 
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorPrimitive};
@@ -126,6 +129,35 @@ pub trait Backend: burn::tensor::backend::Backend {
     /// The gradient of [`gelu_gate`](Self::gelu_gate), of x's shape; `grad` is of the output's.
     fn gelu_gate_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         plain::gelu_gate_backward::<Self>(x, grad)
+    }
+
+    /// `x + MDTA(LN(x))`, see [`Mdta`](crate::model::Mdta). `weights` expands to 3C channels and projects C.
+    ///
+    /// # Shapes
+    /// - x and output: `[batch, channels, height, width]`
+    /// - temperature: `[heads, 1, 1]`
+    fn mdta(
+        x: FloatTensor<Self>,
+        temperature: FloatTensor<Self>,
+        weights: BranchWeights<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        plain::mdta::<Self>(x, temperature, weights)
+    }
+
+    /// `x + GDFN(LN(x))`, see [`Gdfn`](crate::model::Gdfn). `weights` expands to 2h channels and projects h.
+    ///
+    /// # Shapes
+    /// - x and output: `[batch, channels, height, width]`
+    fn gdfn(x: FloatTensor<Self>, weights: BranchWeights<FloatTensor<Self>>) -> FloatTensor<Self> {
+        plain::gdfn::<Self>(x, weights)
+    }
+
+    /// `x + HIM(LN(x))`, see [`Him`](crate::model::Him).
+    ///
+    /// # Shapes
+    /// - x and output: `[batch, channels, height, width]`
+    fn him(x: FloatTensor<Self>, weights: HimWeights<FloatTensor<Self>>) -> FloatTensor<Self> {
+        plain::him::<Self>(x, weights)
     }
 }
 

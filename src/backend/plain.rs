@@ -5,10 +5,13 @@
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 use burn::tensor::activation;
+use burn::tensor::activation::softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::{ConvOptions, FloatTensor};
 use burn::tensor::{DType, FloatDType, Shape, Tensor, TensorMetadata, TensorPrimitive};
+
+use super::{BranchWeights, HimWeights, LayerWeights, NormWeights};
 
 fn tensor<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
@@ -242,6 +245,192 @@ fn gelu_slope<B: Backend, const D: usize>(
 ) -> Tensor<B, D> {
     let density = x.clone().square().mul_scalar(-0.5).exp();
     distribution + x * density.mul_scalar((2.0 * PI).sqrt().recip())
+}
+
+/// The least norm that MDTA's queries and keys are divided by.
+const LEAST_NORM: f64 = 1e-12;
+
+/// MDTA out of the smaller operations.
+pub fn mdta<B: super::Backend>(
+    x: FloatTensor<B>,
+    temperature: FloatTensor<B>,
+    weights: BranchWeights<FloatTensor<B>>,
+) -> FloatTensor<B> {
+    let normalized = normalize::<B>(x.clone(), weights.norm);
+    let expand = &weights.expand;
+    let qkv = tensor(normalized);
+    let qkv = pointwise::<B>(qkv, expand.weight.clone(), expand.bias.clone());
+    let depthwise = weights.depthwise;
+    let qkv = B::depthwise_conv3x3(primitive(qkv), depthwise.weight, depthwise.bias);
+    let attended = transposed_attention::<B>(tensor(qkv), tensor(temperature));
+    let project = weights.project;
+    let output = pointwise::<B>(attended, project.weight, project.bias);
+    primitive(tensor::<B, 4>(x) + output)
+}
+
+/// MDTA's attention between channels.
+///
+/// # Shapes
+/// - qkv: `[batch, 3C, height, width]`
+/// - temperature: `[heads, 1, 1]`
+/// - output: `[batch, C, height, width]`
+pub fn transposed_attention<B: Backend>(
+    qkv: Tensor<B, 4>,
+    temperature: Tensor<B, 3>,
+) -> Tensor<B, 4> {
+    let [batch, channels, height, width] = qkv.dims();
+    let (channels, heads) = (channels / 3, temperature.dims()[0]);
+    let qkv = qkv.reshape([batch, 3 * heads, channels / heads, height * width]);
+    let part = |index| qkv.clone().narrow(1, index * heads, heads);
+    let (q, k, v) = (part(0), part(1), part(2)); // [batch, heads, C/heads, pixels] each
+
+    // Sums over all pixels overflow half precision. (In single precision this changes nothing.)
+    let (q, k) = (single(q), single(k));
+    // Dividing the small matrix by both norms is the same as dividing q and k, and leaves the large ones alone.
+    let norms = |x: &Tensor<B, 4>| {
+        let norms = x.clone().square().sum_dim(3).sqrt();
+        norms.clamp_min(LEAST_NORM) // [batch, heads, C/heads, 1]
+    };
+    let norms = norms(&q).matmul(norms(&k).transpose());
+    let logits = q.matmul(k.transpose()) / norms;
+    let attention = softmax(logits * single(temperature).unsqueeze(), 3);
+    let attention = same_format(attention, &v);
+    attention
+        .matmul(v)
+        .reshape([batch, channels, height, width])
+}
+
+/// GDFN out of the smaller operations.
+pub fn gdfn<B: super::Backend>(
+    x: FloatTensor<B>,
+    weights: BranchWeights<FloatTensor<B>>,
+) -> FloatTensor<B> {
+    let normalized = normalize::<B>(x.clone(), weights.norm);
+    let expand = weights.expand;
+    let hidden = pointwise::<B>(tensor(normalized), expand.weight, expand.bias);
+    let depthwise = weights.depthwise;
+    let hidden = B::depthwise_conv3x3(primitive(hidden), depthwise.weight, depthwise.bias);
+    let gated = tensor(B::gelu_gate(hidden));
+    let project = weights.project;
+    primitive(tensor::<B, 4>(x) + pointwise::<B>(gated, project.weight, project.bias))
+}
+
+/// HIM out of the smaller operations.
+pub fn him<B: super::Backend>(
+    x: FloatTensor<B>,
+    weights: HimWeights<FloatTensor<B>>,
+) -> FloatTensor<B> {
+    let queries: Tensor<B, 4> = tensor(normalize::<B>(x.clone(), weights.norm));
+    let x: Tensor<B, 4> = tensor(x);
+    let [batch, channels, height, width] = x.dims();
+    let (pixels, per_head) = (height * width, channels / weights.heads);
+    let split_heads = |tokens: Tensor<B, 3>| {
+        let [batch, count, _] = tokens.dims();
+        tokens
+            .reshape([batch, count, weights.heads, per_head])
+            .swap_dims(1, 2)
+    };
+
+    let queries = queries.reshape([batch, channels, pixels]).swap_dims(1, 2);
+    let queries = linear(queries, weights.query);
+    let q = split_heads(queries); // [batch, heads, pixels, C/heads]
+    let k = split_heads(tensor(weights.keys)); // [batch, heads, tokens, C/heads]
+    let v = split_heads(tensor(weights.values));
+
+    let scale = (per_head as f64).sqrt().recip();
+    let attention = softmax(q.mul_scalar(scale).matmul(k.transpose()), 3);
+    let output = attention
+        .matmul(v)
+        .swap_dims(1, 2)
+        .reshape([batch, pixels, channels]);
+    let output = linear(output, weights.project).swap_dims(1, 2);
+    primitive(x + output.reshape([batch, channels, height, width]))
+}
+
+/// Layer normalisation, and modulation where there is one.
+fn normalize<B: super::Backend>(
+    x: FloatTensor<B>,
+    norm: NormWeights<FloatTensor<B>>,
+) -> FloatTensor<B> {
+    let normalized = B::channel_norm(x, norm.weight, norm.bias, norm.epsilon);
+    match norm.modulation {
+        Some([scale, shift]) => primitive(modulate::<B>(
+            tensor(normalized),
+            tensor(scale),
+            tensor(shift),
+        )),
+        None => normalized,
+    }
+}
+
+/// `x · scale + shift`, the same for every pixel.
+///
+/// # Shapes
+/// - x and output: `[batch, channels, height, width]`
+/// - scale and shift: `[batch, channels]`
+pub fn modulate<B: Backend>(
+    x: Tensor<B, 4>,
+    scale: Tensor<B, 2>,
+    shift: Tensor<B, 2>,
+) -> Tensor<B, 4> {
+    let [batch, channels, _, _] = x.dims();
+    let per_channel = |values: Tensor<B, 2>| values.reshape([batch, channels, 1, 1]);
+    x * per_channel(scale) + per_channel(shift)
+}
+
+/// A 1×1 convolution as one matrix product per image. Its gradients then are products too, where those of a convolution
+/// are convolutions with a kernel as large as the image.
+///
+/// # Shapes
+/// - x: `[batch, from, height, width]`
+/// - weight: `[to, from, 1, 1]`
+/// - bias: `[to]`
+/// - output: `[batch, to, height, width]`
+pub fn pointwise<B: Backend>(
+    x: Tensor<B, 4>,
+    weight: FloatTensor<B>,
+    bias: Option<FloatTensor<B>>,
+) -> Tensor<B, 4> {
+    let [batch, from, height, width] = x.dims();
+    let weight: Tensor<B, 4> = tensor(weight);
+    let to = weight.dims()[0];
+    let output = weight
+        .reshape([1, to, from])
+        .matmul(x.reshape([batch, from, height * width]));
+    let output = output.reshape([batch, to, height, width]);
+    match bias {
+        Some(bias) => output + tensor::<B, 1>(bias).reshape([1, to, 1, 1]),
+        None => output,
+    }
+}
+
+/// `[batch, tokens, from]` to `[batch, tokens, to]`.
+fn linear<B: Backend>(x: Tensor<B, 3>, layer: LayerWeights<FloatTensor<B>>) -> Tensor<B, 3> {
+    let output = x.matmul(tensor::<B, 2>(layer.weight).unsqueeze());
+    match layer.bias {
+        Some(bias) => output + tensor::<B, 1>(bias).unsqueeze(),
+        None => output,
+    }
+}
+
+/// The tensor in single precision, if it is in half.
+fn single<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    match x.dtype() {
+        DType::F16 | DType::BF16 => x.cast(FloatDType::F32),
+        _ => x,
+    }
+}
+
+/// The tensor in the format of another.
+pub fn same_format<B: Backend, const D: usize, const E: usize>(
+    x: Tensor<B, D>,
+    other: &Tensor<B, E>,
+) -> Tensor<B, D> {
+    let format = other.dtype();
+    match x.dtype() == format {
+        true => x,
+        false => x.cast(FloatDType::from(format)),
+    }
 }
 
 fn halves<B: Backend>(x: FloatTensor<B>) -> [Tensor<B, 4>; 2] {

@@ -66,8 +66,8 @@ impl<B: Backend> TransformerBlock<B> {
     /// - x and output: `[batch, C, height, width]`
     /// - z3: `[batch, C']`; not looked at without modulation
     pub fn forward(&self, x: Tensor<B, 4>, z3: Option<&Tensor<B, 2>>) -> Tensor<B, 4> {
-        let x = x.clone() + self.attn.forward(self.norm1.forward_image(x), z3);
-        x.clone() + self.ffn.forward(self.norm2.forward_image(x), z3)
+        let x = self.attn.forward_residual(x, &self.norm1, z3);
+        self.ffn.forward_residual(x, &self.norm2, z3)
     }
 
     /// Multiply-accumulates for one image of `pixels` pixels at this level.

@@ -6,7 +6,8 @@ use burn::nn::Initializer;
 use burn::prelude::{Device, Tensor};
 use burn::tensor::TensorPrimitive;
 
-use crate::backend::Backend;
+use super::layer::Layer;
+use crate::backend::{Backend, LayerWeights};
 
 /// Configuration of a [`DepthwiseConv`].
 #[derive(Config, Debug)]
@@ -45,15 +46,8 @@ impl<B: Backend> DepthwiseConv<B> {
     /// # Shapes
     /// - x and output: `[batch, channels, height, width]`
     pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        let bias = self
-            .bias
-            .as_ref()
-            .map(|bias| bias.val().into_primitive().tensor());
-        let output = B::depthwise_conv3x3(
-            x.into_primitive().tensor(),
-            self.weight.val().into_primitive().tensor(),
-            bias,
-        );
+        let LayerWeights { weight, bias } = self.weights();
+        let output = B::depthwise_conv3x3(x.into_primitive().tensor(), weight, bias);
         Tensor::from_primitive(TensorPrimitive::Float(output))
     }
 }

@@ -7,10 +7,11 @@ use burn::prelude::{Device, Tensor};
 use burn::tensor::TensorPrimitive;
 
 use super::depthwise::{DepthwiseConv, DepthwiseConvConfig};
+use super::layer::{Layer, pointwise};
+use super::layer_norm::LayerNorm;
 use super::macs;
-use super::modulation::{Modulation, ModulationConfig};
-use super::resample::pointwise;
-use crate::backend::Backend;
+use super::modulation::{Modulation, ModulationConfig, modulation};
+use crate::backend::{Backend, BranchWeights};
 
 /// Configuration of a [`Gdfn`].
 #[derive(Config, Debug)]
@@ -77,6 +78,26 @@ impl<B: Backend> Gdfn<B> {
             &self.project_out,
             Tensor::from_primitive(TensorPrimitive::Float(gated)),
         )
+    }
+
+    /// `x + GDFN(LN(x))` as one operation of the backend, which may have a kernel for the whole.
+    ///
+    /// # Shapes
+    /// As [`forward`](Self::forward).
+    pub fn forward_residual(
+        &self,
+        x: Tensor<B, 4>,
+        norm: &LayerNorm<B>,
+        z3: Option<&Tensor<B, 2>>,
+    ) -> Tensor<B, 4> {
+        let weights = BranchWeights {
+            norm: norm.weights(modulation(&self.modulation, z3)),
+            expand: self.project_in.weights(),
+            depthwise: self.dwconv.weights(),
+            project: self.project_out.weights(),
+        };
+        let output = B::gdfn(x.into_primitive().tensor(), weights);
+        Tensor::from_primitive(TensorPrimitive::Float(output))
     }
 
     /// Multiply-accumulates for one image of `pixels` pixels at this level.

@@ -4,11 +4,12 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::prelude::{Device, Tensor};
-use burn::tensor::activation::softmax;
+use burn::tensor::TensorPrimitive;
 
+use super::layer::Layer;
 use super::layer_norm::{LayerNorm, LayerNormConfig};
 use super::macs;
-use crate::backend::Backend;
+use crate::backend::{Backend, HimWeights};
 use crate::config::NormKind;
 
 /// Configuration of a [`Him`].
@@ -74,33 +75,22 @@ impl<B: Backend> Him<B> {
     /// - x and output: `[batch, C, height, width]`
     /// - prior: `[batch, tokens, C']`
     pub fn forward(&self, x: Tensor<B, 4>, prior: Tensor<B, 3>) -> Tensor<B, 4> {
-        let [batch, channels, height, width] = x.dims();
-        let pixels = height * width;
-        let split_heads = |tokens: Tensor<B, 3>| {
-            let [batch, count, channels] = tokens.dims();
-            tokens
-                .reshape([batch, count, self.heads, channels / self.heads])
-                .swap_dims(1, 2)
-        };
-
-        let queries = self.norm1.forward_image(x.clone());
-        let queries = queries.reshape([batch, channels, pixels]).swap_dims(1, 2);
-        let q = split_heads(self.q.forward(queries)); // [batch, heads, pixels, C/heads]
         let kv = self.kv.forward(self.norm2.forward_tokens(prior)); // [batch, tokens, 2C]
-        let [k, v] = kv
+        let [keys, values] = kv
             .chunk(2, 2)
             .try_into()
             .expect("2C channels are two halves");
-        let (k, v) = (split_heads(k), split_heads(v)); // [batch, heads, tokens, C/heads]
-
-        let scale = ((channels / self.heads) as f64).sqrt().recip();
-        let attention = softmax(q.mul_scalar(scale).matmul(k.transpose()), 3);
-        let output = attention
-            .matmul(v)
-            .swap_dims(1, 2)
-            .reshape([batch, pixels, channels]);
-        let output = self.proj.forward(output).swap_dims(1, 2);
-        x + output.reshape([batch, channels, height, width])
+        let primitive = |tokens: Tensor<B, 3>| tokens.into_primitive().tensor();
+        let weights = HimWeights {
+            norm: self.norm1.weights(None),
+            query: self.q.weights(),
+            keys: primitive(keys),
+            values: primitive(values),
+            project: self.proj.weights(),
+            heads: self.heads,
+        };
+        let output = B::him(x.into_primitive().tensor(), weights);
+        Tensor::from_primitive(TensorPrimitive::Float(output))
     }
 
     /// Multiply-accumulates for one image of `pixels` pixels at this level and `tokens` prior tokens.

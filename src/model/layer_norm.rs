@@ -4,7 +4,10 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::prelude::*;
 use burn::tensor::TensorPrimitive;
+use burn::tensor::ops::FloatTensor;
 
+use super::layer::primitive;
+use crate::backend::NormWeights;
 use crate::config::NormKind;
 
 /// Configuration of a [`LayerNorm`].
@@ -52,9 +55,7 @@ impl<B: crate::backend::Backend> LayerNorm<B> {
         let output = B::channel_norm(
             x.into_primitive().tensor(),
             self.weight.val().into_primitive().tensor(),
-            self.bias
-                .as_ref()
-                .map(|bias| bias.val().into_primitive().tensor()),
+            primitive(&self.bias),
             self.epsilon,
         );
         Tensor::from_primitive(TensorPrimitive::Float(output))
@@ -62,6 +63,19 @@ impl<B: crate::backend::Backend> LayerNorm<B> {
 }
 
 impl<B: Backend> LayerNorm<B> {
+    /// For an operation on a whole block; `modulation` is applied behind it.
+    pub(super) fn weights(
+        &self,
+        modulation: Option<[Tensor<B, 2>; 2]>,
+    ) -> NormWeights<FloatTensor<B>> {
+        NormWeights {
+            weight: self.weight.val().into_primitive().tensor(),
+            bias: primitive(&self.bias),
+            epsilon: self.epsilon,
+            modulation: modulation.map(|parts| parts.map(|part| part.into_primitive().tensor())),
+        }
+    }
+
     /// Normalises over the last dimension.
     ///
     /// # Shapes

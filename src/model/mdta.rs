@@ -4,17 +4,14 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::prelude::{Device, Tensor};
-use burn::tensor::activation::softmax;
+use burn::tensor::TensorPrimitive;
 
 use super::depthwise::{DepthwiseConv, DepthwiseConvConfig};
-use super::format::{same_format, single};
+use super::layer::{Layer, pointwise};
+use super::layer_norm::LayerNorm;
 use super::macs;
-use super::modulation::{Modulation, ModulationConfig};
-use super::resample::pointwise;
-use crate::backend::Backend;
-
-/// The least norm that queries and keys are divided by.
-const LEAST_NORM: f64 = 1e-12;
+use super::modulation::{Modulation, ModulationConfig, modulation};
+use crate::backend::{Backend, BranchWeights, plain};
 
 /// Configuration of an [`Mdta`].
 #[derive(Config, Debug)]
@@ -73,30 +70,34 @@ impl<B: Backend> Mdta<B> {
     /// - x and output: `[batch, C, height, width]`
     /// - z3: `[batch, C']`; not looked at without modulation
     pub fn forward(&self, x: Tensor<B, 4>, z3: Option<&Tensor<B, 2>>) -> Tensor<B, 4> {
-        let [batch, channels, height, width] = x.dims();
-        let heads = self.temperature.dims()[0];
         let x = match (&self.modulation, z3) {
             (Some(modulation), Some(z3)) => modulation.forward(x, z3.clone()),
             _ => x,
         };
         let qkv = self.qkv_dwconv.forward(pointwise(&self.qkv, x)); // [batch, 3C, height, width]
-        let qkv = qkv.reshape([batch, 3 * heads, channels / heads, height * width]);
-        let [q, k, v] = thirds(qkv); // [batch, heads, C/heads, pixels] each
+        let attended = plain::transposed_attention(qkv, self.temperature.val());
+        pointwise(&self.project_out, attended)
+    }
 
-        // Sums over all pixels overflow half precision. (In single precision this changes nothing.)
-        let (q, k) = (single(q), single(k));
-        // Dividing the small matrix by both norms is the same as dividing q and k, and leaves the large ones alone.
-        let norms = |x: &Tensor<B, 4>| {
-            let norms = x.clone().square().sum_dim(3).sqrt();
-            norms.clamp_min(LEAST_NORM) // [batch, heads, C/heads, 1]
+    /// `x + MDTA(LN(x))` as one operation of the backend, which may have a kernel for the whole.
+    ///
+    /// # Shapes
+    /// As [`forward`](Self::forward).
+    pub fn forward_residual(
+        &self,
+        x: Tensor<B, 4>,
+        norm: &LayerNorm<B>,
+        z3: Option<&Tensor<B, 2>>,
+    ) -> Tensor<B, 4> {
+        let weights = BranchWeights {
+            norm: norm.weights(modulation(&self.modulation, z3)),
+            expand: self.qkv.weights(),
+            depthwise: self.qkv_dwconv.weights(),
+            project: self.project_out.weights(),
         };
-        let norms = norms(&q).matmul(norms(&k).transpose());
-        let logits = q.matmul(k.transpose()) / norms;
-        let attention = softmax(logits * single(self.temperature.val()).unsqueeze(), 3);
-        let output = same_format(attention, &v)
-            .matmul(v)
-            .reshape([batch, channels, height, width]);
-        pointwise(&self.project_out, output)
+        let temperature = self.temperature.val().into_primitive().tensor();
+        let output = B::mdta(x.into_primitive().tensor(), temperature, weights);
+        Tensor::from_primitive(TensorPrimitive::Float(output))
     }
 
     /// Multiply-accumulates for one image of `pixels` pixels at this level.
@@ -110,10 +111,4 @@ impl<B: Backend> Mdta<B> {
             + macs::conv(&self.project_out, pixels)
             + self.modulation.as_ref().map_or(0, Modulation::macs)
     }
-}
-
-/// Queries, keys and values of all heads.
-fn thirds<B: Backend>(qkv: Tensor<B, 4>) -> [Tensor<B, 4>; 3] {
-    let heads = qkv.dims()[1] / 3;
-    [0, 1, 2].map(|part| qkv.clone().narrow(1, part * heads, heads))
 }

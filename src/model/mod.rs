@@ -12,11 +12,11 @@
 pub mod block;
 pub mod denoiser;
 pub mod depthwise;
-mod format;
 pub mod gdfn;
 pub mod hi_diff;
 pub mod him;
 pub mod latent_encoder;
+mod layer;
 pub mod layer_norm;
 mod macs;
 pub mod mdta;

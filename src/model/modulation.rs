@@ -6,6 +6,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::prelude::*;
 
 use super::macs;
+use crate::backend::plain;
 
 /// Configuration of a [`Modulation`].
 #[derive(Config, Debug)]
@@ -41,14 +42,25 @@ impl<B: Backend> Modulation<B> {
     /// - x and output: `[batch, channels, height, width]`
     /// - z3: `[batch, C']`
     pub fn forward(&self, x: Tensor<B, 4>, z3: Tensor<B, 2>) -> Tensor<B, 4> {
-        let [batch, channels, _, _] = x.dims();
-        let per_channel =
-            |linear: &Linear<B>| linear.forward(z3.clone()).reshape([batch, channels, 1, 1]);
-        x * per_channel(&self.scale) + per_channel(&self.shift)
+        let [scale, shift] = self.parts(z3);
+        plain::modulate(x, scale, shift)
+    }
+
+    /// The factor and the summand, `[batch, channels]` each, from z3 `[batch, C']`.
+    pub(super) fn parts(&self, z3: Tensor<B, 2>) -> [Tensor<B, 2>; 2] {
+        [&self.scale, &self.shift].map(|linear| linear.forward(z3.clone()))
     }
 
     /// Multiply-accumulates for one image.
     pub fn macs(&self) -> u64 {
         macs::linear(&self.scale, 1) + macs::linear(&self.shift, 1)
     }
+}
+
+/// The factor and summand of an optional modulation, if there is a prior.
+pub(super) fn modulation<B: Backend>(
+    modulation: &Option<Modulation<B>>,
+    z3: Option<&Tensor<B, 2>>,
+) -> Option<[Tensor<B, 2>; 2]> {
+    Some(modulation.as_ref()?.parts(z3?.clone()))
 }

@@ -7,7 +7,9 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::prelude::{Backend, Device, Tensor};
 use burn::tensor::TensorPrimitive;
 
+use super::layer::Layer;
 use super::macs;
+use crate::backend::LayerWeights;
 
 /// A 3×3 convolution that keeps the size, zero padding 1.
 pub(super) fn conv3x3<B: Backend>(
@@ -31,32 +33,9 @@ pub(super) fn convolve<B: crate::backend::Backend>(
     conv: &Conv2d<B>,
     x: Tensor<B, 4>,
 ) -> Tensor<B, 4> {
-    let output = B::conv3x3(
-        x.into_primitive().tensor(),
-        conv.weight.val().into_primitive().tensor(),
-        conv.bias
-            .as_ref()
-            .map(|bias| bias.val().into_primitive().tensor()),
-    );
+    let LayerWeights { weight, bias } = conv.weights();
+    let output = B::conv3x3(x.into_primitive().tensor(), weight, bias);
     Tensor::from_primitive(TensorPrimitive::Float(output))
-}
-
-/// Applies a 1×1 convolution as one matrix product per image. Its gradients then are products too, where those of a
-/// convolution are convolutions with a kernel as large as the image.
-///
-/// # Shapes
-/// - x: `[batch, from, height, width]`
-/// - output: `[batch, to, height, width]`
-pub(super) fn pointwise<B: Backend>(conv: &Conv2d<B>, x: Tensor<B, 4>) -> Tensor<B, 4> {
-    let [batch, from, height, width] = x.dims();
-    let to = conv.weight.dims()[0];
-    let weight = conv.weight.val().reshape([1, to, from]);
-    let output = weight.matmul(x.reshape([batch, from, height * width]));
-    let output = output.reshape([batch, to, height, width]);
-    match &conv.bias {
-        Some(bias) => output + bias.val().reshape([1, to, 1, 1]),
-        None => output,
-    }
 }
 
 /// Moves each `factor × factor` square of pixels into channels.

@@ -6,14 +6,13 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::prelude::{Device, Tensor};
 
 use super::block::{TransformerBlock, TransformerBlockConfig};
-use super::format::same_format;
 use super::him::{Him, HimConfig};
+use super::layer::pointwise;
 use super::macs;
 use super::multi_scale::{MultiScalePrior, MultiScalePriorConfig};
-use super::resample::{
-    Downsample, DownsampleConfig, Upsample, UpsampleConfig, conv3x3, convolve, pointwise,
-};
+use super::resample::{Downsample, DownsampleConfig, Upsample, UpsampleConfig, conv3x3, convolve};
 use crate::backend::Backend;
+use crate::backend::plain::same_format;
 use crate::config::{ModelConfig, Prior, TransformerSettings};
 
 /// Height and width of the input are multiples of this.

@@ -1,20 +1,192 @@
-//! The depthwise 3×3 convolution and its backward.
+//! The depthwise 3×3 convolution on planes with a frame of one pixel, alone and with GDFN's gate behind it, and the
+//! operation on whole images with its backward.
 //!
-//! Memory is `[batch, channels, height, width]`, so a channel of an image is one contiguous plane. Each output row
-//! reads three input rows (zeros beyond the border) and is written once. Threads take whole planes, so results do not
-//! depend on how many there are.
+//! A vector of outputs is nine products of shifted vectors of inputs. A plane's rows follow each other with a stride of
+//! `width + 2`; behind its end a vector may be read ([`LANES`]).
 
 use rayon::prelude::*;
+use rten_simd::ops::{BitOps, NumOps};
+use rten_simd::{Isa, SimdOp, SimdUnaryOp};
+use rten_vecmath::Gelu;
 
-use super::Dims;
+use super::{Dims, LANES, scratch};
 
 /// The nine weights of a channel, row by row.
-type Taps = [f32; 9];
+pub(super) type Taps = [f32; 9];
 
-/// So many running sums side by side let the compiler use vector registers without reordering any one of them.
-const LANES: usize = 16;
+/// A plane with its frame.
+#[derive(Clone, Copy)]
+pub(super) struct Framed<'a> {
+    data: &'a [f32],
+    pub height: usize,
+    pub width: usize,
+}
 
-/// Convolves each plane of `x` with its channel's taps.
+impl<'a> Framed<'a> {
+    /// `data` begins with the frame's first row and goes on for a vector behind its last.
+    pub fn new(data: &'a [f32], height: usize, width: usize) -> Self {
+        assert!(data.len() >= (height + 2) * (width + 2) + LANES);
+        Self {
+            data,
+            height,
+            width,
+        }
+    }
+
+    /// The nine products for a vector of outputs at (row, column).
+    ///
+    /// # Safety
+    /// `row < height` and `column < width`.
+    #[inline(always)]
+    unsafe fn convolve<I: Isa>(
+        &self,
+        isa: I,
+        row: usize,
+        column: usize,
+        taps: &[I::F32; 9],
+        bias: I::F32,
+    ) -> I::F32 {
+        let ops = isa.f32();
+        let stride = self.width + 2;
+        let mut sum = bias;
+        for (tap, weight) in taps.iter().enumerate() {
+            let offset = (row + tap / 3) * stride + column + tap % 3;
+            // SAFETY: the largest offset is `(height + 1) · stride + width + 1`, the frame's last pixel, and a vector
+            // more than that lies inside the slice, as `new` has checked.
+            let x = unsafe { ops.load_ptr(self.data.as_ptr().add(offset)) };
+            sum = ops.mul_add(x, *weight, sum);
+        }
+        sum
+    }
+}
+
+/// Stores the first elements of a vector, as many as there is room for.
+#[inline(always)]
+fn store_some<I: Isa>(isa: I, values: I::F32, output: &mut [f32]) {
+    let ops = isa.f32();
+    if output.len() >= ops.len() {
+        ops.store(values, output);
+    } else {
+        let mut all = [0.0; LANES];
+        ops.store(values, &mut all);
+        output.copy_from_slice(&all[..output.len()]);
+    }
+}
+
+struct Convolve<'a> {
+    x: Framed<'a>,
+    taps: &'a Taps,
+    bias: f32,
+    output: &'a mut [f32],
+}
+
+impl SimdOp for Convolve<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let ops = isa.f32();
+        let taps = self.taps.map(|tap| ops.splat(tap));
+        let bias = ops.splat(self.bias);
+        for (row, output) in self.output.chunks_exact_mut(self.x.width).enumerate() {
+            for column in (0..self.x.width).step_by(ops.len()) {
+                // SAFETY: `row` and `column` are inside the plane: the output has its size.
+                let sum = unsafe { self.x.convolve(isa, row, column, &taps, bias) };
+                store_some(isa, sum, &mut output[column..]);
+            }
+        }
+    }
+}
+
+/// Convolves a framed plane.
+pub(super) fn convolve(x: Framed<'_>, taps: &Taps, bias: f32, output: &mut [f32]) {
+    assert_eq!(output.len(), x.height * x.width);
+    Convolve {
+        x,
+        taps,
+        bias,
+        output,
+    }
+    .dispatch();
+}
+
+struct Gate<'a> {
+    a: Framed<'a>,
+    b: Framed<'a>,
+    taps: [&'a Taps; 2],
+    bias: [f32; 2],
+    output: &'a mut [f32],
+}
+
+impl SimdOp for Gate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let ops = isa.f32();
+        let [taps_a, taps_b] = self.taps.map(|taps| taps.map(|tap| ops.splat(tap)));
+        let [bias_a, bias_b] = self.bias.map(|bias| ops.splat(bias));
+        for (row, output) in self.output.chunks_exact_mut(self.a.width).enumerate() {
+            for column in (0..self.a.width).step_by(ops.len()) {
+                // SAFETY: `row` and `column` are inside the planes: the output has their size.
+                let (a, b) = unsafe {
+                    (
+                        self.a.convolve(isa, row, column, &taps_a, bias_a),
+                        self.b.convolve(isa, row, column, &taps_b, bias_b),
+                    )
+                };
+                let gated = ops.mul(Gelu {}.eval(isa, a), b);
+                store_some(isa, gated, &mut output[column..]);
+            }
+        }
+    }
+}
+
+/// Convolves two framed planes and lets the one gate the other: `gelu(a) · b`.
+pub(super) fn convolve_and_gate(
+    [a, b]: [Framed<'_>; 2],
+    taps: [&Taps; 2],
+    bias: [f32; 2],
+    output: &mut [f32],
+) {
+    assert!(a.height == b.height && a.width == b.width);
+    assert_eq!(output.len(), a.height * a.width);
+    Gate {
+        a,
+        b,
+        taps,
+        bias,
+        output,
+    }
+    .dispatch();
+}
+
+/// The weights of a channel out of `[channels · 9]`.
+pub(super) fn taps(weight: &[f32], channel: usize) -> &Taps {
+    weight.as_chunks().0[channel..]
+        .first()
+        .expect("nine weights for each channel")
+}
+
+/// Puts a plane into a buffer with a frame of zeros.
+fn frame(x: &[f32], width: usize, framed: &mut [f32]) {
+    let stride = width + 2;
+    let height = x.len() / width;
+    framed[..stride].fill(0.0);
+    framed[(height + 1) * stride..].fill(0.0);
+    let rows = framed[stride..].chunks_exact_mut(stride);
+    for (row, x) in rows.zip(x.chunks_exact(width)) {
+        row[0] = 0.0;
+        row[1..=width].copy_from_slice(x);
+        row[width + 1] = 0.0;
+    }
+}
+
+fn framed_length(height: usize, width: usize) -> usize {
+    (height + 2) * (width + 2) + LANES
+}
+
+/// Convolves each plane of `x` with its channel's taps. Threads take planes.
 ///
 /// Shapes: x and the result as `dims`, weight `[channels · 9]`, bias `[channels]`.
 pub(super) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, dims: Dims) -> Vec<f32> {
@@ -30,9 +202,12 @@ pub(super) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, dims: Dim
         .enumerate()
         .for_each(|(index, (output, x))| {
             let channel = index % channels;
-            let taps: Taps = std::array::from_fn(|tap| weight[channel * 9 + tap]);
             let bias = bias.map_or(0.0, |bias| bias[channel]);
-            convolve_plane(x, &taps, bias, output, width);
+            scratch::with([framed_length(height, width)], |[framed]| {
+                frame(x, width, framed);
+                let framed = Framed::new(framed, height, width);
+                convolve(framed, taps(weight, channel), bias, output);
+            });
         });
     output
 }
@@ -60,95 +235,53 @@ pub(super) fn backward(
         .par_chunks_mut(9)
         .enumerate()
         .for_each(|(channel, sums)| {
-            for image in 0..batch {
-                let start = (image * channels + channel) * plane;
-                correlate_plane(&x[start..][..plane], &grad[start..][..plane], sums, width);
-            }
+            scratch::with([framed_length(height, width)], |[framed]| {
+                for image in 0..batch {
+                    let start = (image * channels + channel) * plane;
+                    frame(&x[start..][..plane], width, framed);
+                    let framed = Framed::new(framed, height, width);
+                    for (sum, part) in sums
+                        .iter_mut()
+                        .zip(correlate(framed, &grad[start..][..plane]))
+                    {
+                        *sum += part;
+                    }
+                }
+            });
         });
     (grad_x, grad_weight)
 }
 
-/// The rows above, at and below `row`; `zeros` stands for those outside.
-fn three_rows<'a>(plane: &'a [f32], zeros: &'a [f32], row: usize, width: usize) -> [&'a [f32]; 3] {
-    let at = |row: usize| &plane[row * width..][..width];
-    let height = plane.len() / width;
-    [
-        if row == 0 { zeros } else { at(row - 1) },
-        at(row),
-        if row + 1 == height {
-            zeros
-        } else {
-            at(row + 1)
-        },
-    ]
+struct Correlate<'a> {
+    x: Framed<'a>,
+    grad: &'a [f32],
 }
 
-fn convolve_plane(x: &[f32], taps: &Taps, bias: f32, output: &mut [f32], width: usize) {
-    let zeros = vec![0.0; width];
-    for (row, output) in output.chunks_exact_mut(width).enumerate() {
-        convolve_row(three_rows(x, &zeros, row, width), taps, bias, output);
-    }
-}
+impl SimdOp for Correlate<'_> {
+    type Output = Taps;
 
-fn convolve_row(rows: [&[f32]; 3], taps: &Taps, bias: f32, output: &mut [f32]) {
-    let width = output.len();
-    output[0] = convolve_pixel(rows, taps, bias, 0);
-    output[width - 1] = convolve_pixel(rows, taps, bias, width - 1);
-    if width < 3 {
-        return;
-    }
-    // Slices of one length each, so that no access in the loop needs a check and the loop becomes vector code.
-    let inner = width - 2;
-    let [a, b, c] = rows;
-    let (a0, a1, a2) = (&a[..inner], &a[1..][..inner], &a[2..][..inner]);
-    let (b0, b1, b2) = (&b[..inner], &b[1..][..inner], &b[2..][..inner]);
-    let (c0, c1, c2) = (&c[..inner], &c[1..][..inner], &c[2..][..inner]);
-    let output = &mut output[1..][..inner];
-    for i in 0..inner {
-        let a = a0[i] * taps[0] + a1[i] * taps[1] + a2[i] * taps[2];
-        let b = b0[i] * taps[3] + b1[i] * taps[4] + b2[i] * taps[5];
-        let c = c0[i] * taps[6] + c1[i] * taps[7] + c2[i] * taps[8];
-        output[i] = bias + a + b + c;
-    }
-}
-
-/// One pixel, at a border or not: the scalar form of [`convolve_row`].
-fn convolve_pixel(rows: [&[f32]; 3], taps: &Taps, bias: f32, column: usize) -> f32 {
-    let mut sum = bias;
-    for (row, taps) in rows.iter().zip(taps.chunks_exact(3)) {
-        if column > 0 {
-            sum += row[column - 1] * taps[0];
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) -> Taps {
+        let ops = isa.f32();
+        let stride = self.x.width + 2;
+        let mut sums = [ops.zero(); 9];
+        for (row, grad) in self.grad.chunks_exact(self.x.width).enumerate() {
+            for column in (0..self.x.width).step_by(ops.len()) {
+                let (grad, _) = ops.load_pad(&grad[column..]);
+                for (tap, sum) in sums.iter_mut().enumerate() {
+                    let offset = (row + tap / 3) * stride + column + tap % 3;
+                    // SAFETY: as in `Framed::convolve`, since `grad` has the plane's size.
+                    let x = unsafe { ops.load_ptr(self.x.data.as_ptr().add(offset)) };
+                    *sum = ops.mul_add(x, grad, *sum);
+                }
+            }
         }
-        sum += row[column] * taps[1];
-        if column + 1 < row.len() {
-            sum += row[column + 1] * taps[2];
-        }
-    }
-    sum
-}
-
-/// Adds to `sums` the nine inner products of `grad` with the shifted `x`.
-fn correlate_plane(x: &[f32], grad: &[f32], sums: &mut [f32], width: usize) {
-    let zeros = vec![0.0; width];
-    for (row, grad) in grad.chunks_exact(width).enumerate() {
-        let rows = three_rows(x, &zeros, row, width);
-        for (row, sums) in rows.iter().zip(sums.chunks_exact_mut(3)) {
-            sums[0] += inner_product(&row[..width - 1], &grad[1..]);
-            sums[1] += inner_product(row, grad);
-            sums[2] += inner_product(&row[1..], &grad[..width - 1]);
-        }
+        sums.map(|sum| ops.sum(sum))
     }
 }
 
-fn inner_product(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest = a_chunks.remainder().iter().zip(b_chunks.remainder());
-    let rest: f32 = rest.map(|(a, b)| a * b).sum();
-    for (a, b) in a_chunks.zip(b_chunks) {
-        for lane in 0..LANES {
-            lanes[lane] += a[lane] * b[lane];
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
+/// The nine inner products of `grad` with the shifted x: the gradient of a plane's taps.
+pub(super) fn correlate(x: Framed<'_>, grad: &[f32]) -> Taps {
+    assert_eq!(grad.len(), x.height * x.width);
+    Correlate { x, grad }.dispatch()
 }

@@ -4,8 +4,9 @@ use burn::tensor::ops::ActivationOps;
 use burn::tensor::{DType, TensorData, TensorMetadata};
 use burn_flex::{Flex, FlexTensor};
 
+use super::blocks::{self, Elements};
 use super::{Dims, channel_norm, depthwise, gelu_gate, half_channels};
-use crate::backend::{Backend, plain};
+use crate::backend::{Backend, BranchWeights, HimWeights, plain};
 
 impl Backend for Flex {
     fn depthwise_conv3x3(
@@ -92,6 +93,49 @@ impl Backend for Flex {
         )
     }
 
+    fn conv3x3(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexTensor {
+        if !single_precision([Some(&x), Some(&weight), bias.as_ref()]) {
+            return plain::conv3x3::<Self>(x, weight, bias);
+        }
+        let dims: Dims = x.shape().dims();
+        let [to, ..]: Dims = weight.shape().dims();
+        let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
+        let bias = bias.map(|bias| bias.to_contiguous());
+        let bias = bias.as_ref().map(elements);
+        let output = blocks::conv3x3(elements(&x), dims, elements(&weight), bias);
+        FlexTensor::from_data(TensorData::new(output, [dims[0], to, dims[2], dims[3]]))
+    }
+
+    fn mdta(
+        x: FlexTensor,
+        temperature: FlexTensor,
+        weights: BranchWeights<FlexTensor>,
+    ) -> FlexTensor {
+        if x.dtype() != DType::F32 {
+            return plain::mdta::<Self>(x, temperature, weights);
+        }
+        let (temperature, weights) = (contiguous(temperature), weights.map(contiguous));
+        in_place(x, |x, dims| {
+            blocks::add_mdta(x, dims, &temperature, &weights)
+        })
+    }
+
+    fn gdfn(x: FlexTensor, weights: BranchWeights<FlexTensor>) -> FlexTensor {
+        if x.dtype() != DType::F32 {
+            return plain::gdfn::<Self>(x, weights);
+        }
+        let weights = weights.map(contiguous);
+        in_place(x, |x, dims| blocks::add_gdfn(x, dims, &weights))
+    }
+
+    fn him(x: FlexTensor, weights: HimWeights<FlexTensor>) -> FlexTensor {
+        if x.dtype() != DType::F32 {
+            return plain::him::<Self>(x, weights);
+        }
+        let weights = weights.map(contiguous);
+        in_place(x, |x, dims| blocks::add_him(x, dims, &weights))
+    }
+
     fn exact_gelu_backward(x: FlexTensor, grad: FlexTensor) -> FlexTensor {
         // Flex's own is exact.
         <Self as ActivationOps<Self>>::gelu_backward(x, grad)
@@ -115,6 +159,31 @@ impl Backend for Flex {
         let grad_x = gelu_gate::backward(elements(&x), elements(&grad), dims);
         FlexTensor::from_data(TensorData::new(grad_x, dims))
     }
+}
+
+impl Elements for FlexTensor {
+    fn elements(&self) -> &[f32] {
+        elements(self)
+    }
+}
+
+fn contiguous(tensor: FlexTensor) -> FlexTensor {
+    tensor.to_contiguous()
+}
+
+/// Works on the tensor's own memory if nothing else holds it, or on a copy.
+fn in_place(x: FlexTensor, work: impl FnOnce(&mut [f32], Dims)) -> FlexTensor {
+    let dims: Dims = x.shape().dims();
+    let whole =
+        x.is_contiguous() && x.bytes().len() == size_of::<f32>() * x.layout().num_elements();
+    let mut x = match whole {
+        true => x,
+        false => {
+            FlexTensor::from_data(TensorData::new(elements(&x.to_contiguous()).to_vec(), dims))
+        }
+    };
+    work(x.storage_mut(), dims);
+    x
 }
 
 fn single_precision(tensors: [Option<&FlexTensor>; 3]) -> bool {

@@ -1,12 +1,25 @@
 //! Kernels for the CPU backends, on contiguous single-precision planes; other element types take the plain path.
 
+mod blocks;
+mod branch;
 mod channel_norm;
+mod conv3x3;
 mod depthwise;
 #[cfg(feature = "flex")]
 mod flex;
+mod gdfn;
 mod gelu_gate;
+mod him;
+mod mdta;
 #[cfg(feature = "ndarray")]
 mod ndarray;
+mod normalize;
+mod product;
+mod scratch;
+mod tiles;
+
+/// The most elements a vector register has on any processor that the kernels know; their buffers leave that much room.
+const LANES: usize = 16;
 
 /// The sizes `[batch, channels, height, width]` of a tensor in memory order.
 type Dims = [usize; 4];

@@ -1,0 +1,182 @@
+//! HIM with its normalisation and residual.
+//!
+//! Keys and values come from a few tokens, so the query projection and the keys fold into one thin matrix for the logits
+//! `[heads · tokens, C]`, and the values and the output projection into another `[C, heads · tokens]`. A pixel then costs
+//! `2 · C · heads · tokens` products where the four layers cost `2 · C² + 2 · C · tokens`.
+
+use rten_simd::ops::{BitOps, FloatOps, NumOps};
+use rten_simd::{Isa, SimdOp, SimdUnaryOp};
+use rten_vecmath::Exp;
+
+use super::LANES;
+use super::branch::add_to_tiles;
+use super::normalize::Norm;
+use super::product::{Into, Matrix, product};
+use super::tiles::{Image, tiles};
+
+/// One image's HIM, as slices.
+#[derive(Clone, Copy)]
+pub(super) struct Him<'a> {
+    pub heads: usize,
+    pub tokens: usize,
+    /// `[C, C]`, input by output.
+    pub query: &'a [f32],
+    /// `[C]`
+    pub query_bias: Option<&'a [f32]>,
+    /// `[tokens, C]`
+    pub keys: &'a [f32],
+    /// `[tokens, C]`
+    pub values: &'a [f32],
+    /// `[C, C]`, input by output.
+    pub project: &'a [f32],
+    /// `[C]`
+    pub project_bias: Option<&'a [f32]>,
+}
+
+/// Adds HIM of the normalised image to the image.
+pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, him: &Him<'_>) {
+    let [channels, height, width] = size;
+    let rows = him.heads * him.tokens;
+    let (to_logits, constants) = him.to_logits(channels);
+    let to_output = him.to_output(channels);
+    let tiles = tiles(height, width);
+    add_to_tiles(
+        &mut Image::new(image, size),
+        &tiles,
+        him.project_bias,
+        |tile| rows * (tile.framed_stride() + tile.pixels()),
+        norm,
+        |_, tile, normalized, sum, scratch| {
+            let stride = tile.framed_stride();
+            let (logits, attention) = scratch.split_at_mut(rows * stride);
+            product(
+                Into::Set,
+                Matrix::new(&to_logits, rows, channels, channels),
+                Matrix::new(normalized, channels, tile.framed_pixels(), stride),
+                logits,
+                stride,
+            );
+            for head in 0..him.heads {
+                Softmax {
+                    logits: &mut logits[head * him.tokens * stride..][..him.tokens * stride],
+                    constants: &constants[head * him.tokens..][..him.tokens],
+                    stride,
+                    pixels: tile.framed_pixels(),
+                }
+                .dispatch();
+            }
+            let inner = (tile.framed_width() + 1)..;
+            let planes = attention.chunks_exact_mut(tile.pixels());
+            for (plane, framed) in planes.zip(logits.chunks_exact(stride)) {
+                let rows = framed[inner.clone()].chunks(tile.framed_width());
+                for (row, framed) in plane.chunks_exact_mut(tile.width).zip(rows) {
+                    row.copy_from_slice(&framed[..tile.width]);
+                }
+            }
+            product(
+                Into::Set,
+                Matrix::new(&to_output, channels, rows, rows),
+                Matrix::new(attention, rows, tile.pixels(), tile.pixels()),
+                sum,
+                tile.pixels(),
+            );
+        },
+    );
+}
+
+impl Him<'_> {
+    /// `k Wq / √(C/heads)` of each head and token, `[heads · tokens, C]`, and what the bias adds.
+    fn to_logits(&self, channels: usize) -> (Vec<f32>, Vec<f32>) {
+        let per_head = channels / self.heads;
+        let scale = 1.0 / (per_head as f32).sqrt();
+        let mut folded = vec![0.0; self.heads * self.tokens * channels];
+        let mut constants = Vec::with_capacity(self.heads * self.tokens);
+        for head in 0..self.heads {
+            let start = head * per_head;
+            let keys: Vec<f32> = self.keys.iter().map(|key| key * scale).collect();
+            let keys = Matrix::new(&keys[start..], self.tokens, per_head, channels);
+            let query = Matrix::new(&self.query[start..], channels, per_head, channels);
+            product(
+                Into::Set,
+                keys,
+                query.transposed(),
+                &mut folded[head * self.tokens * channels..],
+                channels,
+            );
+            for key in self.keys.chunks_exact(channels) {
+                let key = &key[start..][..per_head];
+                constants.push(self.query_bias.map_or(0.0, |bias| {
+                    let products = key.iter().zip(&bias[start..]);
+                    products.map(|(key, bias)| key * bias * scale).sum()
+                }));
+            }
+        }
+        (folded, constants)
+    }
+
+    /// `Wp v` of each head and token, `[C, heads · tokens]`.
+    fn to_output(&self, channels: usize) -> Vec<f32> {
+        let per_head = channels / self.heads;
+        let rows = self.heads * self.tokens;
+        let mut folded = vec![0.0; channels * rows];
+        for head in 0..self.heads {
+            let start = head * per_head;
+            product(
+                Into::Set,
+                Matrix::new(
+                    &self.project[start * channels..],
+                    per_head,
+                    channels,
+                    channels,
+                )
+                .transposed(),
+                Matrix::new(&self.values[start..], self.tokens, per_head, channels).transposed(),
+                &mut folded[head * self.tokens..],
+                rows,
+            );
+        }
+        folded
+    }
+}
+
+/// Softmax over the planes of a head's tokens, in place, for each pixel.
+struct Softmax<'a> {
+    logits: &'a mut [f32],
+    /// Added to each token's logits.
+    constants: &'a [f32],
+    stride: usize,
+    /// Whole vectors.
+    pixels: usize,
+}
+
+impl SimdOp for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let ops = isa.f32();
+        debug_assert!(self.pixels.is_multiple_of(LANES));
+        for start in (0..self.pixels).step_by(ops.len()) {
+            let mut largest = ops.splat(f32::NEG_INFINITY);
+            for (plane, constant) in self.logits.chunks_exact(self.stride).zip(self.constants) {
+                let logit = ops.add(ops.load(&plane[start..]), ops.splat(*constant));
+                largest = ops.max(largest, logit);
+            }
+            let mut sum = ops.zero();
+            let planes = self.logits.chunks_exact_mut(self.stride);
+            for (plane, constant) in planes.zip(self.constants) {
+                let plane = &mut plane[start..];
+                let logit = ops.add(ops.load(plane), ops.splat(*constant));
+                let share = Exp {}.eval(isa, ops.sub(logit, largest));
+                sum = ops.add(sum, share);
+                ops.store(share, plane);
+            }
+            let factor = ops.reciprocal(sum);
+            for plane in self.logits.chunks_exact_mut(self.stride) {
+                let plane = &mut plane[start..];
+                let share = ops.mul(ops.load(plane), factor);
+                ops.store(share, plane);
+            }
+        }
+    }
+}

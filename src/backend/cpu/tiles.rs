@@ -1,0 +1,315 @@
+//! Images by tiles.
+//!
+//! Memory is `[channels, height, width]`. A tile is copied into a buffer with a frame of one pixel around it, since a 3×3
+//! convolution reads that far:
+//!
+//! ```text
+//!   ← width + 2 →
+//!   f f f f f f f   f: the frame, pixels of the neighbouring tiles, zeros outside the image
+//!   f t t t t t f   t: the tile
+//!   f t t t t t f   a channel is followed by the next, `stride` later, with room for reading
+//!   f f f f f f f   a vector beyond the end
+//! ```
+//!
+//! Tiles depend on the image's size alone, so that results do not depend on how many threads share them.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::LANES;
+
+/// Pixels of a tile: few enough that its channels stay in a core's cache, many enough that the frame costs little.
+const TILE_PIXELS: usize = 8192;
+const LEAST_TILE_PIXELS: usize = 512;
+const TILE_WIDTH: usize = 256;
+
+/// A rectangle of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tile {
+    pub top: usize,
+    pub left: usize,
+    pub height: usize,
+    pub width: usize,
+}
+
+impl Tile {
+    pub fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+
+    pub fn framed_width(&self) -> usize {
+        self.width + 2
+    }
+
+    /// Pixels with the frame, up to whole vectors.
+    pub fn framed_pixels(&self) -> usize {
+        ((self.height + 2) * self.framed_width()).next_multiple_of(LANES)
+    }
+
+    /// From one channel of a framed tile to the next.
+    pub fn framed_stride(&self) -> usize {
+        self.framed_pixels() + LANES
+    }
+
+    fn frame_length(&self) -> usize {
+        2 * self.framed_width() + 2 * self.height
+    }
+}
+
+/// Cuts an image into tiles, row by row. Small images are cut too, so that there is work for several threads.
+pub(super) fn tiles(height: usize, width: usize) -> Vec<Tile> {
+    if height == 0 || width == 0 {
+        return Vec::new();
+    }
+    let columns = width.div_ceil(TILE_WIDTH);
+    let tile_width = width.div_ceil(columns).next_multiple_of(LANES).min(width);
+    let pixels = (height * width / 4).clamp(LEAST_TILE_PIXELS, TILE_PIXELS);
+    let tile_height = height.div_ceil(height.div_ceil((pixels / tile_width).max(1)));
+    let spans = |size: usize, step: usize| {
+        (0..size)
+            .step_by(step)
+            .map(move |start| (start, step.min(size - start)))
+    };
+    spans(height, tile_height)
+        .flat_map(|(top, height)| {
+            spans(width, tile_width).map(move |(left, width)| Tile {
+                top,
+                left,
+                height,
+                width,
+            })
+        })
+        .collect()
+}
+
+/// An image that several threads read, and write each its own tiles of.
+pub(super) struct Image<'a> {
+    data: *mut f32,
+    pub channels: usize,
+    pub height: usize,
+    pub width: usize,
+    lifetime: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: the methods that read or write ask their callers for the absence of races.
+unsafe impl Sync for Image<'_> {}
+
+impl<'a> Image<'a> {
+    /// # Panics
+    /// If the slice's length is not that of the image.
+    pub fn new(data: &'a mut [f32], [channels, height, width]: [usize; 3]) -> Self {
+        assert_eq!(data.len(), channels * height * width);
+        Self {
+            data: data.as_mut_ptr(),
+            channels,
+            height,
+            width,
+            lifetime: PhantomData,
+        }
+    }
+
+    /// To read from alone.
+    ///
+    /// # Panics
+    /// If the slice's length is not that of the image.
+    pub fn shared(data: &'a [f32], [channels, height, width]: [usize; 3]) -> Self {
+        assert_eq!(data.len(), channels * height * width);
+        Self {
+            data: data.as_ptr().cast_mut(),
+            channels,
+            height,
+            width,
+            lifetime: PhantomData,
+        }
+    }
+
+    fn offset(&self, channel: usize, row: usize, columns: &Range<usize>) -> usize {
+        assert!(channel < self.channels && row < self.height);
+        assert!(columns.start <= columns.end && columns.end <= self.width);
+        (channel * self.height + row) * self.width + columns.start
+    }
+
+    /// Pixels of a row.
+    ///
+    /// # Safety
+    /// No thread writes to them while the slice is in use.
+    pub unsafe fn row(&self, channel: usize, row: usize, columns: Range<usize>) -> &[f32] {
+        let offset = self.offset(channel, row, &columns);
+        // SAFETY: `offset` has checked that the pixels lie inside the slice that `new` was given, which is borrowed as
+        // long as `self`; the caller excludes writes.
+        unsafe { std::slice::from_raw_parts(self.data.add(offset), columns.len()) }
+    }
+
+    /// Pixels of a row, to write to.
+    ///
+    /// # Safety
+    /// Nothing else reads or writes them while the slice is in use, and the image was made by [`new`](Self::new).
+    #[allow(clippy::mut_from_ref)] // The pixels are shared out among threads by the callers' word.
+    pub unsafe fn row_mut(&self, channel: usize, row: usize, columns: Range<usize>) -> &mut [f32] {
+        let offset = self.offset(channel, row, &columns);
+        // SAFETY: as in `row`; the caller excludes reads too.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(offset), columns.len()) }
+    }
+
+    /// The frames of all tiles as they are now: with them, a tile can be computed from its neighbours' old pixels after
+    /// these were replaced.
+    pub fn frames(&mut self, tiles: &[Tile]) -> Vec<Vec<f32>> {
+        let image = &*self;
+        // SAFETY: `self` is borrowed exclusively, and this only reads.
+        let frame = |tile: &Tile| unsafe { image.frame(tile) };
+        tiles.par_iter().map(frame).collect()
+    }
+
+    /// # Safety
+    /// No thread writes to the frame's pixels meanwhile.
+    unsafe fn frame(&self, tile: &Tile) -> Vec<f32> {
+        let length = tile.frame_length();
+        let mut frames = vec![0.0; self.channels * length];
+        let bottom = tile.top + tile.height;
+        for (channel, frame) in frames.chunks_exact_mut(length).enumerate() {
+            let (above, frame) = frame.split_at_mut(tile.framed_width());
+            let (below, sides) = frame.split_at_mut(tile.framed_width());
+            // SAFETY: the caller excludes writes.
+            unsafe {
+                if tile.top > 0 {
+                    self.framed_row(channel, tile.top - 1, tile, above);
+                }
+                if bottom < self.height {
+                    self.framed_row(channel, bottom, tile, below);
+                }
+                let right = tile.left + tile.width;
+                for (row, sides) in sides.chunks_exact_mut(2).enumerate() {
+                    if tile.left > 0 {
+                        sides[0] = self.row(channel, tile.top + row, tile.left - 1..right)[0];
+                    }
+                    if right < self.width {
+                        sides[1] = self.row(channel, tile.top + row, right..right + 1)[0];
+                    }
+                }
+            }
+        }
+        frames
+    }
+
+    /// A row of a tile with the pixel before and the pixel after; what is outside the image is left as it is.
+    ///
+    /// # Safety
+    /// No thread writes to the pixels meanwhile.
+    unsafe fn framed_row(&self, channel: usize, row: usize, tile: &Tile, output: &mut [f32]) {
+        let start = tile.left.saturating_sub(1);
+        let end = (tile.left + tile.width + 1).min(self.width);
+        let first = start + 1 - tile.left;
+        // SAFETY: the caller excludes writes.
+        let pixels = unsafe { self.row(channel, row, start..end) };
+        output[first..][..pixels.len()].copy_from_slice(pixels);
+    }
+
+    /// Copies a tile of one channel into its place in a framed buffer, whose frame is zero outside the image.
+    ///
+    /// # Safety
+    /// No thread writes to the tile's pixels meanwhile, nor, if no `frame` from earlier is given, to those around it.
+    unsafe fn load_channel(
+        &self,
+        channel: usize,
+        tile: &Tile,
+        frame: Option<&[f32]>,
+        framed: &mut [f32],
+    ) {
+        let width = tile.framed_width();
+        let rows = framed[..(tile.height + 2) * width].chunks_exact_mut(width);
+        match frame {
+            Some(frame) => {
+                let frame = &frame[channel * tile.frame_length()..][..tile.frame_length()];
+                let (above, frame) = frame.split_at(width);
+                let (below, sides) = frame.split_at(width);
+                for (row, output) in rows.enumerate() {
+                    if row == 0 {
+                        output.copy_from_slice(above);
+                    } else if row == tile.height + 1 {
+                        output.copy_from_slice(below);
+                    } else {
+                        let columns = tile.left..tile.left + tile.width;
+                        // SAFETY: the caller excludes writes.
+                        let pixels = unsafe { self.row(channel, tile.top + row - 1, columns) };
+                        output[1..=tile.width].copy_from_slice(pixels);
+                        output[0] = sides[2 * (row - 1)];
+                        output[width - 1] = sides[2 * (row - 1) + 1];
+                    }
+                }
+            }
+            None => {
+                for (row, output) in rows.enumerate() {
+                    output[0] = 0.0;
+                    output[width - 1] = 0.0;
+                    match (tile.top + row).checked_sub(1) {
+                        // SAFETY: the caller excludes writes.
+                        Some(row) if row < self.height => unsafe {
+                            self.framed_row(channel, row, tile, output);
+                        },
+                        _ => output.fill(0.0),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Copies a tile of all channels into a framed buffer, whose frame is zero outside the image.
+    ///
+    /// # Safety
+    /// As the image's methods that read: no thread writes to the tile's pixels meanwhile, nor, if no `frame` from
+    /// earlier is given, to those around it.
+    pub unsafe fn load(&self, tile: &Tile, frame: Option<&[f32]>, framed: &mut [f32]) {
+        let stride = tile.framed_stride();
+        for (channel, framed) in framed[..self.channels * stride]
+            .chunks_exact_mut(stride)
+            .enumerate()
+        {
+            // SAFETY: the caller's word.
+            unsafe { self.load_channel(channel, tile, frame, framed) };
+        }
+    }
+
+    /// Sets the frame to zero where it lies outside the image: in each of the framed planes, `stride` apart.
+    pub fn clear_outside(&self, tile: &Tile, framed: &mut [f32]) {
+        let width = tile.framed_width();
+        let last = tile.height + 1;
+        let (above, below) = (tile.top == 0, tile.top + tile.height == self.height);
+        let (before, after) = (tile.left == 0, tile.left + tile.width == self.width);
+        for plane in framed.chunks_exact_mut(tile.framed_stride()) {
+            if above {
+                plane[..width].fill(0.0);
+            }
+            if below {
+                plane[last * width..][..width].fill(0.0);
+            }
+            for row in plane[..(last + 1) * width].chunks_exact_mut(width) {
+                if before {
+                    row[0] = 0.0;
+                }
+                if after {
+                    row[width - 1] = 0.0;
+                }
+            }
+        }
+    }
+
+    /// Adds a tile of all channels, without frame, and to each channel a constant.
+    ///
+    /// # Safety
+    /// Nothing else reads or writes the tile's pixels meanwhile.
+    pub unsafe fn add(&self, tile: &Tile, values: &[f32], constants: Option<&[f32]>) {
+        let columns = tile.left..tile.left + tile.width;
+        for (channel, values) in values.chunks_exact(tile.pixels()).enumerate() {
+            let constant = constants.map_or(0.0, |constants| constants[channel]);
+            for (row, values) in values.chunks_exact(tile.width).enumerate() {
+                // SAFETY: the caller excludes others.
+                let pixels = unsafe { self.row_mut(channel, tile.top + row, columns.clone()) };
+                for (pixel, value) in pixels.iter_mut().zip(values) {
+                    *pixel += value + constant;
+                }
+            }
+        }
+    }
+}

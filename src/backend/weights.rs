@@ -1,0 +1,101 @@
+//! What the operations on whole blocks take.
+
+/// A layer normalisation over channels and, at level 4, the modulation behind it.
+#[derive(Debug, Clone)]
+pub struct NormWeights<F> {
+    /// `[channels]`
+    pub weight: F,
+    /// `[channels]`; none for the bias-free kind.
+    pub bias: Option<F>,
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// Factor and summand of the modulation, `[batch, channels]` each.
+    pub modulation: Option<[F; 2]>,
+}
+
+/// A convolution or linear layer.
+#[derive(Debug, Clone)]
+pub struct LayerWeights<F> {
+    /// As the operation says.
+    pub weight: F,
+    /// One number for each output channel.
+    pub bias: Option<F>,
+}
+
+/// What MDTA and GDFN have in common.
+#[derive(Debug, Clone)]
+pub struct BranchWeights<F> {
+    /// Before the rest.
+    pub norm: NormWeights<F>,
+    /// 1×1: `[expanded, channels, 1, 1]`
+    pub expand: LayerWeights<F>,
+    /// Depthwise 3×3: `[expanded, 1, 3, 3]`
+    pub depthwise: LayerWeights<F>,
+    /// 1×1: `[channels, inner, 1, 1]`
+    pub project: LayerWeights<F>,
+}
+
+/// HIM's weights, and the prior as it enters the attention.
+#[derive(Debug, Clone)]
+pub struct HimWeights<F> {
+    /// Of the pixels.
+    pub norm: NormWeights<F>,
+    /// `[channels, channels]`, input by output.
+    pub query: LayerWeights<F>,
+    /// `[batch, tokens, channels]`
+    pub keys: F,
+    /// `[batch, tokens, channels]`
+    pub values: F,
+    /// `[channels, channels]`, input by output.
+    pub project: LayerWeights<F>,
+    /// Heads; a divisor of the channels.
+    pub heads: usize,
+}
+
+impl<F> NormWeights<F> {
+    /// With each tensor replaced.
+    pub fn map<G>(self, mut f: impl FnMut(F) -> G) -> NormWeights<G> {
+        NormWeights {
+            weight: f(self.weight),
+            bias: self.bias.map(&mut f),
+            epsilon: self.epsilon,
+            modulation: self.modulation.map(|parts| parts.map(&mut f)),
+        }
+    }
+}
+
+impl<F> LayerWeights<F> {
+    /// With each tensor replaced.
+    pub fn map<G>(self, mut f: impl FnMut(F) -> G) -> LayerWeights<G> {
+        LayerWeights {
+            weight: f(self.weight),
+            bias: self.bias.map(f),
+        }
+    }
+}
+
+impl<F> BranchWeights<F> {
+    /// With each tensor replaced.
+    pub fn map<G>(self, mut f: impl FnMut(F) -> G) -> BranchWeights<G> {
+        BranchWeights {
+            norm: self.norm.map(&mut f),
+            expand: self.expand.map(&mut f),
+            depthwise: self.depthwise.map(&mut f),
+            project: self.project.map(f),
+        }
+    }
+}
+
+impl<F> HimWeights<F> {
+    /// With each tensor replaced.
+    pub fn map<G>(self, mut f: impl FnMut(F) -> G) -> HimWeights<G> {
+        HimWeights {
+            norm: self.norm.map(&mut f),
+            query: self.query.map(&mut f),
+            keys: f(self.keys),
+            values: f(self.values),
+            project: self.project.map(f),
+            heads: self.heads,
+        }
+    }
+}
