@@ -46,6 +46,9 @@ fn main() {
     let device = Default::default();
     let model = config.init::<Flex>(&device);
     let rate = sgemm();
+    if let Ok(t) = std::env::var("THR") {
+        gemm::set_lhs_packing_threshold_single_thread(t.parse().unwrap());
+    }
     println!("sgemm {:.1}", rate / 1e9);
     let sizes: Vec<[usize; 2]> = match std::env::var("SIZES") {
         Ok(s) => s
@@ -61,7 +64,7 @@ fn main() {
         let blur =
             Tensor::<Flex, 4>::random([1, 3, h, w], Distribution::Uniform(0.0, 1.0), &device);
         let mut best = f64::MAX;
-        for _ in 0..4 {
+        for _ in 0..std::env::var("REPS").map_or(4, |r| r.parse().unwrap()) {
             let start = Instant::now();
             let out = model.deblur(blur.clone(), Noise::Seed(0)).unwrap();
             std::hint::black_box(out.into_data());

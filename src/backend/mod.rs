@@ -77,6 +77,32 @@ pub trait Backend: burn::tensor::backend::Backend {
         plain::conv3x3_backward::<Self>(x, weight, grad)
     }
 
+    /// [`conv3x3`](Self::conv3x3) without bias, then each square of 2×2 pixels into channels.
+    ///
+    /// # Shapes
+    /// - x: `[batch, from, height, width]`, height and width even
+    /// - weight: `[to, from, 3, 3]`
+    /// - output: `[batch, 4 · to, height / 2, width / 2]`
+    fn conv3x3_unshuffle(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        plain::conv3x3_unshuffle::<Self>(x, weight)
+    }
+
+    /// [`conv3x3`](Self::conv3x3) without bias, then four channels into each square of 2×2 pixels, and behind the
+    /// channels of the result those of `skip`.
+    ///
+    /// # Shapes
+    /// - x: `[batch, from, height, width]`
+    /// - weight: `[to, from, 3, 3]`, `to` a multiple of 4
+    /// - skip: `[batch, others, 2 · height, 2 · width]`
+    /// - output: `[batch, to / 4 + others, 2 · height, 2 · width]`
+    fn conv3x3_shuffle(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        skip: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        plain::conv3x3_shuffle::<Self>(x, weight, skip)
+    }
+
     /// Normalises each pixel over its channels; `bias` says which kind, see
     /// [`LayerNorm`](crate::model::LayerNorm).
     ///

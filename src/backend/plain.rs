@@ -85,6 +85,51 @@ pub fn conv3x3<B: Backend>(
     primitive(conv2d::<B>(tensor(x), tensor(weight), bias, options))
 }
 
+/// The convolution, then [`pixel_unshuffle`].
+pub fn conv3x3_unshuffle<B: super::Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let output = tensor::<B, 4>(B::conv3x3(x, weight, None));
+    primitive(pixel_unshuffle(output, 2))
+}
+
+/// The convolution, then [`pixel_shuffle`] and the concatenation.
+pub fn conv3x3_shuffle<B: super::Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    skip: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let output = tensor::<B, 4>(B::conv3x3(x, weight, None));
+    primitive(Tensor::cat(vec![pixel_shuffle(output, 2), tensor(skip)], 1))
+}
+
+/// Moves each `factor × factor` square of pixels into channels.
+///
+/// # Shapes
+/// - x: `[batch, channels, height, width]`, height and width multiples of the factor
+/// - output: `[batch, channels · factor², height / factor, width / factor]`
+pub fn pixel_unshuffle<B: Backend>(x: Tensor<B, 4>, factor: usize) -> Tensor<B, 4> {
+    let [batch, channels, height, width] = x.dims();
+    let (rows, columns) = (height / factor, width / factor);
+    x.reshape([batch, channels, rows, factor, columns, factor])
+        .permute([0, 1, 3, 5, 2, 4])
+        .reshape([batch, channels * factor * factor, rows, columns])
+}
+
+/// The inverse of [`pixel_unshuffle`].
+///
+/// # Shapes
+/// - x: `[batch, channels · factor², height, width]`
+/// - output: `[batch, channels, height · factor, width · factor]`
+pub fn pixel_shuffle<B: Backend>(x: Tensor<B, 4>, factor: usize) -> Tensor<B, 4> {
+    let [batch, channels, height, width] = x.dims();
+    let channels = channels / (factor * factor);
+    x.reshape([batch, channels, factor, factor, height, width])
+        .permute([0, 1, 4, 2, 5, 3])
+        .reshape([batch, channels, height * factor, width * factor])
+}
+
 /// The input's gradient is the convolution of `grad` with the weights turned by 180° and their channels exchanged; the
 /// weight's is nine matrix products of `grad` and the shifted input. Burn's own backward takes a transposed convolution
 /// for the first and one with a kernel of the image's size for the second.

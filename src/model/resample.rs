@@ -10,6 +10,7 @@ use burn::tensor::TensorPrimitive;
 use super::layer::Layer;
 use super::macs;
 use crate::backend::LayerWeights;
+pub use crate::backend::plain::{pixel_shuffle, pixel_unshuffle};
 
 /// A 3×3 convolution that keeps the size, zero padding 1.
 pub(super) fn conv3x3<B: Backend>(
@@ -36,32 +37,6 @@ pub(super) fn convolve<B: crate::backend::Backend>(
     let LayerWeights { weight, bias } = conv.weights();
     let output = B::conv3x3(x.into_primitive().tensor(), weight, bias);
     Tensor::from_primitive(TensorPrimitive::Float(output))
-}
-
-/// Moves each `factor × factor` square of pixels into channels.
-///
-/// # Shapes
-/// - x: `[batch, channels, height, width]`, height and width multiples of the factor
-/// - output: `[batch, channels · factor², height / factor, width / factor]`
-pub fn pixel_unshuffle<B: Backend>(x: Tensor<B, 4>, factor: usize) -> Tensor<B, 4> {
-    let [batch, channels, height, width] = x.dims();
-    let (rows, columns) = (height / factor, width / factor);
-    x.reshape([batch, channels, rows, factor, columns, factor])
-        .permute([0, 1, 3, 5, 2, 4])
-        .reshape([batch, channels * factor * factor, rows, columns])
-}
-
-/// The inverse of [`pixel_unshuffle`].
-///
-/// # Shapes
-/// - x: `[batch, channels · factor², height, width]`
-/// - output: `[batch, channels, height · factor, width · factor]`
-pub fn pixel_shuffle<B: Backend>(x: Tensor<B, 4>, factor: usize) -> Tensor<B, 4> {
-    let [batch, channels, height, width] = x.dims();
-    let channels = channels / (factor * factor);
-    x.reshape([batch, channels, factor, factor, height, width])
-        .permute([0, 1, 4, 2, 5, 3])
-        .reshape([batch, channels, height * factor, width * factor])
 }
 
 /// Configuration of a [`Downsample`].
@@ -92,7 +67,9 @@ impl<B: crate::backend::Backend> Downsample<B> {
     /// - x: `[batch, C, height, width]`, height and width even
     /// - output: `[batch, 2C, height / 2, width / 2]`
     pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        pixel_unshuffle(convolve(&self.conv, x), 2)
+        let LayerWeights { weight, .. } = self.conv.weights();
+        let output = B::conv3x3_unshuffle(x.into_primitive().tensor(), weight);
+        Tensor::from_primitive(TensorPrimitive::Float(output))
     }
 
     /// Multiply-accumulates for one image of `pixels` input pixels.
@@ -130,6 +107,18 @@ impl<B: crate::backend::Backend> Upsample<B> {
     /// - output: `[batch, C/2, 2 · height, 2 · width]`
     pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
         pixel_shuffle(convolve(&self.conv, x), 2)
+    }
+
+    /// As [`forward`](Self::forward), with the channels of `skip` behind those of the result.
+    ///
+    /// # Shapes
+    /// - skip: `[batch, D, 2 · height, 2 · width]`
+    /// - output: `[batch, C/2 + D, 2 · height, 2 · width]`
+    pub fn forward_with_skip(&self, x: Tensor<B, 4>, skip: Tensor<B, 4>) -> Tensor<B, 4> {
+        let LayerWeights { weight, .. } = self.conv.weights();
+        let (x, skip) = (x.into_primitive().tensor(), skip.into_primitive().tensor());
+        let output = B::conv3x3_shuffle(x, weight, skip);
+        Tensor::from_primitive(TensorPrimitive::Float(output))
     }
 
     /// Multiply-accumulates for one image of `pixels` input pixels.

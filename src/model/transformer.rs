@@ -236,18 +236,17 @@ impl<B: Backend> Transformer<B> {
             .latent
             .forward(self.down3_4.forward(level3.clone()), z2, z3);
 
-        let skip = |up, skip| Tensor::cat(vec![up, skip], 1);
         let x = pointwise(
             &self.reduce_chan_level3,
-            skip(self.up4_3.forward(latent), level3),
+            self.up4_3.forward_with_skip(latent, level3),
         );
         let x = self.decoder_level3.forward(x, z2, None);
         let x = pointwise(
             &self.reduce_chan_level2,
-            skip(self.up3_2.forward(x), level2),
+            self.up3_2.forward_with_skip(x, level2),
         );
         let x = self.decoder_level2.forward(x, z2, None);
-        let x = skip(self.up2_1.forward(x), level1);
+        let x = self.up2_1.forward_with_skip(x, level1);
         let x = self.decoder_level1.forward(x, z1, None);
         let x = self.refinement.forward(x, z1, None);
         same_format(convolve(&self.output, x), &blur) + blur

@@ -2,7 +2,7 @@
 //! image.
 
 use super::branch::Branch;
-use super::conv3x3::TapMajor;
+use super::conv3x3::{Arrangement, TapMajor};
 use super::normalize::Norm;
 use super::{Dims, conv3x3, gdfn, him, mdta};
 use crate::backend::{BranchWeights, HimWeights, LayerWeights, NormWeights};
@@ -101,18 +101,39 @@ pub(super) fn add_him<F: Elements>(x: &mut [f32], dims: Dims, weights: &HimWeigh
     }
 }
 
-/// The 3×3 convolution; weight `[to, from, 3, 3]`.
-pub(super) fn conv3x3(x: &[f32], dims: Dims, weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+/// The 3×3 convolution; weight `[to, from, 3, 3]`. Behind each image's outputs come its `skip` channels, if any.
+pub(super) fn conv3x3(
+    x: &[f32],
+    dims: Dims,
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    arrangement: Arrangement,
+    skip: Option<&[f32]>,
+) -> (Vec<f32>, Dims) {
     let [batch, from, height, width] = dims;
     let to = weight.len() / (9 * from);
     let weight = TapMajor::new(weight, to, from);
-    let mut output = vec![0.0; batch * to * height * width];
-    if output.is_empty() {
-        return output;
+    let [channels, rows, columns] = arrangement.size([to, height, width]);
+    let own = channels * rows * columns;
+    let skipped = skip.map_or(0, |skip| skip.len() / batch.max(1));
+    let mut output = vec![0.0; batch * (own + skipped)];
+    let dims = [
+        batch,
+        channels + skipped / (rows * columns).max(1),
+        rows,
+        columns,
+    ];
+    if x.is_empty() {
+        return (output, dims);
     }
     let images = x.chunks_exact(from * height * width);
-    for (x, output) in images.zip(output.chunks_exact_mut(to * height * width)) {
-        conv3x3::convolve(x, [from, height, width], &weight, bias, output);
+    let outputs = output.chunks_exact_mut(own + skipped);
+    for (image, (x, output)) in images.zip(outputs).enumerate() {
+        let (own, rest) = output.split_at_mut(own);
+        conv3x3::convolve(x, [from, height, width], &weight, bias, arrangement, own);
+        if let Some(skip) = skip {
+            rest.copy_from_slice(&skip[image * skipped..][..skipped]);
+        }
     }
-    output
+    (output, dims)
 }

@@ -4,30 +4,56 @@
 
 use rayon::prelude::*;
 
+use super::LANES;
 use super::product::{Into, Matrix, product};
 use super::scratch;
-use super::tiles::{Image, tiles};
+use super::tiles::{Image, Tile, tiles};
 
-/// Convolves an image `[from, height, width]` with weights `[to, from, 3, 3]` and adds a bias `[to]`; `output` is
-/// `[to, height, width]`.
+/// Pixels of a tile, whose channels stay in a core's cache.
+const TILE_PIXELS: usize = 2048;
+
+/// Where the convolution's outputs go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrangement {
+    /// `[to, height, width]`
+    Plain,
+    /// Each square of 2×2 pixels into channels: `[4 · to, height / 2, width / 2]`
+    Unshuffled,
+    /// Four channels into a square of 2×2 pixels: `[to / 4, 2 · height, 2 · width]`
+    Shuffled,
+}
+
+impl Arrangement {
+    pub fn size(self, [to, height, width]: [usize; 3]) -> [usize; 3] {
+        match self {
+            Self::Plain => [to, height, width],
+            Self::Unshuffled => [4 * to, height / 2, width / 2],
+            Self::Shuffled => [to / 4, 2 * height, 2 * width],
+        }
+    }
+}
+
+/// Convolves an image `[from, height, width]` with weights `[to, from, 3, 3]` and adds a bias `[to]`.
 pub(super) fn convolve(
     x: &[f32],
     size: [usize; 3],
     weight: &TapMajor,
     bias: Option<&[f32]>,
+    arrangement: Arrangement,
     output: &mut [f32],
 ) {
     let [from, height, width] = size;
     let to = weight.to;
     let x = Image::shared(x, size);
-    let output = Image::new(output, [to, height, width]);
-    tiles(height, width).par_iter().for_each(|tile| {
-        let stride = tile.framed_stride();
+    let output = Image::new(output, arrangement.size([to, height, width]));
+    let tiles = tiles(height, width, TILE_PIXELS);
+    tiles.par_iter().for_each(|tile| {
         let framed_width = tile.framed_width();
+        let stride = (tile.framed_height() * framed_width).next_multiple_of(LANES) + LANES;
         let wide = tile.height * framed_width; // A tile's rows, two columns too wide.
         scratch::with([from * stride, to * wide], |[framed, sums]| {
             // SAFETY: no thread writes to x.
-            unsafe { x.load(tile, None, framed) };
+            unsafe { x.load(tile, 0..tile.framed_height(), None, framed, stride) };
             for tap in 0..9 {
                 let offset = tap / 3 * framed_width + tap % 3;
                 product(
@@ -39,19 +65,68 @@ pub(super) fn convolve(
                     wide,
                 );
             }
-            for (channel, sums) in sums.chunks_exact(wide).enumerate() {
-                let bias = bias.map_or(0.0, |bias| bias[channel]);
-                for (row, sums) in sums.chunks_exact(framed_width).enumerate() {
-                    let columns = tile.left..tile.left + tile.width;
-                    // SAFETY: the tile of the output is this thread's alone.
-                    let pixels = unsafe { output.row_mut(channel, tile.top + row, columns) };
-                    for (pixel, sum) in pixels.iter_mut().zip(sums) {
-                        *pixel = sum + bias;
+            if let Some(bias) = bias {
+                for (sums, bias) in sums.chunks_exact_mut(wide).zip(bias) {
+                    for sum in sums {
+                        *sum += bias;
                     }
                 }
             }
+            // SAFETY: each output comes from one pixel of one tile, so the tile's are this thread's alone.
+            unsafe { store(&output, arrangement, tile, sums) };
         });
     });
+}
+
+/// Stores a tile's sums, `[to]` planes of its rows with two columns too many.
+///
+/// # Safety
+/// Nothing else reads or writes the tile's outputs meanwhile.
+unsafe fn store(output: &Image<'_>, arrangement: Arrangement, tile: &Tile, sums: &[f32]) {
+    let width = tile.framed_width();
+    let plane = tile.height * width;
+    let columns = tile.left..tile.left + tile.width;
+    for row in 0..tile.height {
+        let y = tile.top + row;
+        match arrangement {
+            Arrangement::Plain => {
+                for (channel, sums) in sums.chunks_exact(plane).enumerate() {
+                    // SAFETY: the caller excludes others.
+                    let pixels = unsafe { output.row_mut(channel, y, columns.clone()) };
+                    pixels.copy_from_slice(&sums[row * width..][..tile.width]);
+                }
+            }
+            Arrangement::Unshuffled => {
+                // Tiles begin at even columns: their widths are whole vectors, but for the last.
+                let columns = columns.start / 2..columns.end / 2;
+                for (channel, sums) in sums.chunks_exact(plane).enumerate() {
+                    for odd in 0..2 {
+                        let channel = 4 * channel + 2 * (y % 2) + odd;
+                        // SAFETY: likewise.
+                        let pixels = unsafe { output.row_mut(channel, y / 2, columns.clone()) };
+                        let sums = sums[row * width + odd..].iter().step_by(2);
+                        for (pixel, sum) in pixels.iter_mut().zip(sums) {
+                            *pixel = *sum;
+                        }
+                    }
+                }
+            }
+            Arrangement::Shuffled => {
+                let columns = 2 * columns.start..2 * columns.end;
+                for (channel, sums) in sums.chunks_exact(2 * plane).enumerate() {
+                    let (channel, y) = (channel / 2, 2 * y + channel % 2);
+                    // SAFETY: likewise.
+                    let pixels = unsafe { output.row_mut(channel, y, columns.clone()) };
+                    let even = &sums[row * width..][..tile.width];
+                    let odd = &sums[plane + row * width..][..tile.width];
+                    let (pairs, _) = pixels.as_chunks_mut::<2>();
+                    for ((pair, even), odd) in pairs.iter_mut().zip(even).zip(odd) {
+                        *pair = [*even, *odd];
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Weights `[to, from, 3, 3]` in the order `[9, to, from]`: one matrix for each tap.
@@ -64,11 +139,12 @@ pub(super) struct TapMajor {
 impl TapMajor {
     pub fn new(weight: &[f32], to: usize, from: usize) -> Self {
         let mut data = vec![0.0; weight.len()];
-        for (tap, matrix) in data.chunks_exact_mut(to * from).enumerate() {
+        let matrices = data.par_chunks_exact_mut(to * from).enumerate();
+        matrices.for_each(|(tap, matrix)| {
             for (element, taps) in matrix.iter_mut().zip(weight.chunks_exact(9)) {
                 *element = taps[tap];
             }
-        }
+        });
         Self { data, to, from }
     }
 

@@ -5,6 +5,7 @@ use burn::tensor::{DType, TensorData, TensorMetadata};
 use burn_flex::{Flex, FlexTensor};
 
 use super::blocks::{self, Elements};
+use super::conv3x3::Arrangement;
 use super::{Dims, channel_norm, depthwise, gelu_gate, half_channels};
 use crate::backend::{Backend, BranchWeights, HimWeights, plain};
 
@@ -97,13 +98,21 @@ impl Backend for Flex {
         if !single_precision([Some(&x), Some(&weight), bias.as_ref()]) {
             return plain::conv3x3::<Self>(x, weight, bias);
         }
-        let dims: Dims = x.shape().dims();
-        let [to, ..]: Dims = weight.shape().dims();
-        let (x, weight) = (x.to_contiguous(), weight.to_contiguous());
-        let bias = bias.map(|bias| bias.to_contiguous());
-        let bias = bias.as_ref().map(elements);
-        let output = blocks::conv3x3(elements(&x), dims, elements(&weight), bias);
-        FlexTensor::from_data(TensorData::new(output, [dims[0], to, dims[2], dims[3]]))
+        convolve(x, weight, bias, Arrangement::Plain, None)
+    }
+
+    fn conv3x3_unshuffle(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
+        if !single_precision([Some(&x), Some(&weight), None]) {
+            return plain::conv3x3_unshuffle::<Self>(x, weight);
+        }
+        convolve(x, weight, None, Arrangement::Unshuffled, None)
+    }
+
+    fn conv3x3_shuffle(x: FlexTensor, weight: FlexTensor, skip: FlexTensor) -> FlexTensor {
+        if !single_precision([Some(&x), Some(&weight), Some(&skip)]) {
+            return plain::conv3x3_shuffle::<Self>(x, weight, skip);
+        }
+        convolve(x, weight, None, Arrangement::Shuffled, Some(skip))
     }
 
     fn mdta(
@@ -134,6 +143,15 @@ impl Backend for Flex {
         }
         let weights = weights.map(contiguous);
         in_place(x, |x, dims| blocks::add_him(x, dims, &weights))
+    }
+
+    fn exact_gelu(x: FlexTensor) -> FlexTensor {
+        if x.dtype() != DType::F32 {
+            return plain::exact_gelu::<Self>(x);
+        }
+        let shape = x.shape();
+        let output = gelu_gate::gelu(elements(&x.to_contiguous()));
+        FlexTensor::from_data(TensorData::new(output, shape))
     }
 
     fn exact_gelu_backward(x: FlexTensor, grad: FlexTensor) -> FlexTensor {
@@ -169,6 +187,27 @@ impl Elements for FlexTensor {
 
 fn contiguous(tensor: FlexTensor) -> FlexTensor {
     tensor.to_contiguous()
+}
+
+fn convolve(
+    x: FlexTensor,
+    weight: FlexTensor,
+    bias: Option<FlexTensor>,
+    arrangement: Arrangement,
+    skip: Option<FlexTensor>,
+) -> FlexTensor {
+    let dims: Dims = x.shape().dims();
+    let (x, weight) = (contiguous(x), contiguous(weight));
+    let (bias, skip) = (bias.map(contiguous), skip.map(contiguous));
+    let (output, dims) = blocks::conv3x3(
+        elements(&x),
+        dims,
+        elements(&weight),
+        bias.as_ref().map(elements),
+        arrangement,
+        skip.as_ref().map(elements),
+    );
+    FlexTensor::from_data(TensorData::new(output, dims))
 }
 
 /// Works on the tensor's own memory if nothing else holds it, or on a copy.

@@ -1,7 +1,7 @@
 //! GDFN with its normalisation and residual, tile by tile: see [`branch`](super::branch).
 
-use super::branch::{Branch, GROUP, add_to_tiles, planes};
-use super::depthwise::{Framed, convolve_and_gate, taps};
+use super::branch::{Branch, GROUP, TILE_PIXELS, add_to_tiles};
+use super::depthwise::{convolve_and_gate, taps};
 use super::normalize::Norm;
 use super::product::{Into, Matrix, product};
 use super::tiles::{Image, tiles};
@@ -10,44 +10,58 @@ use super::tiles::{Image, tiles};
 pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, branch: &Branch<'_>) {
     let [channels, height, width] = size;
     let hidden = branch.project.len() / channels;
-    let tiles = tiles(height, width);
+    let expand = by_groups(branch.expand, hidden, channels);
+    let expand_bias = branch.expand_bias.map(|bias| by_groups(bias, hidden, 1));
+    let grouped = Branch {
+        expand: &expand,
+        expand_bias: expand_bias.as_deref(),
+        ..*branch
+    };
     add_to_tiles(
         &mut Image::new(image, size),
-        &tiles,
-        branch.project_bias,
-        |tile| planes(tile, 2 * GROUP) + GROUP * tile.pixels(),
+        &tiles(height, width, TILE_PIXELS),
         norm,
-        |image, tile, normalized, sum, scratch| {
-            let stride = tile.framed_stride();
-            let (expanded, gated) = scratch.split_at_mut(planes(tile, 2 * GROUP));
+        branch.project_bias,
+        [2 * hidden, GROUP],
+        |step, expanded, gated, sum| {
+            let (pixels, stride) = (step.pixels(), step.expanded_stride());
             for first in (0..hidden).step_by(GROUP) {
                 let count = GROUP.min(hidden - first);
-                let (a, b) = expanded.split_at_mut(count * stride);
-                branch.expand(image, tile, normalized, [first, count], a);
-                branch.expand(image, tile, normalized, [hidden + first, count], b);
-                for (i, gated) in gated
-                    .chunks_exact_mut(tile.pixels())
-                    .take(count)
-                    .enumerate()
-                {
-                    let framed = [&a, &b]
-                        .map(|x| Framed::new(&x[i * stride..][..stride], tile.height, tile.width));
+                let group = &mut expanded[2 * first * stride..][..2 * count * stride];
+                step.expand(&grouped, [2 * first, 2 * count], group);
+                let (a, b) = group.split_at_mut(count * stride);
+                let planes = a.chunks_exact_mut(stride).zip(b.chunks_exact_mut(stride));
+                let planes = planes.zip(gated.chunks_exact_mut(pixels)).enumerate();
+                for (i, ((a, b), gated)) in planes {
                     let channels = [first + i, hidden + first + i];
                     convolve_and_gate(
-                        framed,
+                        [step.framed(a), step.framed(b)],
                         channels.map(|channel| taps(branch.taps, channel)),
                         channels.map(|channel| branch.tap_bias(channel)),
                         gated,
                     );
+                    step.keep(a);
+                    step.keep(b);
                 }
                 product(
                     if first == 0 { Into::Set } else { Into::Add },
                     Matrix::new(&branch.project[first..], channels, count, hidden),
-                    Matrix::new(gated, count, tile.pixels(), tile.pixels()),
+                    Matrix::new(gated, count, pixels, pixels),
                     sum,
-                    tile.pixels(),
+                    pixels,
                 );
             }
         },
     );
+}
+
+/// Rows of the halves a and b in the order in which they are used: a group of a, the same group of b, the next of a.
+fn by_groups(rows: &[f32], hidden: usize, length: usize) -> Vec<f32> {
+    let (a, b) = rows.split_at(hidden * length);
+    let groups = a.chunks(GROUP * length).zip(b.chunks(GROUP * length));
+    groups
+        .flat_map(|(a, b)| [a, b])
+        .flatten()
+        .copied()
+        .collect()
 }

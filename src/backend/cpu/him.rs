@@ -4,15 +4,19 @@
 //! `[heads · tokens, C]`, and the values and the output projection into another `[C, heads · tokens]`. A pixel then costs
 //! `2 · C · heads · tokens` products where the four layers cost `2 · C² + 2 · C · tokens`.
 
+use rayon::prelude::*;
 use rten_simd::ops::{BitOps, FloatOps, NumOps};
 use rten_simd::{Isa, SimdOp, SimdUnaryOp};
 use rten_vecmath::Exp;
 
 use super::LANES;
-use super::branch::add_to_tiles;
 use super::normalize::Norm;
 use super::product::{Into, Matrix, product};
+use super::scratch;
 use super::tiles::{Image, tiles};
+
+/// Pixels of a tile, whose channels stay in a core's cache.
+const TILE_PIXELS: usize = 2048;
 
 /// One image's HIM, as slices.
 #[derive(Clone, Copy)]
@@ -39,49 +43,45 @@ pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, him: &Him<'_
     let rows = him.heads * him.tokens;
     let (to_logits, constants) = him.to_logits(channels);
     let to_output = him.to_output(channels);
-    let tiles = tiles(height, width);
-    add_to_tiles(
-        &mut Image::new(image, size),
-        &tiles,
-        him.project_bias,
-        |tile| rows * (tile.framed_stride() + tile.pixels()),
-        norm,
-        |_, tile, normalized, sum, scratch| {
-            let stride = tile.framed_stride();
-            let (logits, attention) = scratch.split_at_mut(rows * stride);
-            product(
-                Into::Set,
-                Matrix::new(&to_logits, rows, channels, channels),
-                Matrix::new(normalized, channels, tile.framed_pixels(), stride),
-                logits,
-                stride,
-            );
-            for head in 0..him.heads {
-                Softmax {
-                    logits: &mut logits[head * him.tokens * stride..][..him.tokens * stride],
-                    constants: &constants[head * him.tokens..][..him.tokens],
+    let image = Image::new(image, size);
+    tiles(height, width, TILE_PIXELS)
+        .par_iter()
+        .for_each(|tile| {
+            let pixels = tile.pixels();
+            let stride = pixels.next_multiple_of(LANES);
+            let lengths = [channels * stride, rows * stride];
+            scratch::with(lengths, |[planes, attention]| {
+                // SAFETY: the tile is this thread's alone.
+                unsafe { image.load_inner(tile, 0..tile.height, planes, stride) };
+                norm.apply(planes, stride, stride);
+                product(
+                    Into::Set,
+                    Matrix::new(&to_logits, rows, channels, channels),
+                    Matrix::new(planes, channels, stride, stride),
+                    attention,
                     stride,
-                    pixels: tile.framed_pixels(),
+                );
+                let heads = attention.chunks_exact_mut(him.tokens * stride);
+                for (logits, constants) in heads.zip(constants.chunks_exact(him.tokens)) {
+                    Softmax {
+                        logits,
+                        constants,
+                        stride,
+                    }
+                    .dispatch();
                 }
-                .dispatch();
-            }
-            let inner = (tile.framed_width() + 1)..;
-            let planes = attention.chunks_exact_mut(tile.pixels());
-            for (plane, framed) in planes.zip(logits.chunks_exact(stride)) {
-                let rows = framed[inner.clone()].chunks(tile.framed_width());
-                for (row, framed) in plane.chunks_exact_mut(tile.width).zip(rows) {
-                    row.copy_from_slice(&framed[..tile.width]);
-                }
-            }
-            product(
-                Into::Set,
-                Matrix::new(&to_output, channels, rows, rows),
-                Matrix::new(attention, rows, tile.pixels(), tile.pixels()),
-                sum,
-                tile.pixels(),
-            );
-        },
-    );
+                product(
+                    Into::Set,
+                    Matrix::new(&to_output, channels, rows, rows),
+                    Matrix::new(attention, rows, pixels, stride),
+                    planes,
+                    pixels,
+                );
+                let sum = &planes[..channels * pixels];
+                // SAFETY: likewise.
+                unsafe { image.add(tile, 0..tile.height, sum, him.project_bias) };
+            });
+        });
 }
 
 impl Him<'_> {
@@ -144,9 +144,8 @@ struct Softmax<'a> {
     logits: &'a mut [f32],
     /// Added to each token's logits.
     constants: &'a [f32],
+    /// From a plane to the next: whole vectors.
     stride: usize,
-    /// Whole vectors.
-    pixels: usize,
 }
 
 impl SimdOp for Softmax<'_> {
@@ -155,8 +154,8 @@ impl SimdOp for Softmax<'_> {
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
         let ops = isa.f32();
-        debug_assert!(self.pixels.is_multiple_of(LANES));
-        for start in (0..self.pixels).step_by(ops.len()) {
+        debug_assert!(self.stride.is_multiple_of(LANES));
+        for start in (0..self.stride).step_by(ops.len()) {
             let mut largest = ops.splat(f32::NEG_INFINITY);
             for (plane, constant) in self.logits.chunks_exact(self.stride).zip(self.constants) {
                 let logit = ops.add(ops.load(&plane[start..]), ops.splat(*constant));

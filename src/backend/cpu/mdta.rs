@@ -6,9 +6,14 @@
 //! the image has.
 
 use rayon::prelude::*;
+use rten_simd::SimdOp;
+use rten_vecmath::SumSquare;
 
-use super::branch::{Branch, GROUP, add_to_tiles, load_normalized, planes};
-use super::depthwise::{Framed, convolve, taps};
+use super::branch::{
+    Branch, GROUP, Step, TILE_PIXELS, add_to_tiles, expanded_stride, normalized_length,
+    step_pixels, walk,
+};
+use super::depthwise::{convolve, taps};
 use super::normalize::Norm;
 use super::product::{Into, Matrix, product};
 use super::scratch;
@@ -40,145 +45,144 @@ pub(super) fn add(
     branch: &Branch<'_>,
 ) {
     let [channels, height, width] = size;
-    let tiles = tiles(height, width);
+    let tiles = tiles(height, width, TILE_PIXELS);
     let mut image = Image::new(image, size);
-    let sums = sums(&mut image, &tiles, norm, temperature.len(), branch);
+    let sums = sums(&image, &tiles, norm, temperature.len(), branch);
     let values_to_output = fold_projection(&attention(sums, temperature), branch.project, channels);
 
     add_to_tiles(
         &mut image,
         &tiles,
-        branch.project_bias,
-        |tile| planes(tile, GROUP) + GROUP * tile.pixels(),
         norm,
-        |image, tile, normalized, sum, scratch| {
-            let (expanded, values) = scratch.split_at_mut(planes(tile, GROUP));
+        branch.project_bias,
+        [channels, GROUP],
+        |step, expanded, values, sum| {
+            let pixels = step.pixels();
             for first in (0..channels).step_by(GROUP) {
                 let count = GROUP.min(channels - first);
-                let range = [2 * channels + first, count];
-                convolved(branch, image, tile, normalized, range, expanded, values);
+                let expanded = &mut expanded[first * step.expanded_stride()..];
+                convolved(
+                    step,
+                    branch,
+                    [2 * channels + first, count],
+                    expanded,
+                    values,
+                );
                 product(
                     if first == 0 { Into::Set } else { Into::Add },
                     Matrix::new(&values_to_output[first..], channels, count, channels),
-                    Matrix::new(values, count, tile.pixels(), tile.pixels()),
+                    Matrix::new(values, count, pixels, pixels),
                     sum,
-                    tile.pixels(),
+                    pixels,
                 );
             }
         },
     );
 }
 
-/// Channels of `qkv` after both convolutions, from a normalised tile, as planes without frame.
+/// Channels of `qkv` after both convolutions, as planes of the step's outputs.
 fn convolved(
+    step: &Step<'_>,
     branch: &Branch<'_>,
-    image: &Image<'_>,
-    tile: &Tile,
-    normalized: &[f32],
     [first, count]: [usize; 2],
     expanded: &mut [f32],
     output: &mut [f32],
 ) {
-    let stride = tile.framed_stride();
-    branch.expand(image, tile, normalized, [first, count], expanded);
-    let planes = output.chunks_exact_mut(tile.pixels()).take(count);
-    for ((i, output), expanded) in planes.enumerate().zip(expanded.chunks_exact(stride)) {
-        let framed = Framed::new(expanded, tile.height, tile.width);
-        let channel = first + i;
+    step.expand(branch, [first, count], expanded);
+    let planes = output.chunks_exact_mut(step.pixels()).take(count);
+    let expanded = expanded.chunks_exact_mut(step.expanded_stride());
+    for ((channel, output), expanded) in (first..).zip(planes).zip(expanded) {
+        let bias = branch.tap_bias(channel);
         convolve(
-            framed,
+            step.framed(expanded),
             taps(branch.taps, channel),
-            branch.tap_bias(channel),
+            bias,
             output,
         );
+        step.keep(expanded);
     }
 }
 
 /// The first pass.
-fn sums(
-    image: &mut Image<'_>,
-    tiles: &[Tile],
-    norm: &Norm,
-    heads: usize,
-    branch: &Branch<'_>,
-) -> Sums {
+fn sums(image: &Image<'_>, tiles: &[Tile], norm: &Norm, heads: usize, branch: &Branch<'_>) -> Sums {
     let channels = image.channels;
-    let per_head = channels / heads;
     let zero = Sums {
-        products: vec![0.0; channels * per_head],
+        products: vec![0.0; channels * channels / heads],
         queries: vec![0.0; channels],
         keys: vec![0.0; channels],
     };
-    let image = &*image;
     let parts: Vec<Sums> = tiles
         .par_chunks(tiles.len().div_ceil(PARTS).max(1))
         .map(|tiles| {
             let mut sums = zero.clone();
             for tile in tiles {
-                add_tile(image, tile, norm, heads, branch, &mut sums);
+                sums.add_tile(image, tile, norm, heads, branch);
             }
             sums
         })
         .collect();
-    parts.into_iter().fold(zero.clone(), |mut total, part| {
-        let add = |total: &mut [f32], part: &[f32]| {
+    parts.into_iter().fold(zero, Sums::plus)
+}
+
+impl Sums {
+    fn plus(mut self, other: Self) -> Self {
+        for (total, part) in [
+            (&mut self.products, other.products),
+            (&mut self.queries, other.queries),
+            (&mut self.keys, other.keys),
+        ] {
             for (total, part) in total.iter_mut().zip(part) {
                 *total += part;
             }
-        };
-        add(&mut total.products, &part.products);
-        add(&mut total.queries, &part.queries);
-        add(&mut total.keys, &part.keys);
-        total
-    })
-}
-
-fn add_tile(
-    image: &Image<'_>,
-    tile: &Tile,
-    norm: &Norm,
-    heads: usize,
-    branch: &Branch<'_>,
-    sums: &mut Sums,
-) {
-    let channels = image.channels;
-    let per_head = channels / heads;
-    let pixels = tile.pixels();
-    let lengths = [
-        channels * tile.framed_stride(),
-        planes(tile, GROUP),
-        per_head * pixels,
-        per_head * pixels,
-    ];
-    scratch::with(lengths, |[normalized, expanded, q, k]| {
-        // SAFETY: in this pass no thread writes to the image.
-        unsafe { load_normalized(image, norm, tile, None, normalized) };
-        for head in 0..heads {
-            let start = head * per_head;
-            for (output, squares, offset) in [
-                (&mut *q, &mut sums.queries, 0),
-                (&mut *k, &mut sums.keys, channels),
-            ] {
-                for first in (0..per_head).step_by(GROUP) {
-                    let count = GROUP.min(per_head - first);
-                    let range = [offset + start + first, count];
-                    let output = &mut output[first * pixels..];
-                    convolved(branch, image, tile, normalized, range, expanded, output);
-                }
-                let squares = &mut squares[start..][..per_head];
-                for (square, plane) in squares.iter_mut().zip(output.chunks_exact(pixels)) {
-                    *square += rten_simd::SimdOp::dispatch(rten_vecmath::SumSquare::new(plane));
-                }
-            }
-            product(
-                Into::Add,
-                Matrix::new(q, per_head, pixels, pixels),
-                Matrix::new(k, per_head, pixels, pixels).transposed(),
-                &mut sums.products[start * per_head..],
-                per_head,
-            );
         }
-    });
+        self
+    }
+
+    fn add_tile(
+        &mut self,
+        image: &Image<'_>,
+        tile: &Tile,
+        norm: &Norm,
+        heads: usize,
+        branch: &Branch<'_>,
+    ) {
+        let channels = image.channels;
+        let per_head = channels / heads;
+        let lengths = [
+            normalized_length(image, tile),
+            2 * channels * expanded_stride(tile),
+            channels * step_pixels(tile),
+            channels * step_pixels(tile),
+        ];
+        scratch::with(lengths, |[normalized, expanded, queries, keys]| {
+            let step = |step: &Step<'_>| {
+                let pixels = step.pixels();
+                for (offset, output, squares) in [
+                    (0, &mut *queries, &mut self.queries),
+                    (channels, &mut *keys, &mut self.keys),
+                ] {
+                    for first in (0..channels).step_by(GROUP) {
+                        let range = [offset + first, GROUP.min(channels - first)];
+                        let expanded = &mut expanded[range[0] * step.expanded_stride()..];
+                        convolved(step, branch, range, expanded, &mut output[first * pixels..]);
+                    }
+                    let planes = output.chunks_exact(pixels);
+                    for (square, plane) in squares.iter_mut().zip(planes) {
+                        *square += SumSquare::new(plane).dispatch();
+                    }
+                }
+                for head in 0..heads {
+                    let rows = head * per_head * pixels..;
+                    let [q, k] = [&*queries, &*keys]
+                        .map(|x| Matrix::new(&x[rows.clone()], per_head, pixels, pixels));
+                    let products = &mut self.products[head * per_head * per_head..];
+                    product(Into::Add, q, k.transposed(), products, per_head);
+                }
+            };
+            // SAFETY: in this pass no thread writes to the image.
+            unsafe { walk(image, norm, tile, None, normalized, step) };
+        });
+    }
 }
 
 /// `softmax(q kᵀ / (|q| |k|) · temperature)`, rows of D, head by head.

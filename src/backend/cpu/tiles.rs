@@ -1,14 +1,14 @@
 //! Images by tiles.
 //!
-//! Memory is `[channels, height, width]`. A tile is copied into a buffer with a frame of one pixel around it, since a 3×3
-//! convolution reads that far:
+//! Memory is `[channels, height, width]`. Rows of a tile are copied into a buffer with a frame of one pixel around the tile,
+//! since a 3×3 convolution reads that far:
 //!
 //! ```text
 //!   ← width + 2 →
 //!   f f f f f f f   f: the frame, pixels of the neighbouring tiles, zeros outside the image
 //!   f t t t t t f   t: the tile
-//!   f t t t t t f   a channel is followed by the next, `stride` later, with room for reading
-//!   f f f f f f f   a vector beyond the end
+//!   f t t t t t f
+//!   f f f f f f f
 //! ```
 //!
 //! Tiles depend on the image's size alone, so that results do not depend on how many threads share them.
@@ -20,10 +20,10 @@ use rayon::prelude::*;
 
 use super::LANES;
 
-/// Pixels of a tile: few enough that its channels stay in a core's cache, many enough that the frame costs little.
-const TILE_PIXELS: usize = 8192;
-const LEAST_TILE_PIXELS: usize = 512;
 const TILE_WIDTH: usize = 256;
+
+/// No tile of a small image has fewer pixels, for their frames' sake.
+const LEAST_TILE_PIXELS: usize = 512;
 
 /// A rectangle of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,14 +43,9 @@ impl Tile {
         self.width + 2
     }
 
-    /// Pixels with the frame, up to whole vectors.
-    pub fn framed_pixels(&self) -> usize {
-        ((self.height + 2) * self.framed_width()).next_multiple_of(LANES)
-    }
-
-    /// From one channel of a framed tile to the next.
-    pub fn framed_stride(&self) -> usize {
-        self.framed_pixels() + LANES
+    /// Rows with the frame.
+    pub fn framed_height(&self) -> usize {
+        self.height + 2
     }
 
     fn frame_length(&self) -> usize {
@@ -58,14 +53,15 @@ impl Tile {
     }
 }
 
-/// Cuts an image into tiles, row by row. Small images are cut too, so that there is work for several threads.
-pub(super) fn tiles(height: usize, width: usize) -> Vec<Tile> {
+/// Cuts an image into tiles of at most about so many pixels, row by row. Small images are cut too, so that there is work
+/// for several threads.
+pub(super) fn tiles(height: usize, width: usize, pixels: usize) -> Vec<Tile> {
     if height == 0 || width == 0 {
         return Vec::new();
     }
     let columns = width.div_ceil(TILE_WIDTH);
     let tile_width = width.div_ceil(columns).next_multiple_of(LANES).min(width);
-    let pixels = (height * width / 4).clamp(LEAST_TILE_PIXELS, TILE_PIXELS);
+    let pixels = (height * width / 4).clamp(LEAST_TILE_PIXELS, pixels.max(LEAST_TILE_PIXELS));
     let tile_height = height.div_ceil(height.div_ceil((pixels / tile_width).max(1)));
     let spans = |size: usize, step: usize| {
         (0..size)
@@ -206,7 +202,8 @@ impl<'a> Image<'a> {
         output[first..][..pixels.len()].copy_from_slice(pixels);
     }
 
-    /// Copies a tile of one channel into its place in a framed buffer, whose frame is zero outside the image.
+    /// Copies rows of a framed tile, `rows` counted from the frame's first, of one channel. What is outside the image is
+    /// zero.
     ///
     /// # Safety
     /// No thread writes to the tile's pixels meanwhile, nor, if no `frame` from earlier is given, to those around it.
@@ -214,33 +211,30 @@ impl<'a> Image<'a> {
         &self,
         channel: usize,
         tile: &Tile,
+        rows: Range<usize>,
         frame: Option<&[f32]>,
-        framed: &mut [f32],
+        output: &mut [f32],
     ) {
         let width = tile.framed_width();
-        let rows = framed[..(tile.height + 2) * width].chunks_exact_mut(width);
-        match frame {
-            Some(frame) => {
-                let frame = &frame[channel * tile.frame_length()..][..tile.frame_length()];
-                let (above, frame) = frame.split_at(width);
-                let (below, sides) = frame.split_at(width);
-                for (row, output) in rows.enumerate() {
-                    if row == 0 {
-                        output.copy_from_slice(above);
-                    } else if row == tile.height + 1 {
-                        output.copy_from_slice(below);
-                    } else {
-                        let columns = tile.left..tile.left + tile.width;
-                        // SAFETY: the caller excludes writes.
-                        let pixels = unsafe { self.row(channel, tile.top + row - 1, columns) };
-                        output[1..=tile.width].copy_from_slice(pixels);
-                        output[0] = sides[2 * (row - 1)];
-                        output[width - 1] = sides[2 * (row - 1) + 1];
-                    }
+        let frame = frame.map(|frame| {
+            let frame = &frame[channel * tile.frame_length()..][..tile.frame_length()];
+            let (above, frame) = frame.split_at(width);
+            let (below, sides) = frame.split_at(width);
+            (above, below, sides)
+        });
+        for (row, output) in rows.zip(output.chunks_exact_mut(width)) {
+            match frame {
+                Some((above, _, _)) if row == 0 => output.copy_from_slice(above),
+                Some((_, below, _)) if row > tile.height => output.copy_from_slice(below),
+                Some((_, _, sides)) => {
+                    let columns = tile.left..tile.left + tile.width;
+                    // SAFETY: the caller excludes writes.
+                    let pixels = unsafe { self.row(channel, tile.top + row - 1, columns) };
+                    output[1..=tile.width].copy_from_slice(pixels);
+                    output[0] = sides[2 * (row - 1)];
+                    output[width - 1] = sides[2 * (row - 1) + 1];
                 }
-            }
-            None => {
-                for (row, output) in rows.enumerate() {
+                None => {
                     output[0] = 0.0;
                     output[width - 1] = 0.0;
                     match (tile.top + row).checked_sub(1) {
@@ -255,36 +249,72 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// Copies a tile of all channels into a framed buffer, whose frame is zero outside the image.
+    /// Copies rows of a framed tile, `rows` counted from the frame's first, into planes `stride` apart. What is outside
+    /// the image is zero.
     ///
     /// # Safety
-    /// As the image's methods that read: no thread writes to the tile's pixels meanwhile, nor, if no `frame` from
-    /// earlier is given, to those around it.
-    pub unsafe fn load(&self, tile: &Tile, frame: Option<&[f32]>, framed: &mut [f32]) {
-        let stride = tile.framed_stride();
-        for (channel, framed) in framed[..self.channels * stride]
-            .chunks_exact_mut(stride)
-            .enumerate()
-        {
+    /// No thread writes to the tile's pixels meanwhile, nor, if no `frame` from earlier is given, to those around it.
+    pub unsafe fn load(
+        &self,
+        tile: &Tile,
+        rows: Range<usize>,
+        frame: Option<&[f32]>,
+        output: &mut [f32],
+        stride: usize,
+    ) {
+        let planes = output[..self.channels * stride].chunks_exact_mut(stride);
+        for (channel, plane) in planes.enumerate() {
             // SAFETY: the caller's word.
-            unsafe { self.load_channel(channel, tile, frame, framed) };
+            unsafe { self.load_channel(channel, tile, rows.clone(), frame, plane) };
         }
     }
 
-    /// Sets the frame to zero where it lies outside the image: in each of the framed planes, `stride` apart.
-    pub fn clear_outside(&self, tile: &Tile, framed: &mut [f32]) {
+    /// Copies rows of a tile without its frame into planes `stride` apart.
+    ///
+    /// # Safety
+    /// No thread writes to the rows meanwhile.
+    pub unsafe fn load_inner(
+        &self,
+        tile: &Tile,
+        rows: Range<usize>,
+        output: &mut [f32],
+        stride: usize,
+    ) {
+        let columns = tile.left..tile.left + tile.width;
+        let planes = output[..self.channels * stride].chunks_exact_mut(stride);
+        for (channel, plane) in planes.enumerate() {
+            for (row, output) in rows.clone().zip(plane.chunks_exact_mut(tile.width)) {
+                // SAFETY: the caller excludes writes.
+                let pixels = unsafe { self.row(channel, tile.top + row, columns.clone()) };
+                output.copy_from_slice(pixels);
+            }
+        }
+    }
+
+    /// Sets to zero what lies outside the image in the framed rows `rows` of planes `stride` apart.
+    pub fn clear_outside(
+        &self,
+        tile: &Tile,
+        rows: Range<usize>,
+        planes: &mut [f32],
+        stride: usize,
+    ) {
         let width = tile.framed_width();
-        let last = tile.height + 1;
-        let (above, below) = (tile.top == 0, tile.top + tile.height == self.height);
+        let above = tile.top == 0 && rows.start == 0;
+        let below = tile.top + tile.height == self.height && rows.end == tile.framed_height();
         let (before, after) = (tile.left == 0, tile.left + tile.width == self.width);
-        for plane in framed.chunks_exact_mut(tile.framed_stride()) {
+        if !(above || below || before || after) {
+            return;
+        }
+        for plane in planes.chunks_exact_mut(stride) {
+            let plane = &mut plane[..rows.len() * width];
             if above {
                 plane[..width].fill(0.0);
             }
             if below {
-                plane[last * width..][..width].fill(0.0);
+                plane[(rows.len() - 1) * width..].fill(0.0);
             }
-            for row in plane[..(last + 1) * width].chunks_exact_mut(width) {
+            for row in plane.chunks_exact_mut(width) {
                 if before {
                     row[0] = 0.0;
                 }
@@ -295,15 +325,22 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// Adds a tile of all channels, without frame, and to each channel a constant.
+    /// Adds planes to rows of a tile, and to each channel a constant.
     ///
     /// # Safety
-    /// Nothing else reads or writes the tile's pixels meanwhile.
-    pub unsafe fn add(&self, tile: &Tile, values: &[f32], constants: Option<&[f32]>) {
+    /// Nothing else reads or writes the rows meanwhile.
+    pub unsafe fn add(
+        &self,
+        tile: &Tile,
+        rows: Range<usize>,
+        values: &[f32],
+        constants: Option<&[f32]>,
+    ) {
         let columns = tile.left..tile.left + tile.width;
-        for (channel, values) in values.chunks_exact(tile.pixels()).enumerate() {
+        let planes = values.chunks_exact(rows.len() * tile.width);
+        for (channel, values) in planes.enumerate() {
             let constant = constants.map_or(0.0, |constants| constants[channel]);
-            for (row, values) in values.chunks_exact(tile.width).enumerate() {
+            for (row, values) in rows.clone().zip(values.chunks_exact(tile.width)) {
                 // SAFETY: the caller excludes others.
                 let pixels = unsafe { self.row_mut(channel, tile.top + row, columns.clone()) };
                 for (pixel, value) in pixels.iter_mut().zip(values) {
