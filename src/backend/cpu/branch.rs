@@ -27,7 +27,7 @@ use super::scratch;
 use super::tiles::{Image, Tile};
 
 /// Expanded channels of a group.
-pub(super) const GROUP: usize = 128;
+pub(super) const GROUP: usize = 256;
 
 /// Pixels of a tile: the more, the less its frame costs.
 pub(super) const TILE_PIXELS: usize = 8192;

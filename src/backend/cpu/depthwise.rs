@@ -33,30 +33,39 @@ impl<'a> Framed<'a> {
         }
     }
 
-    /// The nine products for a vector of outputs at (row, column).
+    /// The nine products for a vector of outputs at (row, column), and for the one below each. Two at once share half of
+    /// their inputs.
     ///
     /// # Safety
-    /// `row < height` and `column < width`.
+    /// `row + ROWS <= height` and `column < width`.
     #[inline(always)]
-    unsafe fn convolve<I: Isa>(
+    unsafe fn convolve<I: Isa, const ROWS: usize>(
         &self,
         isa: I,
         row: usize,
         column: usize,
         taps: &[I::F32; 9],
         bias: I::F32,
-    ) -> I::F32 {
+    ) -> [I::F32; ROWS] {
         let ops = isa.f32();
         let stride = self.width + 2;
-        let mut sum = bias;
-        for (tap, weight) in taps.iter().enumerate() {
-            let offset = (row + tap / 3) * stride + column + tap % 3;
-            // SAFETY: the largest offset is `(height + 1) · stride + width + 1`, the frame's last pixel, and a vector
-            // more than that lies inside the slice, as `new` has checked.
-            let x = unsafe { ops.load_ptr(self.data.as_ptr().add(offset)) };
-            sum = ops.mul_add(x, *weight, sum);
+        let mut sums = [bias; ROWS];
+        for input in 0..ROWS + 2 {
+            for shift in 0..3 {
+                let offset = (row + input) * stride + column + shift;
+                // SAFETY: the largest offset is `(height + 1) · stride + width + 1`, the frame's last pixel, and a vector
+                // more than that lies inside the slice, as `new` has checked.
+                let x = unsafe { ops.load_ptr(self.data.as_ptr().add(offset)) };
+                for (output, sum) in sums.iter_mut().enumerate() {
+                    if let Some(tap) = input.checked_sub(output)
+                        && tap < 3
+                    {
+                        *sum = ops.mul_add(x, taps[3 * tap + shift], *sum);
+                    }
+                }
+            }
         }
-        sum
+        sums
     }
 }
 
@@ -88,11 +97,23 @@ impl SimdOp for Convolve<'_> {
         let ops = isa.f32();
         let taps = self.taps.map(|tap| ops.splat(tap));
         let bias = ops.splat(self.bias);
-        for (row, output) in self.output.chunks_exact_mut(self.x.width).enumerate() {
-            for column in (0..self.x.width).step_by(ops.len()) {
-                // SAFETY: `row` and `column` are inside the plane: the output has its size.
-                let sum = unsafe { self.x.convolve(isa, row, column, &taps, bias) };
-                store_some(isa, sum, &mut output[column..]);
+        let width = self.x.width;
+        for (pair, output) in self.output.chunks_mut(2 * width).enumerate() {
+            let row = 2 * pair;
+            if output.len() == 2 * width {
+                let (above, below) = output.split_at_mut(width);
+                for column in (0..width).step_by(ops.len()) {
+                    // SAFETY: the output, of the plane's size, has both rows and the column.
+                    let sums = unsafe { self.x.convolve::<I, 2>(isa, row, column, &taps, bias) };
+                    store_some(isa, sums[0], &mut above[column..]);
+                    store_some(isa, sums[1], &mut below[column..]);
+                }
+            } else {
+                for column in (0..width).step_by(ops.len()) {
+                    // SAFETY: likewise, with one row.
+                    let sums = unsafe { self.x.convolve::<I, 1>(isa, row, column, &taps, bias) };
+                    store_some(isa, sums[0], &mut output[column..]);
+                }
             }
         }
     }
@@ -126,17 +147,34 @@ impl SimdOp for Gate<'_> {
         let ops = isa.f32();
         let [taps_a, taps_b] = self.taps.map(|taps| taps.map(|tap| ops.splat(tap)));
         let [bias_a, bias_b] = self.bias.map(|bias| ops.splat(bias));
-        for (row, output) in self.output.chunks_exact_mut(self.a.width).enumerate() {
-            for column in (0..self.a.width).step_by(ops.len()) {
-                // SAFETY: `row` and `column` are inside the planes: the output has their size.
-                let (a, b) = unsafe {
-                    (
-                        self.a.convolve(isa, row, column, &taps_a, bias_a),
-                        self.b.convolve(isa, row, column, &taps_b, bias_b),
-                    )
-                };
-                let gated = ops.mul(Gelu {}.eval(isa, a), b);
-                store_some(isa, gated, &mut output[column..]);
+        let width = self.a.width;
+        let gate = |a, b| ops.mul(Gelu {}.eval(isa, a), b);
+        for (pair, output) in self.output.chunks_mut(2 * width).enumerate() {
+            let row = 2 * pair;
+            if output.len() == 2 * width {
+                let (above, below) = output.split_at_mut(width);
+                for column in (0..width).step_by(ops.len()) {
+                    // SAFETY: the output, of the planes' size, has both rows and the column.
+                    let [a, b] = unsafe {
+                        [
+                            self.a.convolve::<I, 2>(isa, row, column, &taps_a, bias_a),
+                            self.b.convolve::<I, 2>(isa, row, column, &taps_b, bias_b),
+                        ]
+                    };
+                    store_some(isa, gate(a[0], b[0]), &mut above[column..]);
+                    store_some(isa, gate(a[1], b[1]), &mut below[column..]);
+                }
+            } else {
+                for column in (0..width).step_by(ops.len()) {
+                    // SAFETY: likewise, with one row.
+                    let [a, b] = unsafe {
+                        [
+                            self.a.convolve::<I, 1>(isa, row, column, &taps_a, bias_a),
+                            self.b.convolve::<I, 1>(isa, row, column, &taps_b, bias_b),
+                        ]
+                    };
+                    store_some(isa, gate(a[0], b[0]), &mut output[column..]);
+                }
             }
         }
     }
