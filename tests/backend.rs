@@ -218,9 +218,10 @@ fn channel_norm_equals_burns_operations_in_values_and_gradients<B: Backend>() {
 }
 
 /// Against the formula spelt out, since only Flex differentiates the exact GELU: elsewhere Burn's gradient of `gelu` is
-/// that of the tanh approximation.
+/// that of the tanh approximation. The kernels' erf is exact to 7e-7 absolutely, which is much for a single number that is
+/// nearly zero: hence no shape of one.
 fn gelu_has_the_exact_gradient<B: Backend>() {
-    for shape in [[1, 1, 1, 1], [2, 6, 9, 1], [1, 18, 33, 17]] {
+    for shape in [[1, 5, 3, 3], [2, 6, 9, 1], [1, 18, 33, 17]] {
         let operands = [random(shape), random::<B, 4>([1, 1, 1, 1]) * 6.0];
         compare::<B>(
             &format!("{shape:?}"),

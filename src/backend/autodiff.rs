@@ -12,9 +12,9 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Tensor, TensorPrimitive};
+use burn::tensor::{FloatDType, Tensor, TensorPrimitive};
 
-use super::Backend;
+use super::{Backend, BranchWeights, plain};
 
 impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
     fn depthwise_conv3x3(
@@ -41,6 +41,32 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
     ) -> FloatTensor<Self> {
         let with_bias = bias.is_some();
         track::<B, C, _>(ChannelNorm { with_bias, epsilon }, x, weight, bias)
+    }
+
+    fn mdta(
+        x: FloatTensor<Self>,
+        temperature: FloatTensor<Self>,
+        weights: BranchWeights<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        if !B::differentiates_blocks(&x.primitive) {
+            return plain::mdta::<Self>(x, temperature, weights);
+        }
+        let (parts, epsilon) = weights.into_parts();
+        let [a, b, c, d, e, f, g, h, i, j] = parts;
+        let tensors = [Some(x), Some(temperature), a, b, c, d, e, f, g, h, i, j];
+        track_block::<B, C, _, 12>(MdtaBlock { epsilon }, tensors)
+    }
+
+    fn gdfn(x: FloatTensor<Self>, weights: BranchWeights<FloatTensor<Self>>) -> FloatTensor<Self> {
+        if !B::differentiates_blocks(&x.primitive) {
+            return plain::gdfn::<Self>(x, weights);
+        }
+        let (parts, epsilon) = weights.into_parts();
+        let [a, b, c, d, e, f, g, h, i, j] = parts;
+        track_block::<B, C, _, 11>(
+            GdfnBlock { epsilon },
+            [Some(x), a, b, c, d, e, f, g, h, i, j],
+        )
     }
 
     fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -389,5 +415,134 @@ impl<B: Backend, O: Unary<B>> Backward<B, 1> for OfOne<O> {
         if let Some(node) = node_x {
             grads.register::<B>(node.id, self.0.backward(x, grad));
         }
+    }
+}
+
+/// An operation on a whole block, out of `N` tensors of which some may be missing. Only these are kept for the backward
+/// pass.
+trait Block<B: Backend, const N: usize>: Debug + Copy + Send + 'static {
+    fn forward(self, tensors: [Option<FloatTensor<B>>; N]) -> FloatTensor<B>;
+
+    fn backward(
+        self,
+        tensors: [Option<FloatTensor<B>>; N],
+        grad: FloatTensor<B>,
+    ) -> [Option<FloatTensor<B>>; N];
+}
+
+#[derive(Debug, Clone, Copy)]
+struct MdtaBlock {
+    epsilon: f64,
+}
+
+impl<B: Backend> Block<B, 12> for MdtaBlock {
+    fn forward(self, tensors: [Option<FloatTensor<B>>; 12]) -> FloatTensor<B> {
+        let (x, temperature, weights) = self.split::<B>(tensors);
+        B::mdta(x, temperature, weights)
+    }
+
+    fn backward(
+        self,
+        tensors: [Option<FloatTensor<B>>; 12],
+        grad: FloatTensor<B>,
+    ) -> [Option<FloatTensor<B>>; 12] {
+        let (x, temperature, weights) = self.split::<B>(tensors);
+        let (x, temperature, weights) = B::mdta_backward(x, temperature, weights, grad);
+        let ([a, b, c, d, e, f, g, h, i, j], _) = weights.into_parts();
+        [Some(x), Some(temperature), a, b, c, d, e, f, g, h, i, j]
+    }
+}
+
+impl MdtaBlock {
+    #[allow(clippy::type_complexity)] // The arguments of the operation.
+    fn split<B: Backend>(
+        self,
+        tensors: [Option<FloatTensor<B>>; 12],
+    ) -> (
+        FloatTensor<B>,
+        FloatTensor<B>,
+        BranchWeights<FloatTensor<B>>,
+    ) {
+        let [x, temperature, a, b, c, d, e, f, g, h, i, j] = tensors;
+        (
+            x.expect("an image"),
+            temperature.expect("a temperature"),
+            BranchWeights::from_parts([a, b, c, d, e, f, g, h, i, j], self.epsilon),
+        )
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct GdfnBlock {
+    epsilon: f64,
+}
+
+impl<B: Backend> Block<B, 11> for GdfnBlock {
+    fn forward(self, tensors: [Option<FloatTensor<B>>; 11]) -> FloatTensor<B> {
+        let [x, a, b, c, d, e, f, g, h, i, j] = tensors;
+        let weights = BranchWeights::from_parts([a, b, c, d, e, f, g, h, i, j], self.epsilon);
+        B::gdfn(x.expect("an image"), weights)
+    }
+
+    fn backward(
+        self,
+        tensors: [Option<FloatTensor<B>>; 11],
+        grad: FloatTensor<B>,
+    ) -> [Option<FloatTensor<B>>; 11] {
+        let [x, a, b, c, d, e, f, g, h, i, j] = tensors;
+        let weights = BranchWeights::from_parts([a, b, c, d, e, f, g, h, i, j], self.epsilon);
+        let (x, weights) = B::gdfn_backward(x.expect("an image"), weights, grad);
+        let ([a, b, c, d, e, f, g, h, i, j], _) = weights.into_parts();
+        [Some(x), a, b, c, d, e, f, g, h, i, j]
+    }
+}
+
+#[derive(Debug)]
+struct OfBlock<O>(O);
+
+impl<B: Backend, O: Block<B, N>, const N: usize> Backward<B, N> for OfBlock<O> {
+    type State = [Option<FloatTensor<B>>; N];
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, N>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let grad = grads.consume::<B>(&ops.node);
+        let gradients = self.0.backward(ops.state, grad);
+        for (node, gradient) in ops.parents.into_iter().zip(gradients) {
+            if let (Some(node), Some(gradient)) = (node, gradient) {
+                grads.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
+fn track_block<B: Backend, C: CheckpointStrategy, O: Block<B, N>, const N: usize>(
+    operation: O,
+    tensors: [Option<FloatTensor<Autodiff<B, C>>>; N],
+) -> FloatTensor<Autodiff<B, C>> {
+    // Burn wants a node for each parent; a missing tensor's is one that needs no gradient.
+    let none = tensors[0].as_ref().map(|x| B::float_device(&x.primitive));
+    let none = none.map(|device| {
+        let empty = B::float_zeros([1].into(), &device, FloatDType::F32);
+        FloatTensor::<Autodiff<B, C>>::new(empty)
+    });
+    let nodes = tensors.each_ref().map(|tensor| {
+        let tensor = tensor.as_ref().or(none.as_ref());
+        tensor.expect("the first tensor is there").node.clone()
+    });
+    let primitives = tensors.map(|tensor| tensor.map(|tensor| tensor.primitive));
+    match OfBlock(operation)
+        .prepare::<C>(nodes)
+        .compute_bound()
+        .stateful()
+    {
+        OpsKind::Tracked(prep) => {
+            let output = operation.forward(primitives.clone());
+            prep.finish(primitives, output)
+        }
+        OpsKind::UnTracked(prep) => prep.finish(operation.forward(primitives)),
     }
 }

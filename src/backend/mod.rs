@@ -170,6 +170,36 @@ pub trait Backend: burn::tensor::backend::Backend {
         plain::mdta::<Self>(x, temperature, weights)
     }
 
+    /// Whether this backend has kernels of its own for the gradients of MDTA and GDFN as wholes, in x's format. Elsewhere
+    /// automatic differentiation goes through their parts.
+    fn differentiates_blocks(x: &FloatTensor<Self>) -> bool {
+        let _ = x;
+        false
+    }
+
+    /// The gradients of [`mdta`](Self::mdta) for x, the temperature and the weights, of the shapes of these.
+    fn mdta_backward(
+        x: FloatTensor<Self>,
+        temperature: FloatTensor<Self>,
+        weights: BranchWeights<FloatTensor<Self>>,
+        grad: FloatTensor<Self>,
+    ) -> (
+        FloatTensor<Self>,
+        FloatTensor<Self>,
+        BranchWeights<FloatTensor<Self>>,
+    ) {
+        plain::mdta_backward::<Self>(x, temperature, weights, grad)
+    }
+
+    /// The gradients of [`gdfn`](Self::gdfn) for x and the weights, of the shapes of these.
+    fn gdfn_backward(
+        x: FloatTensor<Self>,
+        weights: BranchWeights<FloatTensor<Self>>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, BranchWeights<FloatTensor<Self>>) {
+        plain::gdfn_backward::<Self>(x, weights, grad)
+    }
+
     /// `x + GDFN(LN(x))`, see [`Gdfn`](crate::model::Gdfn). `weights` expands to 2h channels and projects h.
     ///
     /// # Shapes

@@ -99,3 +99,57 @@ impl<F> HimWeights<F> {
         }
     }
 }
+
+impl<F> BranchWeights<F> {
+    /// Every tensor in a row: LN's weight and bias, the modulation's two, then weight and bias of each layer.
+    pub(super) fn into_parts(self) -> ([Option<F>; 10], f64) {
+        let [scale, shift] = match self.norm.modulation {
+            Some(parts) => parts.map(Some),
+            None => [None, None],
+        };
+        let parts = [
+            Some(self.norm.weight),
+            self.norm.bias,
+            scale,
+            shift,
+            Some(self.expand.weight),
+            self.expand.bias,
+            Some(self.depthwise.weight),
+            self.depthwise.bias,
+            Some(self.project.weight),
+            self.project.bias,
+        ];
+        (parts, self.norm.epsilon)
+    }
+
+    /// The inverse of [`into_parts`](Self::into_parts).
+    pub(super) fn from_parts(parts: [Option<F>; 10], epsilon: f64) -> Self {
+        let [
+            norm,
+            norm_bias,
+            scale,
+            shift,
+            expand,
+            expand_bias,
+            depthwise,
+            depthwise_bias,
+            project,
+            project_bias,
+        ] = parts;
+        let layer = |weight: Option<F>, bias| LayerWeights {
+            weight: weight.expect("a layer has a weight"),
+            bias,
+        };
+        Self {
+            norm: NormWeights {
+                weight: norm.expect("a normalisation has a weight"),
+                bias: norm_bias,
+                epsilon,
+                modulation: scale.zip(shift).map(|(scale, shift)| [scale, shift]),
+            },
+            expand: layer(expand, expand_bias),
+            depthwise: layer(depthwise, depthwise_bias),
+            project: layer(project, project_bias),
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! The operations on whole blocks and the 3×3 convolution, from the backends' tensors as slices to the kernels, image by
 //! image.
 
+use super::backward::{self, BranchGradients};
 use super::branch::Branch;
 use super::conv3x3::{Arrangement, TapMajor};
 use super::normalize::Norm;
@@ -10,6 +11,13 @@ use crate::backend::{BranchWeights, HimWeights, LayerWeights, NormWeights};
 /// A tensor that gives its elements in memory order.
 pub(super) trait Elements {
     fn elements(&self) -> &[f32];
+}
+
+#[cfg(feature = "ndarray")]
+impl Elements for Vec<f32> {
+    fn elements(&self) -> &[f32] {
+        self
+    }
 }
 
 fn bias<F: Elements>(layer: &LayerWeights<F>) -> Option<&[f32]> {
@@ -136,4 +144,119 @@ pub(super) fn conv3x3(
         }
     }
     (output, dims)
+}
+
+/// MDTA's gradients: the input's, the temperature's, the weights'.
+pub(super) fn mdta_backward<F: Elements>(
+    x: &[f32],
+    dims: Dims,
+    temperature: &F,
+    weights: &BranchWeights<F>,
+    grad: &[f32],
+) -> (Vec<f32>, Vec<f32>, BranchWeights<Gradient>) {
+    let mut temperature_gradient = vec![0.0; temperature.elements().len()];
+    let (x, weights) = branch_backward(x, dims, weights, grad, |x, size, norm, grad, gradients| {
+        backward::mdta(
+            x,
+            size,
+            norm,
+            temperature.elements(),
+            &branch(weights),
+            grad,
+            gradients,
+            &mut temperature_gradient,
+        )
+    });
+    (x, temperature_gradient, weights)
+}
+
+/// GDFN's gradients: the input's, the weights'.
+pub(super) fn gdfn_backward<F: Elements>(
+    x: &[f32],
+    dims: Dims,
+    weights: &BranchWeights<F>,
+    grad: &[f32],
+) -> (Vec<f32>, BranchWeights<Gradient>) {
+    branch_backward(x, dims, weights, grad, |x, size, norm, grad, gradients| {
+        backward::gdfn(x, size, norm, &branch(weights), grad, gradients)
+    })
+}
+
+/// A gradient with its shape.
+pub(super) type Gradient = (Vec<f32>, Vec<usize>);
+
+fn branch_backward<F: Elements>(
+    x: &[f32],
+    dims: Dims,
+    weights: &BranchWeights<F>,
+    grad: &[f32],
+    mut work: impl FnMut(&[f32], [usize; 3], &Norm, &[f32], &mut BranchGradients) -> Vec<f32>,
+) -> (Vec<f32>, BranchWeights<Gradient>) {
+    let [batch, channels, height, width] = dims;
+    let length = channels * height * width;
+    let mut x_gradient = Vec::with_capacity(x.len());
+    let mut total = BranchGradients::zero(&branch(weights), channels);
+    // LN's gradients come as if its weight and the modulation were one factor, and are taken apart image by image.
+    let mut norm_weight = vec![0.0; channels];
+    let mut norm_bias = vec![0.0; channels];
+    let mut modulation = [Vec::new(), Vec::new()];
+    let own = weights.norm.weight.elements();
+    for image in 0..batch {
+        let range = image * length..(image + 1) * length;
+        total.norm_scale.fill(0.0);
+        total.norm_shift.fill(0.0);
+        let norm = norm(&weights.norm, image);
+        let size = [channels, height, width];
+        x_gradient.extend(work(
+            &x[range.clone()],
+            size,
+            &norm,
+            &grad[range],
+            &mut total,
+        ));
+        for channel in 0..channels {
+            let (scale, shift) = (total.norm_scale[channel], total.norm_shift[channel]);
+            match &weights.norm.modulation {
+                None => {
+                    norm_weight[channel] += scale;
+                    norm_bias[channel] += shift;
+                }
+                Some([factor, _]) => {
+                    let factor = factor.elements()[image * channels + channel];
+                    norm_weight[channel] += scale * factor;
+                    norm_bias[channel] += shift * factor;
+                    let bias = weights.norm.bias.as_ref();
+                    let bias = bias.map_or(0.0, |bias| bias.elements()[channel]);
+                    modulation[0].push(scale * own[channel] + shift * bias);
+                    modulation[1].push(shift);
+                }
+            }
+        }
+    }
+    let expanded = total.expand.len() / channels;
+    let layer = |weight: Vec<f32>, shape: [usize; 4], bias: Vec<f32>| LayerWeights {
+        weight: (weight, shape.to_vec()),
+        bias: (!bias.is_empty()).then(|| (bias, vec![shape[0]])),
+    };
+    let inner = total.project.len() / channels;
+    let gradients = BranchWeights {
+        norm: NormWeights {
+            weight: (norm_weight, vec![channels]),
+            bias: weights
+                .norm
+                .bias
+                .as_ref()
+                .map(|_| (norm_bias, vec![channels])),
+            epsilon: weights.norm.epsilon,
+            modulation: weights
+                .norm
+                .modulation
+                .as_ref()
+                .map(|_| modulation.map(|gradient| (gradient, vec![batch, channels]))),
+        },
+        expand: layer(total.expand, [expanded, channels, 1, 1], total.expand_bias),
+        depthwise: layer(total.taps, [expanded, 1, 3, 3], total.taps_bias),
+        project: layer(total.project, [channels, inner, 1, 1], total.project_bias),
+    };
+    (x_gradient, gradients)
 }

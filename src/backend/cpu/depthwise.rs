@@ -71,7 +71,7 @@ impl<'a> Framed<'a> {
 
 /// Stores the first elements of a vector, as many as there is room for.
 #[inline(always)]
-fn store_some<I: Isa>(isa: I, values: I::F32, output: &mut [f32]) {
+pub(super) fn store_some<I: Isa>(isa: I, values: I::F32, output: &mut [f32]) {
     let ops = isa.f32();
     if output.len() >= ops.len() {
         ops.store(values, output);
@@ -207,7 +207,7 @@ pub(super) fn taps(weight: &[f32], channel: usize) -> &Taps {
 }
 
 /// Puts a plane into a buffer with a frame of zeros.
-fn frame(x: &[f32], width: usize, framed: &mut [f32]) {
+pub(super) fn frame(x: &[f32], width: usize, framed: &mut [f32]) {
     let stride = width + 2;
     let height = x.len() / width;
     framed[..stride].fill(0.0);
@@ -220,7 +220,8 @@ fn frame(x: &[f32], width: usize, framed: &mut [f32]) {
     }
 }
 
-fn framed_length(height: usize, width: usize) -> usize {
+/// The length of a plane with its frame and room to read a vector beyond.
+pub(super) fn framed_length(height: usize, width: usize) -> usize {
     (height + 2) * (width + 2) + LANES
 }
 

@@ -4,7 +4,7 @@ use burn::tensor::ops::ActivationOps;
 use burn::tensor::{DType, TensorData, TensorMetadata};
 use burn_flex::{Flex, FlexTensor};
 
-use super::blocks::{self, Elements};
+use super::blocks::{self, Elements, Gradient};
 use super::conv3x3::Arrangement;
 use super::{Dims, channel_norm, depthwise, gelu_gate, half_channels};
 use crate::backend::{Backend, BranchWeights, HimWeights, plain};
@@ -137,6 +137,48 @@ impl Backend for Flex {
         in_place(x, |x, dims| blocks::add_gdfn(x, dims, &weights))
     }
 
+    fn differentiates_blocks(x: &FlexTensor) -> bool {
+        x.dtype() == DType::F32
+    }
+
+    fn mdta_backward(
+        x: FlexTensor,
+        temperature: FlexTensor,
+        weights: BranchWeights<FlexTensor>,
+        grad: FlexTensor,
+    ) -> (FlexTensor, FlexTensor, BranchWeights<FlexTensor>) {
+        if x.dtype() != DType::F32 {
+            return plain::mdta_backward::<Self>(x, temperature, weights, grad);
+        }
+        let dims: Dims = x.shape().dims();
+        let heads = temperature.shape();
+        let (x, grad) = (contiguous(x), contiguous(grad));
+        let (temperature, weights) = (contiguous(temperature), weights.map(contiguous));
+        let (x, temperature, weights) =
+            blocks::mdta_backward(elements(&x), dims, &temperature, &weights, elements(&grad));
+        (
+            FlexTensor::from_data(TensorData::new(x, dims)),
+            FlexTensor::from_data(TensorData::new(temperature, heads)),
+            weights.map(gradient),
+        )
+    }
+
+    fn gdfn_backward(
+        x: FlexTensor,
+        weights: BranchWeights<FlexTensor>,
+        grad: FlexTensor,
+    ) -> (FlexTensor, BranchWeights<FlexTensor>) {
+        if x.dtype() != DType::F32 {
+            return plain::gdfn_backward::<Self>(x, weights, grad);
+        }
+        let dims: Dims = x.shape().dims();
+        let (x, grad) = (contiguous(x), contiguous(grad));
+        let weights = weights.map(contiguous);
+        let (x, weights) = blocks::gdfn_backward(elements(&x), dims, &weights, elements(&grad));
+        let x = FlexTensor::from_data(TensorData::new(x, dims));
+        (x, weights.map(gradient))
+    }
+
     fn him(x: FlexTensor, weights: HimWeights<FlexTensor>) -> FlexTensor {
         if x.dtype() != DType::F32 {
             return plain::him::<Self>(x, weights);
@@ -183,6 +225,10 @@ impl Elements for FlexTensor {
     fn elements(&self) -> &[f32] {
         elements(self)
     }
+}
+
+fn gradient((values, shape): Gradient) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
 }
 
 fn contiguous(tensor: FlexTensor) -> FlexTensor {

@@ -6,10 +6,12 @@
 use std::f32::consts::FRAC_1_SQRT_2;
 
 use rayon::prelude::*;
-use rten_simd::SimdUnaryOp;
+use rten_simd::ops::{BitOps, NumOps};
+use rten_simd::{Isa, SimdOp, SimdUnaryOp};
 use rten_vecmath::{Erf, Exp, Gelu};
 
 use super::Dims;
+use super::depthwise::store_some;
 
 /// 1/√(2π)
 const DENSITY_AT_ZERO: f32 = 0.398_942_3;
@@ -79,6 +81,51 @@ pub(super) fn backward(x: &[f32], grad: &[f32], dims: Dims) -> Vec<f32> {
         });
     }
     output
+}
+
+/// Of one channel: a and b are replaced by their gradients, and the gate's gradient by the gate.
+pub(super) fn backward_in_place(a: &mut [f32], b: &mut [f32], gate: &mut [f32]) {
+    assert!(a.len() == b.len() && a.len() == gate.len());
+    Backward { a, b, gate }.dispatch();
+}
+
+struct Backward<'a> {
+    a: &'a mut [f32],
+    b: &'a mut [f32],
+    gate: &'a mut [f32],
+}
+
+impl SimdOp for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let ops = isa.f32();
+        let lanes = ops.len();
+        let half = ops.splat(0.5);
+        // Gradients of a and b, and the gate.
+        let step = |a: I::F32, b: I::F32, grad: I::F32| {
+            let erf = Erf {}.eval(isa, ops.mul(a, ops.splat(FRAC_1_SQRT_2)));
+            let below = ops.mul_add(half, erf, half);
+            let square = ops.mul(ops.mul(a, a), ops.splat(-0.5));
+            let density = ops.mul(Exp {}.eval(isa, square), ops.splat(DENSITY_AT_ZERO));
+            let gelu = ops.mul(a, below);
+            let slope = ops.mul_add(a, density, below);
+            [
+                ops.mul(ops.mul(grad, b), slope),
+                ops.mul(grad, gelu),
+                ops.mul(gelu, b),
+            ]
+        };
+        let chunks = self.a.chunks_mut(lanes).zip(self.b.chunks_mut(lanes));
+        for ((a, b), gate) in chunks.zip(self.gate.chunks_mut(lanes)) {
+            let load = |x: &[f32]| ops.load_pad(x).0;
+            let [grad_a, grad_b, output] = step(load(a), load(b), load(gate));
+            store_some(isa, grad_a, a);
+            store_some(isa, grad_b, b);
+            store_some(isa, output, gate);
+        }
+    }
 }
 
 /// Φ, the normal distribution's share below each of `a`.

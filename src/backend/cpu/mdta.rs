@@ -27,13 +27,13 @@ const PARTS: usize = 32;
 
 /// Of all heads, one behind the other, with D = C/heads channels each.
 #[derive(Clone)]
-struct Sums {
+pub(super) struct Sums {
     /// `q kᵀ`: `[heads, D, D]`
-    products: Vec<f32>,
+    pub products: Vec<f32>,
     /// Of the queries, squared: `[C]`
-    queries: Vec<f32>,
+    pub queries: Vec<f32>,
     /// Of the keys, squared: `[C]`
-    keys: Vec<f32>,
+    pub keys: Vec<f32>,
 }
 
 /// Adds MDTA of the normalised image to the image; `temperature` has a number for each head.
@@ -48,7 +48,11 @@ pub(super) fn add(
     let tiles = tiles(height, width, TILE_PIXELS);
     let mut image = Image::new(image, size);
     let sums = sums(&image, &tiles, norm, temperature.len(), branch);
-    let values_to_output = fold_projection(&attention(sums, temperature), branch.project, channels);
+    let values_to_output = fold_projection(
+        &attention(&sums.cosines(), temperature),
+        branch.project,
+        channels,
+    );
 
     add_to_tiles(
         &mut image,
@@ -185,20 +189,37 @@ impl Sums {
     }
 }
 
-/// `softmax(q kᵀ / (|q| |k|) · temperature)`, rows of D, head by head.
-fn attention(sums: Sums, temperature: &[f32]) -> Vec<f32> {
-    let per_head = sums.queries.len() / temperature.len();
-    let mut products = sums.products;
-    for (query, row) in products.chunks_exact_mut(per_head).enumerate() {
-        let head = query / per_head;
-        let keys = &sums.keys[head * per_head..][..per_head];
-        let norm = sums.queries[query].sqrt().max(LEAST_NORM);
-        for (logit, key) in row.iter_mut().zip(keys) {
-            *logit = *logit / (norm * key.sqrt().max(LEAST_NORM)) * temperature[head];
+impl Sums {
+    /// `q kᵀ / (|q| |k|)`, rows of D, head by head.
+    pub fn cosines(&self) -> Vec<f32> {
+        let per_head = self.products.len() / self.queries.len();
+        let mut cosines = self.products.clone();
+        for (query, row) in cosines.chunks_exact_mut(per_head).enumerate() {
+            let keys = &self.keys[query / per_head * per_head..][..per_head];
+            for (product, key) in row.iter_mut().zip(keys) {
+                *product /= norm(self.queries[query]) * norm(*key);
+            }
+        }
+        cosines
+    }
+}
+
+/// The norm to divide by, from a sum of squares.
+pub(super) fn norm(squares: f32) -> f32 {
+    squares.sqrt().max(LEAST_NORM)
+}
+
+/// `softmax(cosine · temperature)`, rows of D, head by head.
+pub(super) fn attention(cosines: &[f32], temperature: &[f32]) -> Vec<f32> {
+    let per_head = (cosines.len() / temperature.len()).isqrt();
+    let mut attention = cosines.to_vec();
+    for (query, row) in attention.chunks_exact_mut(per_head).enumerate() {
+        for logit in &mut *row {
+            *logit *= temperature[query / per_head];
         }
         softmax(row);
     }
-    products
+    attention
 }
 
 fn softmax(row: &mut [f32]) {
@@ -214,7 +235,7 @@ fn softmax(row: &mut [f32]) {
 }
 
 /// The output projection `[C, C]` times the heads' attention: from values to the output, `[C, C]`.
-fn fold_projection(attention: &[f32], project: &[f32], channels: usize) -> Vec<f32> {
+pub(super) fn fold_projection(attention: &[f32], project: &[f32], channels: usize) -> Vec<f32> {
     let per_head = attention.len() / channels;
     let mut folded = vec![0.0; channels * channels];
     let heads = attention.chunks_exact(per_head * per_head).enumerate();

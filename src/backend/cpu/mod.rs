@@ -1,5 +1,6 @@
 //! Kernels for the CPU backends, on contiguous single-precision planes; other element types take the plain path.
 
+mod backward;
 mod blocks;
 mod branch;
 mod channel_norm;

@@ -5,8 +5,10 @@ use burn_ndarray::{
     FloatNdArrayElement, IntNdArrayElement, NdArray, NdArrayTensor, QuantElement, SharedArray,
 };
 
+use super::blocks::{self, Gradient};
+use super::conv3x3::Arrangement;
 use super::{Dims, channel_norm, depthwise, gelu_gate, half_channels};
-use crate::backend::{Backend, plain};
+use crate::backend::{Backend, BranchWeights, HimWeights, plain};
 
 impl<E, I, Q> Backend for NdArray<E, I, Q>
 where
@@ -86,6 +88,115 @@ where
         )
     }
 
+    fn conv3x3(
+        x: NdArrayTensor,
+        weight: NdArrayTensor,
+        bias: Option<NdArrayTensor>,
+    ) -> NdArrayTensor {
+        if x.dtype() != DType::F32 {
+            return plain::conv3x3::<Self>(x, weight, bias);
+        }
+        convolve(x, weight, bias, Arrangement::Plain, None)
+    }
+
+    fn conv3x3_unshuffle(x: NdArrayTensor, weight: NdArrayTensor) -> NdArrayTensor {
+        if x.dtype() != DType::F32 {
+            return plain::conv3x3_unshuffle::<Self>(x, weight);
+        }
+        convolve(x, weight, None, Arrangement::Unshuffled, None)
+    }
+
+    fn conv3x3_shuffle(
+        x: NdArrayTensor,
+        weight: NdArrayTensor,
+        skip: NdArrayTensor,
+    ) -> NdArrayTensor {
+        if x.dtype() != DType::F32 {
+            return plain::conv3x3_shuffle::<Self>(x, weight, skip);
+        }
+        convolve(x, weight, None, Arrangement::Shuffled, Some(skip))
+    }
+
+    fn mdta(
+        x: NdArrayTensor,
+        temperature: NdArrayTensor,
+        weights: BranchWeights<NdArrayTensor>,
+    ) -> NdArrayTensor {
+        if x.dtype() != DType::F32 {
+            return plain::mdta::<Self>(x, temperature, weights);
+        }
+        let dims: Dims = x.shape().dims();
+        let (mut x, weights) = (elements(x), weights.map(elements));
+        blocks::add_mdta(&mut x, dims, &elements(temperature), &weights);
+        from_elements(x, dims)
+    }
+
+    fn differentiates_blocks(x: &NdArrayTensor) -> bool {
+        x.dtype() == DType::F32
+    }
+
+    fn mdta_backward(
+        x: NdArrayTensor,
+        temperature: NdArrayTensor,
+        weights: BranchWeights<NdArrayTensor>,
+        grad: NdArrayTensor,
+    ) -> (NdArrayTensor, NdArrayTensor, BranchWeights<NdArrayTensor>) {
+        if x.dtype() != DType::F32 {
+            return plain::mdta_backward::<Self>(x, temperature, weights, grad);
+        }
+        let dims: Dims = x.shape().dims();
+        let heads: [usize; 3] = temperature.shape().dims();
+        let (x, temperature, grad) = (elements(x), elements(temperature), elements(grad));
+        let weights = weights.map(elements);
+        let (x, temperature, weights) =
+            blocks::mdta_backward(&x, dims, &temperature, &weights, &grad);
+        let temperature = from_elements(temperature, heads);
+        (from_elements(x, dims), temperature, weights.map(gradient))
+    }
+
+    fn gdfn(x: NdArrayTensor, weights: BranchWeights<NdArrayTensor>) -> NdArrayTensor {
+        if x.dtype() != DType::F32 {
+            return plain::gdfn::<Self>(x, weights);
+        }
+        let dims: Dims = x.shape().dims();
+        let mut x = elements(x);
+        blocks::add_gdfn(&mut x, dims, &weights.map(elements));
+        from_elements(x, dims)
+    }
+
+    fn gdfn_backward(
+        x: NdArrayTensor,
+        weights: BranchWeights<NdArrayTensor>,
+        grad: NdArrayTensor,
+    ) -> (NdArrayTensor, BranchWeights<NdArrayTensor>) {
+        if x.dtype() != DType::F32 {
+            return plain::gdfn_backward::<Self>(x, weights, grad);
+        }
+        let dims: Dims = x.shape().dims();
+        let (x, grad) = (elements(x), elements(grad));
+        let (x, weights) = blocks::gdfn_backward(&x, dims, &weights.map(elements), &grad);
+        (from_elements(x, dims), weights.map(gradient))
+    }
+
+    fn him(x: NdArrayTensor, weights: HimWeights<NdArrayTensor>) -> NdArrayTensor {
+        if x.dtype() != DType::F32 {
+            return plain::him::<Self>(x, weights);
+        }
+        let dims: Dims = x.shape().dims();
+        let mut x = elements(x);
+        blocks::add_him(&mut x, dims, &weights.map(elements));
+        from_elements(x, dims)
+    }
+
+    fn exact_gelu(x: NdArrayTensor) -> NdArrayTensor {
+        if x.dtype() != DType::F32 {
+            return plain::exact_gelu::<Self>(x);
+        }
+        let shape = x.shape();
+        let output = gelu_gate::gelu(&elements(x));
+        NdArrayTensor::from_data(TensorData::new(output, shape))
+    }
+
     fn gelu_gate(x: NdArrayTensor) -> NdArrayTensor {
         if x.dtype() != DType::F32 {
             return plain::gelu_gate::<Self>(x);
@@ -104,6 +215,31 @@ where
             dims,
         )
     }
+}
+
+fn convolve(
+    x: NdArrayTensor,
+    weight: NdArrayTensor,
+    bias: Option<NdArrayTensor>,
+    arrangement: Arrangement,
+    skip: Option<NdArrayTensor>,
+) -> NdArrayTensor {
+    let dims: Dims = x.shape().dims();
+    let (x, weight) = (elements(x), elements(weight));
+    let (bias, skip) = (bias.map(elements), skip.map(elements));
+    let (output, dims) = blocks::conv3x3(
+        &x,
+        dims,
+        &weight,
+        bias.as_deref(),
+        arrangement,
+        skip.as_deref(),
+    );
+    from_elements(output, dims)
+}
+
+fn gradient((values, shape): Gradient) -> NdArrayTensor {
+    NdArrayTensor::from_data(TensorData::new(values, shape))
 }
 
 /// The elements in memory order; NdArray's arrays may have any strides.

@@ -1,4 +1,4 @@
-//! Matrix products on slices, by the `gemm` crate, one thread each: threads take tiles of the image instead.
+//! Matrix products on slices, by the `gemm` crate: on one thread, where threads take tiles of the image, or on all.
 
 use gemm::{Parallelism, gemm};
 
@@ -38,6 +38,12 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// A row of a matrix whose columns lie side by side.
+    pub fn row(&self, row: usize) -> &'a [f32] {
+        assert!(row < self.rows && self.column_stride == 1);
+        &self.data[row * self.row_stride..][..self.columns]
+    }
+
     pub fn transposed(self) -> Self {
         Self {
             rows: self.columns,
@@ -63,13 +69,35 @@ pub(super) enum Into {
     Add,
 }
 
-/// `output = lhs · rhs`, or added to it; output's rows lie `output_stride` apart.
+/// `output = lhs · rhs`, or added to it, on this thread; output's rows lie `output_stride` apart.
 pub(super) fn product(
     into: Into,
     lhs: Matrix<'_>,
     rhs: Matrix<'_>,
     output: &mut [f32],
     output_stride: usize,
+) {
+    multiply(into, lhs, rhs, output, output_stride, Parallelism::None);
+}
+
+/// As [`product`], on all threads. (They share out the output's elements, so that each is the same sum for any number.)
+pub(super) fn wide_product(
+    into: Into,
+    lhs: Matrix<'_>,
+    rhs: Matrix<'_>,
+    output: &mut [f32],
+    output_stride: usize,
+) {
+    multiply(into, lhs, rhs, output, output_stride, Parallelism::Rayon(0));
+}
+
+fn multiply(
+    into: Into,
+    lhs: Matrix<'_>,
+    rhs: Matrix<'_>,
+    output: &mut [f32],
+    output_stride: usize,
+    parallelism: Parallelism,
 ) {
     assert_eq!(lhs.columns, rhs.rows);
     assert!(output_stride >= rhs.columns || lhs.rows < 2);
@@ -103,7 +131,7 @@ pub(super) fn product(
             false,
             false,
             false,
-            Parallelism::None,
+            parallelism,
         );
     }
 }
