@@ -1,86 +1,70 @@
-//! Inference of the full-size model (preset `gopro`) on Flex.
-use std::time::Instant;
+//! Inference of the full-size model (preset `gopro`) on Flex at 256×256 and 512×512, all of `deblur`, with its rate as a
+//! share of the same process's rate of matrix products: R = 2 · MACs / time / SGEMM.
+//!
+//! `cargo bench --bench inference`; the table follows Criterion's figures.
+
+mod machine;
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
 
 use burn::backend::Flex;
 use burn::tensor::{Distribution, Tensor};
-use gemm::{Parallelism, gemm};
+use criterion::{Criterion, SamplingMode};
 use hi_diff::{Config, Noise};
 
-fn sgemm() -> f64 {
-    const N: usize = 2048;
-    let (a, b) = (vec![0.5f32; N * N], vec![0.25f32; N * N]);
-    let mut c = vec![0.0f32; N * N];
-    let mut best = f64::MAX;
-    for _ in 0..6 {
-        let start = Instant::now();
-        unsafe {
-            gemm(
-                N,
-                N,
-                N,
-                c.as_mut_ptr(),
-                1,
-                N as isize,
-                false,
-                a.as_ptr(),
-                1,
-                N as isize,
-                b.as_ptr(),
-                1,
-                N as isize,
-                0.0,
-                1.0,
-                false,
-                false,
-                false,
-                Parallelism::Rayon(2),
-            );
-        }
-        best = best.min(start.elapsed().as_secs_f64());
-    }
-    2.0 * (N as f64).powi(3) / best
-}
+const SIDES: [usize; 2] = [256, 512];
 
 fn main() {
-    let config = Config::preset("gopro").unwrap();
+    let mut criterion = Criterion::default().configure_from_args();
+    let config = Config::preset("gopro").expect("a preset");
     let device = Default::default();
     let model = config.init::<Flex>(&device);
-    let rate = sgemm();
-    if let Ok(t) = std::env::var("THR") {
-        gemm::set_lhs_packing_threshold_single_thread(t.parse().unwrap());
-    }
-    println!("sgemm {:.1}", rate / 1e9);
-    let sizes: Vec<[usize; 2]> = match std::env::var("SIZES") {
-        Ok(s) => s
-            .split(',')
-            .map(|p| {
-                let (h, w) = p.split_once('x').unwrap();
-                [h.parse().unwrap(), w.parse().unwrap()]
-            })
-            .collect(),
-        _ => vec![[256, 256], [512, 512]],
-    };
-    for [h, w] in sizes {
-        let blur =
-            Tensor::<Flex, 4>::random([1, 3, h, w], Distribution::Uniform(0.0, 1.0), &device);
-        let mut best = f64::MAX;
-        for _ in 0..std::env::var("REPS").map_or(4, |r| r.parse().unwrap()) {
-            let start = Instant::now();
-            let out = model.deblur(blur.clone(), Noise::Seed(0)).unwrap();
-            std::hint::black_box(out.into_data());
-            best = best.min(start.elapsed().as_secs_f64());
+    let mut table = Vec::new();
+    for side in SIDES {
+        let shape = [1, 3, side, side];
+        let blur = Tensor::<Flex, 4>::random(shape, Distribution::Uniform(0.0, 1.0), &device);
+        let mut group = criterion.benchmark_group("deblur");
+        group
+            .sample_size(10)
+            .sampling_mode(SamplingMode::Flat)
+            .warm_up_time(Duration::from_millis(100))
+            .measurement_time(Duration::from_secs(1));
+        // Each run between two measurements of the machine, whose speed drifts.
+        let (seconds, rates) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
+        group.bench_function(format!("{side}x{side}"), |bencher| {
+            bencher.iter_custom(|iterations| {
+                rates.borrow_mut().push(machine::sgemm_rate());
+                let mut total = Duration::ZERO;
+                for _ in 0..iterations {
+                    let start = Instant::now();
+                    let sharp = model.deblur(blur.clone(), Noise::Seed(0));
+                    std::hint::black_box(sharp.expect("an image").into_data());
+                    total += start.elapsed();
+                    seconds.borrow_mut().push(start.elapsed().as_secs_f64());
+                }
+                total
+            });
+        });
+        group.finish();
+        let (mut seconds, mut rates) = (seconds.into_inner(), rates.into_inner());
+        if !seconds.is_empty() {
+            let macs = model.summary(side, side).total.macs;
+            let (seconds, sgemm) = (machine::median(&mut seconds), machine::median(&mut rates));
+            table.push((side, seconds, 2.0 * macs as f64 / seconds, sgemm));
         }
-        let flop = 2.0 * 142.62e9 * (h * w) as f64 / 65536.0;
+    }
+    criterion.final_summary();
+
+    println!("{} threads", machine::threads());
+    println!("| size | seconds | GFLOP/s | SGEMM GFLOP/s | R |");
+    println!("|---|---|---|---|---|");
+    for (side, seconds, rate, sgemm) in table {
         println!(
-            "{h}x{w}: {best:.3} s, {:.1} GFLOP/s, R = {:.1} % (sgemm again {:.1})",
-            flop / best / 1e9,
-            100.0 * flop / best / rate,
-            sgemm() / 1e9
-        );
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        println!(
-            "{}",
-            status.lines().find(|l| l.starts_with("VmHWM")).unwrap()
+            "| {side}×{side} | {seconds:.3} | {:.0} | {:.0} | {:.1} % |",
+            rate / 1e9,
+            sgemm / 1e9,
+            100.0 * rate / sgemm
         );
     }
 }

@@ -1,6 +1,8 @@
 //! A whole training step of the full-size model (preset `gopro`, stage one and two, patch 128): time and peak memory,
 //! with and without gradient checkpointing. Each case is a process of its own, so that its peak is its own.
 
+mod machine;
+
 use std::process::Command;
 use std::time::Instant;
 
@@ -36,10 +38,10 @@ fn main() {
     }
     println!(
         "gopro preset, patch {PATCH}, Flex, {} threads",
-        rayon_threads()
+        machine::threads()
     );
-    println!("| stage | batch | gradient checkpointing | seconds a step | peak memory (GB) |");
-    println!("|---|---|---|---|---|");
+    println!("| stage | batch | gradient checkpointing | seconds a step | R | peak memory (GB) |");
+    println!("|---|---|---|---|---|---|");
     for stage in ["1", "2"] {
         for batch in ["1", "2"] {
             for activations in ["keep", "recompute"] {
@@ -53,13 +55,10 @@ fn main() {
     }
 }
 
-fn rayon_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 fn run<B: AutodiffBackend>(stage: usize, batch: usize) {
     let config = Config::preset("gopro").expect("a preset");
     let model = config.init_training::<B>(&Default::default());
+    let summary = model.summary(PATCH, PATCH);
     let settings = StepSettings::default();
     let (seconds, stage) = match stage {
         1 => (time(StageOne::new(model, 0.0, settings), batch), "one"),
@@ -70,10 +69,20 @@ fn run<B: AutodiffBackend>(stage: usize, batch: usize) {
     };
     let activations = std::env::args().next_back().unwrap_or_default();
     let checkpointing = if activations == "keep" { "no" } else { "yes" };
-    let peak = peak_bytes().map_or("unknown".into(), |bytes| {
-        format!("{:.2}", bytes as f64 / 1e9)
-    });
-    println!("| {stage} | {batch} | {checkpointing} | {seconds:.1} | {peak} |");
+    let peak = machine::peak_text();
+    // A step is taken for three forward passes, as it would be without recomputing.
+    let networks: &[&str] = match stage {
+        "one" => &["transformer", "latent_encoder"],
+        _ => &["transformer", "condition_encoder", "denoiser"],
+    };
+    let trained = summary
+        .networks
+        .iter()
+        .filter(|network| networks.contains(&network.name));
+    let macs: u64 = trained.map(|network| network.cost.macs).sum();
+    let rate = 3.0 * 2.0 * (macs * batch as u64) as f64 / seconds;
+    let share = 100.0 * rate / machine::sgemm_rate();
+    println!("| {stage} | {batch} | {checkpointing} | {seconds:.2} | {share:.0} % | {peak} |");
 }
 
 fn time<B, M>(mut module: M, batch: usize) -> f64
@@ -117,12 +126,4 @@ fn random<B: AutodiffBackend>(iteration: usize, batch: usize) -> Batch<B> {
         timesteps: vec![1; batch],
         share: 1.0,
     }
-}
-
-/// The most memory the process has had, where the system says.
-fn peak_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kibibytes * 1024)
 }

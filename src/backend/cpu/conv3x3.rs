@@ -4,10 +4,11 @@
 
 use rayon::prelude::*;
 
-use super::LANES;
-use super::product::{Into, Matrix, product};
+use super::depthwise::{frame, framed_length};
+use super::product::{Into, Matrix, product, wide_product};
 use super::scratch;
 use super::tiles::{Image, Tile, tiles};
+use super::{Dims, LANES};
 
 /// Pixels of a tile, whose channels stay in a core's cache.
 const TILE_PIXELS: usize = 2048;
@@ -129,6 +130,64 @@ unsafe fn store(output: &Image<'_>, arrangement: Arrangement, tile: &Tile, sums:
     }
 }
 
+/// The gradients for the input, `[batch, from, height, width]` as `dims`, and for the weight, `[to, from, 3, 3]`.
+///
+/// The input's is the convolution with the weights turned by 180° and their channels exchanged. The weight's is, for each
+/// tap, one product of the gradient with the shifted input, both framed: the frame's zeros add nothing.
+pub(super) fn backward(
+    x: &[f32],
+    dims: Dims,
+    weight: &[f32],
+    grad: &[f32],
+) -> (Vec<f32>, Vec<f32>) {
+    let [_, from, height, width] = dims;
+    let to = weight.len() / (9 * from);
+    let mut x_gradient = vec![0.0; x.len()];
+    let mut taps = vec![0.0; weight.len()]; // [9, to, from]
+    let pixels = height * width;
+    if !x.is_empty() {
+        let turned = TapMajor::turned(weight, to, from);
+        let images = x_gradient.chunks_exact_mut(from * pixels);
+        for (x_gradient, grad) in images.zip(grad.chunks_exact(to * pixels)) {
+            let size = [to, height, width];
+            convolve(grad, size, &turned, None, Arrangement::Plain, x_gradient);
+        }
+        let length = framed_length(height, width);
+        let framed = |planes: &[f32]| {
+            let mut framed = vec![0.0; planes.len() / pixels * length];
+            let planes = framed
+                .par_chunks_exact_mut(length)
+                .zip(planes.par_chunks_exact(pixels));
+            planes.for_each(|(framed, plane)| frame(plane, width, framed));
+            framed
+        };
+        let images = x.chunks_exact(from * pixels);
+        for (x, grad) in images.zip(grad.chunks_exact(to * pixels)) {
+            let (x, grad) = (framed(x), framed(grad));
+            let wide = height * (width + 2);
+            for (tap, output) in taps.chunks_exact_mut(to * from).enumerate() {
+                let offset = tap / 3 * (width + 2) + tap % 3;
+                wide_product(
+                    Into::Add,
+                    // From the first pixel inside the frame.
+                    Matrix::new(&grad[width + 3..], to, wide, length),
+                    Matrix::new(&x[offset..], from, wide, length).transposed(),
+                    output,
+                    from,
+                );
+            }
+        }
+    }
+    let mut weight_gradient = vec![0.0; weight.len()];
+    let channels = weight_gradient.par_chunks_exact_mut(9).enumerate();
+    channels.for_each(|(index, weights)| {
+        for (tap, weight) in weights.iter_mut().enumerate() {
+            *weight = taps[tap * to * from + index];
+        }
+    });
+    (x_gradient, weight_gradient)
+}
+
 /// Weights `[to, from, 3, 3]` in the order `[9, to, from]`: one matrix for each tap.
 pub(super) struct TapMajor {
     data: Vec<f32>,
@@ -146,6 +205,24 @@ impl TapMajor {
             }
         });
         Self { data, to, from }
+    }
+
+    /// Of the convolution back from `to` channels to `from`: turned by 180°, the channels exchanged.
+    fn turned(weight: &[f32], to: usize, from: usize) -> Self {
+        let mut data = vec![0.0; weight.len()];
+        let matrices = data.par_chunks_exact_mut(to * from).enumerate();
+        matrices.for_each(|(tap, matrix)| {
+            for (row, output) in matrix.chunks_exact_mut(to).enumerate() {
+                for (column, element) in output.iter_mut().enumerate() {
+                    *element = weight[(column * from + row) * 9 + 8 - tap];
+                }
+            }
+        });
+        Self {
+            data,
+            to: from,
+            from: to,
+        }
     }
 
     fn tap(&self, tap: usize) -> Matrix<'_> {

@@ -5,7 +5,7 @@ use burn::tensor::{DType, TensorData, TensorMetadata};
 use burn_flex::{Flex, FlexTensor};
 
 use super::blocks::{self, Elements, Gradient};
-use super::conv3x3::Arrangement;
+use super::conv3x3::{self, Arrangement};
 use super::{Dims, channel_norm, depthwise, gelu_gate, half_channels};
 use crate::backend::{Backend, BranchWeights, HimWeights, plain};
 
@@ -99,6 +99,24 @@ impl Backend for Flex {
             return plain::conv3x3::<Self>(x, weight, bias);
         }
         convolve(x, weight, bias, Arrangement::Plain, None)
+    }
+
+    fn conv3x3_backward(
+        x: FlexTensor,
+        weight: FlexTensor,
+        grad: FlexTensor,
+    ) -> (FlexTensor, FlexTensor) {
+        if !single_precision([Some(&x), Some(&weight), Some(&grad)]) {
+            return plain::conv3x3_backward::<Self>(x, weight, grad);
+        }
+        let dims: Dims = x.shape().dims();
+        let shape: Dims = weight.shape().dims();
+        let (x, weight, grad) = (contiguous(x), contiguous(weight), contiguous(grad));
+        let (x, weight) = conv3x3::backward(elements(&x), dims, elements(&weight), elements(&grad));
+        (
+            FlexTensor::from_data(TensorData::new(x, dims)),
+            FlexTensor::from_data(TensorData::new(weight, shape)),
+        )
     }
 
     fn conv3x3_unshuffle(x: FlexTensor, weight: FlexTensor) -> FlexTensor {

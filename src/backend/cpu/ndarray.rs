@@ -6,7 +6,7 @@ use burn_ndarray::{
 };
 
 use super::blocks::{self, Gradient};
-use super::conv3x3::Arrangement;
+use super::conv3x3::{self, Arrangement};
 use super::{Dims, channel_norm, depthwise, gelu_gate, half_channels};
 use crate::backend::{Backend, BranchWeights, HimWeights, plain};
 
@@ -97,6 +97,20 @@ where
             return plain::conv3x3::<Self>(x, weight, bias);
         }
         convolve(x, weight, bias, Arrangement::Plain, None)
+    }
+
+    fn conv3x3_backward(
+        x: NdArrayTensor,
+        weight: NdArrayTensor,
+        grad: NdArrayTensor,
+    ) -> (NdArrayTensor, NdArrayTensor) {
+        if x.dtype() != DType::F32 {
+            return plain::conv3x3_backward::<Self>(x, weight, grad);
+        }
+        let dims: Dims = x.shape().dims();
+        let shape: Dims = weight.shape().dims();
+        let (x, weight) = conv3x3::backward(&elements(x), dims, &elements(weight), &elements(grad));
+        (from_elements(x, dims), from_elements(weight, shape))
     }
 
     fn conv3x3_unshuffle(x: NdArrayTensor, weight: NdArrayTensor) -> NdArrayTensor {
