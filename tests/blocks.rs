@@ -142,6 +142,12 @@ fn compare<B: Backend>(
     );
 }
 
+fn tensors<F>(weights: HimWeights<F>) -> Vec<F> {
+    let mut all = Vec::new();
+    weights.map(|tensor| all.push(tensor));
+    all
+}
+
 /// Of every weight of a branch.
 fn compare_branches<B: Backend>(
     case: &Case,
@@ -153,7 +159,10 @@ fn compare_branches<B: Backend>(
         weights.map(|tensor| all.push(tensor));
         all
     };
-    let (found, expected) = (list(found), list(expected));
+    compare_all::<B>(case, list(found), list(expected));
+}
+
+fn compare_all<B: Backend>(case: &Case, found: Vec<Float<B>>, expected: Vec<Float<B>>) {
     assert_eq!(found.len(), expected.len());
     for (index, (found, expected)) in found.into_iter().zip(expected).enumerate() {
         compare::<B>(
@@ -236,8 +245,14 @@ fn him_equals_its_parts<B: Backend>() {
             heads: case.heads,
         };
         let found = B::him(x.clone(), weights.clone());
-        let expected = plain::him::<B>(x, weights);
+        let expected = plain::him::<B>(x.clone(), weights.clone());
         compare::<B>("output", &case, found, expected, 1e-4);
+
+        let grad = draw.values::<B, 4>([case.batch, channels, case.height, case.width]);
+        let found = B::him_backward(x.clone(), weights.clone(), grad.clone());
+        let expected = plain::him_backward::<B>(x, weights, grad);
+        compare::<B>("gradient of x", &case, found.0, expected.0, GRADIENT);
+        compare_all::<B>(&case, tensors(found.1), tensors(expected.1));
     });
 }
 

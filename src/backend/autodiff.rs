@@ -14,7 +14,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{FloatDType, Tensor, TensorPrimitive};
 
-use super::{Backend, BranchWeights, plain};
+use super::{Backend, BranchWeights, HimWeights, plain};
 
 impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
     fn depthwise_conv3x3(
@@ -67,6 +67,15 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
             GdfnBlock { epsilon },
             [Some(x), a, b, c, d, e, f, g, h, i, j],
         )
+    }
+
+    fn him(x: FloatTensor<Self>, weights: HimWeights<FloatTensor<Self>>) -> FloatTensor<Self> {
+        if !B::differentiates_blocks(&x.primitive) || weights.norm.modulation.is_some() {
+            return plain::him::<Self>(x, weights);
+        }
+        let ([a, b, c, d, e, f, g, h], epsilon, heads) = weights.into_parts();
+        let operation = HimBlock { epsilon, heads };
+        track_block::<B, C, _, 9>(operation, [Some(x), a, b, c, d, e, f, g, h])
     }
 
     fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -494,6 +503,34 @@ impl<B: Backend> Block<B, 11> for GdfnBlock {
         let (x, weights) = B::gdfn_backward(x.expect("an image"), weights, grad);
         let ([a, b, c, d, e, f, g, h, i, j], _) = weights.into_parts();
         [Some(x), a, b, c, d, e, f, g, h, i, j]
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct HimBlock {
+    epsilon: f64,
+    heads: usize,
+}
+
+impl<B: Backend> Block<B, 9> for HimBlock {
+    fn forward(self, tensors: [Option<FloatTensor<B>>; 9]) -> FloatTensor<B> {
+        let [x, a, b, c, d, e, f, g, h] = tensors;
+        let parts = [a, b, c, d, e, f, g, h];
+        let weights = HimWeights::from_parts(parts, self.epsilon, self.heads);
+        B::him(x.expect("an image"), weights)
+    }
+
+    fn backward(
+        self,
+        tensors: [Option<FloatTensor<B>>; 9],
+        grad: FloatTensor<B>,
+    ) -> [Option<FloatTensor<B>>; 9] {
+        let [x, a, b, c, d, e, f, g, h] = tensors;
+        let parts = [a, b, c, d, e, f, g, h];
+        let weights = HimWeights::from_parts(parts, self.epsilon, self.heads);
+        let (x, weights) = B::him_backward(x.expect("an image"), weights, grad);
+        let ([a, b, c, d, e, f, g, h], ..) = weights.into_parts();
+        [Some(x), a, b, c, d, e, f, g, h]
     }
 }
 

@@ -170,7 +170,7 @@ pub trait Backend: burn::tensor::backend::Backend {
         plain::mdta::<Self>(x, temperature, weights)
     }
 
-    /// Whether this backend has kernels of its own for the gradients of MDTA and GDFN as wholes, in x's format. Elsewhere
+    /// Whether this backend has kernels of its own for the gradients of MDTA, GDFN and HIM as wholes, in x's format. Elsewhere
     /// automatic differentiation goes through their parts.
     fn differentiates_blocks(x: &FloatTensor<Self>) -> bool {
         let _ = x;
@@ -214,6 +214,15 @@ pub trait Backend: burn::tensor::backend::Backend {
     /// - x and output: `[batch, channels, height, width]`
     fn him(x: FloatTensor<Self>, weights: HimWeights<FloatTensor<Self>>) -> FloatTensor<Self> {
         plain::him::<Self>(x, weights)
+    }
+
+    /// The gradients of [`him`](Self::him) for x and the weights, of the shapes of these.
+    fn him_backward(
+        x: FloatTensor<Self>,
+        weights: HimWeights<FloatTensor<Self>>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, HimWeights<FloatTensor<Self>>) {
+        plain::him_backward::<Self>(x, weights, grad)
     }
 }
 

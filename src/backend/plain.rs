@@ -402,6 +402,19 @@ pub fn gdfn_backward<B: super::Backend>(
     (gradient(x), BranchWeights::from_parts(parts, epsilon))
 }
 
+/// HIM's gradients by automatic differentiation of [`him`].
+pub fn him_backward<B: super::Backend>(
+    x: FloatTensor<B>,
+    weights: HimWeights<FloatTensor<B>>,
+    grad: FloatTensor<B>,
+) -> (FloatTensor<B>, HimWeights<FloatTensor<B>>) {
+    let x = leaf::<B>(x);
+    let weights = weights.map(leaf::<B>);
+    let output = him::<Autodiff<B>>(x.clone(), weights.clone());
+    let gradient = gradients::<B>(output, grad);
+    (gradient(x), weights.map(&gradient))
+}
+
 fn leaf<B: Backend>(values: FloatTensor<B>) -> FloatTensor<Autodiff<B>> {
     Autodiff::<B>::float_set_require_grad(Autodiff::<B>::from_inner(values), true)
 }

@@ -153,3 +153,51 @@ impl<F> BranchWeights<F> {
         }
     }
 }
+
+impl<F> HimWeights<F> {
+    /// Every tensor in a row, without modulation: LN's weight and bias, the query's, keys, values, the projection's.
+    pub(super) fn into_parts(self) -> ([Option<F>; 8], f64, usize) {
+        let parts = [
+            Some(self.norm.weight),
+            self.norm.bias,
+            Some(self.query.weight),
+            self.query.bias,
+            Some(self.keys),
+            Some(self.values),
+            Some(self.project.weight),
+            self.project.bias,
+        ];
+        (parts, self.norm.epsilon, self.heads)
+    }
+
+    /// The inverse of [`into_parts`](Self::into_parts).
+    pub(super) fn from_parts(parts: [Option<F>; 8], epsilon: f64, heads: usize) -> Self {
+        let [
+            norm,
+            norm_bias,
+            query,
+            query_bias,
+            keys,
+            values,
+            project,
+            project_bias,
+        ] = parts;
+        let layer = |weight: Option<F>, bias| LayerWeights {
+            weight: weight.expect("a layer has a weight"),
+            bias,
+        };
+        Self {
+            norm: NormWeights {
+                weight: norm.expect("a normalisation has a weight"),
+                bias: norm_bias,
+                epsilon,
+                modulation: None,
+            },
+            query: layer(query, query_bias),
+            keys: keys.expect("there are keys"),
+            values: values.expect("there are values"),
+            project: layer(project, project_bias),
+            heads,
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! The gradients of MDTA and GDFN with their normalisation and residual, of one image.
+//! The gradients of MDTA, GDFN and HIM with their normalisation and residual, of one image.
 //!
 //! Nothing is kept from the forward pass but the input: the expanded channels are made again, whole. (A training patch is
 //! small, and its planes stay in the cache; it is the activations of all blocks together that would not.) Products share
@@ -10,10 +10,13 @@ use rten_vecmath::SumSquare;
 
 use super::branch::Branch;
 use super::depthwise::{self, Framed, Taps, convolve, correlate, framed_length, taps};
+use super::him::{Him, softmax_of_tokens};
 use super::mdta::{Sums, attention, fold_projection};
 use super::normalize::Norm;
 use super::product::{Into, Matrix, wide_product};
-use super::{Dims, channel_norm, gelu_gate, scratch};
+use super::scratch::{self, Buffer};
+use super::tiles::{Image, Tile};
+use super::{Dims, LANES, channel_norm, gelu_gate};
 
 /// Gradients of a branch: those of its parameters add up over the images of a batch.
 #[derive(Debug, Clone)]
@@ -87,7 +90,7 @@ pub(super) fn gdfn(
 
     // From the output's gradient to that of the gate's output, in whose place the gate's output comes.
     let project = Matrix::new(branch.project, channels, hidden, hidden);
-    let mut gated = vec![0.0; hidden * pixels];
+    let mut gated = scratch::buffer(hidden * pixels);
     let output_gradient = rows(grad, channels, pixels);
     wide_product(
         Into::Set,
@@ -177,7 +180,7 @@ pub(super) fn mdta(
     let per_head = channels / heads;
     let normalized = normalized(x, size, norm);
     let mut expanded = expand(branch, &normalized, channels, pixels);
-    let mut qkv = vec![0.0; 3 * channels * pixels];
+    let mut qkv = scratch::buffer(3 * channels * pixels);
     qkv.par_chunks_exact_mut(pixels)
         .zip(expanded.par_chunks_exact(pixels))
         .enumerate()
@@ -228,7 +231,7 @@ pub(super) fn mdta(
         &mut by_values,
         channels,
     );
-    let mut qkv_gradient = vec![0.0; 3 * channels * pixels];
+    let mut qkv_gradient = scratch::buffer(3 * channels * pixels);
     let (grad_q, rest) = qkv_gradient.split_at_mut(channels * pixels);
     let (grad_k, grad_v) = rest.split_at_mut(channels * pixels);
     wide_product(
@@ -350,24 +353,35 @@ pub(super) fn mdta(
 }
 
 /// The normalised image.
-fn normalized(x: &[f32], [_, height, width]: Size, norm: &Norm) -> Vec<f32> {
-    let dims: Dims = [1, norm.scale.len(), height, width];
-    let shift = norm.centered.then_some(norm.shift.as_slice());
-    let mut output = channel_norm::forward(x, &norm.scale, shift, norm.epsilon, dims);
-    if !norm.centered {
-        for (plane, shift) in output.chunks_exact_mut(height * width).zip(&norm.shift) {
-            for x in plane {
-                *x += shift;
+fn normalized(x: &[f32], [channels, height, width]: Size, norm: &Norm) -> Buffer {
+    const STRIP: usize = 512;
+    let size = [channels, 1, height * width];
+    let mut output = scratch::buffer(x.len());
+    let (from, to) = (Image::shared(x, size), Image::new(&mut output, size));
+    let strips = (0..height * width).into_par_iter().step_by(STRIP);
+    strips.for_each(|left| {
+        let strip = Tile {
+            top: 0,
+            left,
+            height: 1,
+            width: STRIP.min(height * width - left),
+        };
+        scratch::with([channels * STRIP], |[planes]| {
+            // SAFETY: no thread writes to x, and the strip of the output is this thread's alone.
+            unsafe {
+                from.load_inner(&strip, 0..1, planes, STRIP);
+                norm.apply(planes, STRIP, STRIP);
+                to.store(&strip, planes, STRIP);
             }
-        }
-    }
+        });
+    });
     output
 }
 
 /// The expanded channels, `[expanded, pixels]`.
-fn expand(branch: &Branch<'_>, normalized: &[f32], channels: usize, pixels: usize) -> Vec<f32> {
+fn expand(branch: &Branch<'_>, normalized: &[f32], channels: usize, pixels: usize) -> Buffer {
     let expanded = branch.expand.len() / channels;
-    let mut output = vec![0.0; expanded * pixels];
+    let mut output = scratch::buffer(expanded * pixels);
     wide_product(
         Into::Set,
         Matrix::new(branch.expand, expanded, channels, channels),
@@ -428,7 +442,7 @@ fn finish(
         &mut gradients.expand,
         channels,
     );
-    let mut normalized_gradient = vec![0.0; channels * pixels];
+    let mut normalized_gradient = scratch::buffer(channels * pixels);
     wide_product(
         Into::Set,
         weight.transposed(),
@@ -442,16 +456,33 @@ fn finish(
             grad.chunks_exact(pixels).map(sum),
         );
     }
-    let shift = normalized_gradient.par_chunks_exact(pixels).map(sum);
-    add(&mut gradients.norm_shift, shift.collect::<Vec<_>>());
+    let (output, scale, shift) = through_norm(x, size, norm, &normalized_gradient, grad);
+    add(&mut gradients.norm_scale, scale);
+    add(&mut gradients.norm_shift, shift);
+    output
+}
+
+/// From the gradient of the normalised image to the image's, with the residual's `grad` added, and to the normalisation's
+/// scale's and shift's.
+fn through_norm(
+    x: &[f32],
+    [channels, height, width]: Size,
+    norm: &Norm,
+    normalized_gradient: &[f32],
+    grad: &[f32],
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let pixels = height * width;
+    let shift = normalized_gradient
+        .par_chunks_exact(pixels)
+        .map(sum)
+        .collect();
     let kind = channel_norm::Kind {
         with_bias: norm.centered,
         epsilon: norm.epsilon,
     };
     let dims: Dims = [1, channels, height, width];
     let (mut output, scale) =
-        channel_norm::backward(x, &norm.scale, &normalized_gradient, kind, dims);
-    add(&mut gradients.norm_scale, scale);
+        channel_norm::backward(x, &norm.scale, normalized_gradient, kind, dims);
     let planes = output.par_chunks_exact_mut(pixels);
     planes
         .zip(grad.par_chunks_exact(pixels))
@@ -460,6 +491,191 @@ fn finish(
                 *output += grad;
             }
         });
+    (output, scale, shift)
+}
+
+/// Gradients of HIM: those of its parameters add up over the images of a batch, those of keys and values are the image's.
+#[derive(Debug, Clone)]
+pub(super) struct HimGradients {
+    pub norm_scale: Vec<f32>,
+    pub norm_shift: Vec<f32>,
+    pub query: Vec<f32>,
+    pub query_bias: Vec<f32>,
+    pub keys: Vec<f32>,
+    pub values: Vec<f32>,
+    pub project: Vec<f32>,
+    pub project_bias: Vec<f32>,
+}
+
+impl HimGradients {
+    pub fn zero(him: &Him<'_>, channels: usize) -> Self {
+        let zeros = |length: usize| vec![0.0; length];
+        let bias = |bias: Option<&[f32]>| zeros(bias.map_or(0, <[f32]>::len));
+        Self {
+            norm_scale: zeros(channels),
+            norm_shift: zeros(channels),
+            query: zeros(him.query.len()),
+            query_bias: bias(him.query_bias),
+            keys: zeros(him.keys.len()),
+            values: zeros(him.values.len()),
+            project: zeros(him.project.len()),
+            project_bias: bias(him.project_bias),
+        }
+    }
+}
+
+/// HIM: adds to the parameters' gradients, sets the keys' and values', and returns the input's. With the folded matrices of
+/// the forward pass: `logits = A n + a`, `output = D softmax(logits)`.
+pub(super) fn him(
+    x: &[f32],
+    size: Size,
+    norm: &Norm,
+    him: &Him<'_>,
+    grad: &[f32],
+    gradients: &mut HimGradients,
+) -> Vec<f32> {
+    let [channels, height, width] = size;
+    let pixels = height * width;
+    let (tokens, per_head) = (him.tokens, channels / him.heads);
+    let all = him.heads * tokens;
+    let normalized = normalized(x, size, norm);
+    let (to_logits, constants) = him.to_logits(channels);
+    let to_output = him.to_output(channels);
+    let output_gradient = rows(grad, channels, pixels);
+
+    // In whole vectors, as the softmax takes them.
+    let stride = pixels.next_multiple_of(LANES);
+    let mut attention = scratch::buffer(all * stride);
+    let to_logits = Matrix::new(&to_logits, all, channels, channels);
+    let input = rows(&normalized, channels, pixels);
+    wide_product(Into::Set, to_logits, input, &mut attention, stride);
+    attention
+        .par_chunks_exact_mut(tokens * stride)
+        .zip(constants.par_chunks_exact(tokens))
+        .for_each(|(logits, constants)| softmax_of_tokens(logits, constants, stride));
+
+    let shares = Matrix::new(&attention, all, pixels, stride);
+    let mut to_output_gradient = vec![0.0; channels * all];
+    wide_product(
+        Into::Set,
+        output_gradient,
+        shares.transposed(),
+        &mut to_output_gradient,
+        all,
+    );
+    let mut logits_gradient = scratch::buffer(all * pixels);
+    wide_product(
+        Into::Set,
+        Matrix::new(&to_output, channels, all, all).transposed(),
+        output_gradient,
+        &mut logits_gradient,
+        pixels,
+    );
+    logits_gradient
+        .par_chunks_exact_mut(tokens * pixels)
+        .zip(attention.par_chunks_exact(tokens * stride))
+        .for_each(|(gradient, attention)| {
+            let mut mean = vec![0.0; pixels];
+            let planes = |attention| <[f32]>::chunks_exact(attention, stride);
+            for (gradient, shares) in gradient.chunks_exact(pixels).zip(planes(attention)) {
+                for ((mean, gradient), share) in mean.iter_mut().zip(gradient).zip(shares) {
+                    *mean += gradient * share;
+                }
+            }
+            for (gradient, shares) in gradient.chunks_exact_mut(pixels).zip(planes(attention)) {
+                for ((gradient, mean), share) in gradient.iter_mut().zip(&mean).zip(shares) {
+                    *gradient = (*gradient - mean) * share;
+                }
+            }
+        });
+    let constants_gradient: Vec<f32> = logits_gradient.chunks_exact(pixels).map(sum).collect();
+    let logits_gradient = rows(&logits_gradient, all, pixels);
+    let mut to_logits_gradient = vec![0.0; all * channels];
+    wide_product(
+        Into::Set,
+        logits_gradient,
+        input.transposed(),
+        &mut to_logits_gradient,
+        channels,
+    );
+    let mut normalized_gradient = scratch::buffer(channels * pixels);
+    wide_product(
+        Into::Set,
+        to_logits.transposed(),
+        logits_gradient,
+        &mut normalized_gradient,
+        pixels,
+    );
+
+    // From the folded matrices to what they were folded of.
+    let scale = 1.0 / (per_head as f32).sqrt();
+    let scaled: Vec<f32> = to_logits_gradient.iter().map(|grad| grad * scale).collect();
+    for head in 0..him.heads {
+        let start = head * per_head;
+        let part = |data| Matrix::new(data, tokens, per_head, channels);
+        let (keys, values) = (part(&him.keys[start..]), part(&him.values[start..]));
+        let query = Matrix::new(&him.query[start..], channels, per_head, channels);
+        let project = Matrix::new(
+            &him.project[start * channels..],
+            per_head,
+            channels,
+            channels,
+        );
+        let to_logits = Matrix::new(
+            &scaled[head * tokens * channels..],
+            tokens,
+            channels,
+            channels,
+        );
+        let to_output = Matrix::new(&to_output_gradient[head * tokens..], channels, tokens, all);
+        wide_product(
+            Into::Set,
+            to_logits,
+            query,
+            &mut gradients.keys[start..],
+            channels,
+        );
+        wide_product(
+            Into::Add,
+            to_logits.transposed(),
+            keys,
+            &mut gradients.query[start..],
+            channels,
+        );
+        wide_product(
+            Into::Set,
+            to_output.transposed(),
+            project.transposed(),
+            &mut gradients.values[start..],
+            channels,
+        );
+        wide_product(
+            Into::Add,
+            values.transposed(),
+            to_output.transposed(),
+            &mut gradients.project[start * channels..],
+            channels,
+        );
+        if let Some(bias) = him.query_bias {
+            for token in 0..tokens {
+                let constant = constants_gradient[head * tokens + token] * scale;
+                for channel in start..start + per_head {
+                    let index = token * channels + channel;
+                    gradients.keys[index] += constant * bias[channel];
+                    gradients.query_bias[channel] += constant * him.keys[index];
+                }
+            }
+        }
+    }
+    if !gradients.project_bias.is_empty() {
+        add(
+            &mut gradients.project_bias,
+            grad.chunks_exact(pixels).map(sum),
+        );
+    }
+    let (output, scale, shift) = through_norm(x, size, norm, &normalized_gradient, grad);
+    add(&mut gradients.norm_scale, scale);
+    add(&mut gradients.norm_shift, shift);
     output
 }
 

@@ -1,7 +1,7 @@
 //! The operations on whole blocks and the 3×3 convolution, from the backends' tensors as slices to the kernels, image by
 //! image.
 
-use super::backward::{self, BranchGradients};
+use super::backward::{self, BranchGradients, HimGradients};
 use super::branch::Branch;
 use super::conv3x3::{Arrangement, TapMajor};
 use super::normalize::Norm;
@@ -95,18 +95,78 @@ pub(super) fn add_him<F: Elements>(x: &mut [f32], dims: Dims, weights: &HimWeigh
     let (keys, values) = (weights.keys.elements(), weights.values.elements());
     let length = keys.len() / batch;
     for (index, image, size) in images(x, dims) {
-        let him = him::Him {
-            heads: weights.heads,
-            tokens: length / size[0],
-            query: weights.query.weight.elements(),
-            query_bias: bias(&weights.query),
-            keys: &keys[index * length..][..length],
-            values: &values[index * length..][..length],
-            project: weights.project.weight.elements(),
-            project_bias: bias(&weights.project),
-        };
+        let range = index * length..(index + 1) * length;
+        let him = him_of(weights, size[0], &keys[range.clone()], &values[range]);
         him::add(image, size, &norm(&weights.norm, index), &him);
     }
+}
+
+fn him_of<'a, F: Elements>(
+    weights: &'a HimWeights<F>,
+    channels: usize,
+    keys: &'a [f32],
+    values: &'a [f32],
+) -> him::Him<'a> {
+    him::Him {
+        heads: weights.heads,
+        tokens: keys.len() / channels,
+        query: weights.query.weight.elements(),
+        query_bias: bias(&weights.query),
+        keys,
+        values,
+        project: weights.project.weight.elements(),
+        project_bias: bias(&weights.project),
+    }
+}
+
+/// HIM's gradients, without modulation: the input's, the weights'.
+pub(super) fn him_backward<F: Elements>(
+    x: &[f32],
+    dims: Dims,
+    weights: &HimWeights<F>,
+    grad: &[f32],
+) -> (Vec<f32>, HimWeights<Gradient>) {
+    let [batch, channels, height, width] = dims;
+    let (pixels, size) = (channels * height * width, [channels, height, width]);
+    let (keys, values) = (weights.keys.elements(), weights.values.elements());
+    let length = keys.len() / batch.max(1);
+    let first = him_of(weights, channels, &keys[..length], &values[..length]);
+    let mut total = HimGradients::zero(&first, channels);
+    let mut x_gradient = Vec::with_capacity(x.len());
+    let (mut keys_gradient, mut values_gradient) = (Vec::new(), Vec::new());
+    for image in 0..batch {
+        let tokens = image * length..(image + 1) * length;
+        let him = him_of(weights, channels, &keys[tokens.clone()], &values[tokens]);
+        let norm = norm(&weights.norm, image);
+        let range = image * pixels..(image + 1) * pixels;
+        let (x, grad) = (&x[range.clone()], &grad[range]);
+        x_gradient.extend(backward::him(x, size, &norm, &him, grad, &mut total));
+        keys_gradient.extend_from_slice(&total.keys);
+        values_gradient.extend_from_slice(&total.values);
+    }
+    let square = |weight: Vec<f32>, bias: Vec<f32>| LayerWeights {
+        weight: (weight, vec![channels, channels]),
+        bias: (!bias.is_empty()).then(|| (bias, vec![channels])),
+    };
+    let shape = vec![batch, length / channels, channels];
+    let gradients = HimWeights {
+        norm: NormWeights {
+            weight: (total.norm_scale, vec![channels]),
+            bias: weights
+                .norm
+                .bias
+                .as_ref()
+                .map(|_| (total.norm_shift, vec![channels])),
+            epsilon: weights.norm.epsilon,
+            modulation: None,
+        },
+        query: square(total.query, total.query_bias),
+        keys: (keys_gradient, shape.clone()),
+        values: (values_gradient, shape),
+        project: square(total.project, total.project_bias),
+        heads: weights.heads,
+    };
+    (x_gradient, gradients)
 }
 
 /// The 3×3 convolution; weight `[to, from, 3, 3]`. Behind each image's outputs come its `skip` channels, if any.

@@ -6,8 +6,9 @@
 //! added in order, so results do not depend on how many threads there are.
 
 use rayon::prelude::*;
+use rten_simd::{Isa, SimdOp};
 
-use super::Dims;
+use super::{Dims, LANES};
 
 /// Pixels of a strip.
 const STRIP: usize = 256;
@@ -29,6 +30,7 @@ struct Statistics {
 
 impl Statistics {
     /// `at` gives a channel's pixels of the strip.
+    #[inline(always)] // Into the vector code.
     fn new<'a>(channels: usize, epsilon: f32, at: impl Fn(usize) -> &'a [f32]) -> Self {
         let share = 1.0 / channels as f32;
         let (mut mean, mut scale) = ([0.0; STRIP], [0.0; STRIP]);
@@ -49,6 +51,7 @@ impl Statistics {
     }
 
     /// What the bias-free kind takes off: nothing.
+    #[inline(always)]
     fn offset(&self, kind: Kind) -> Strip {
         if kind.with_bias {
             self.mean
@@ -56,6 +59,20 @@ impl Statistics {
             [0.0; STRIP]
         }
     }
+}
+
+/// Runs plain loops compiled for the widest vectors that the processor has.
+fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+    struct Plain<F>(F);
+    impl<R, F: FnOnce() -> R> SimdOp for Plain<F> {
+        type Output = R;
+
+        #[inline(always)]
+        fn eval<I: Isa>(self, _: I) -> R {
+            (self.0)()
+        }
+    }
+    Plain(work).dispatch()
 }
 
 /// The strips of one image as ranges of pixels.
@@ -88,16 +105,22 @@ pub(super) fn forward(
         .zip(x.chunks_exact(channels * pixels));
     for (output, x) in images {
         strips_mut(output, pixels).for_each(|(range, mut rows)| {
-            let at = |channel: usize| &x[channel * pixels..][range.clone()];
-            let statistics = Statistics::new(channels, epsilon, at);
-            let offset = statistics.offset(kind);
-            for (channel, output) in rows.iter_mut().enumerate() {
-                let (weight, bias) = (weight[channel], bias.map_or(0.0, |bias| bias[channel]));
-                let inputs = at(channel).iter().zip(&offset).zip(&statistics.scale);
-                for (output, ((x, offset), scale)) in output.iter_mut().zip(inputs) {
-                    *output = (x - offset) * scale * weight + bias;
-                }
-            }
+            vectorized(
+                #[inline(always)]
+                || {
+                    let at = |channel: usize| &x[channel * pixels..][range.clone()];
+                    let statistics = Statistics::new(channels, epsilon, at);
+                    let offset = statistics.offset(kind);
+                    for (channel, output) in rows.iter_mut().enumerate() {
+                        let bias = bias.map_or(0.0, |bias| bias[channel]);
+                        let weight = weight[channel];
+                        let inputs = at(channel).iter().zip(&offset).zip(&statistics.scale);
+                        for (output, ((x, offset), scale)) in output.iter_mut().zip(inputs) {
+                            *output = (x - offset) * scale * weight + bias;
+                        }
+                    }
+                },
+            );
         });
     }
     output
@@ -128,7 +151,10 @@ pub(super) fn backward(
             .map(|(range, rows)| {
                 let x = |channel: usize| &x[channel * pixels..][range.clone()];
                 let grad = |channel: usize| &grad[channel * pixels..][range.clone()];
-                backward_strip(x, grad, weight, kind, rows)
+                vectorized(
+                    #[inline(always)]
+                    || backward_strip(x, grad, weight, kind, rows),
+                )
             })
             .collect();
         for sums in sums {
@@ -141,6 +167,7 @@ pub(super) fn backward(
 }
 
 /// Fills `grad_x`, a row for each channel, and returns the weight's gradient from this strip.
+#[inline(always)] // Into the vector code.
 fn backward_strip<'a>(
     x: impl Fn(usize) -> &'a [f32],
     grad: impl Fn(usize) -> &'a [f32],
@@ -166,7 +193,7 @@ fn backward_strip<'a>(
             slope[i] += product * weight * share;
             level[i] += grad[i] * weight * scale[i] * share;
         }
-        *total = products.iter().sum();
+        *total = sum(&products);
     }
     for (slope, scale) in slope.iter_mut().zip(scale) {
         *slope *= scale * scale * scale;
@@ -182,6 +209,18 @@ fn backward_strip<'a>(
         }
     }
     grad_weight
+}
+
+/// In sixteen partial sums, for vectors' sake.
+#[inline(always)]
+fn sum(values: &Strip) -> f32 {
+    let mut lanes = [0.0; LANES];
+    for chunk in values.as_chunks::<LANES>().0 {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += value;
+        }
+    }
+    lanes.iter().sum()
 }
 
 /// Cuts an image into strips, each as a range of pixels and one row per channel.

@@ -205,6 +205,22 @@ impl Backend for Flex {
         in_place(x, |x, dims| blocks::add_him(x, dims, &weights))
     }
 
+    fn him_backward(
+        x: FlexTensor,
+        weights: HimWeights<FlexTensor>,
+        grad: FlexTensor,
+    ) -> (FlexTensor, HimWeights<FlexTensor>) {
+        if x.dtype() != DType::F32 || weights.norm.modulation.is_some() {
+            return plain::him_backward::<Self>(x, weights, grad);
+        }
+        let dims: Dims = x.shape().dims();
+        let (x, grad) = (contiguous(x), contiguous(grad));
+        let weights = weights.map(contiguous);
+        let (x, weights) = blocks::him_backward(elements(&x), dims, &weights, elements(&grad));
+        let x = FlexTensor::from_data(TensorData::new(x, dims));
+        (x, weights.map(gradient))
+    }
+
     fn exact_gelu(x: FlexTensor) -> FlexTensor {
         if x.dtype() != DType::F32 {
             return plain::exact_gelu::<Self>(x);

@@ -63,12 +63,7 @@ pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, him: &Him<'_
                 );
                 let heads = attention.chunks_exact_mut(him.tokens * stride);
                 for (logits, constants) in heads.zip(constants.chunks_exact(him.tokens)) {
-                    Softmax {
-                        logits,
-                        constants,
-                        stride,
-                    }
-                    .dispatch();
+                    softmax_of_tokens(logits, constants, stride);
                 }
                 product(
                     Into::Set,
@@ -86,7 +81,7 @@ pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, him: &Him<'_
 
 impl Him<'_> {
     /// `k Wq / √(C/heads)` of each head and token, `[heads · tokens, C]`, and what the bias adds.
-    fn to_logits(&self, channels: usize) -> (Vec<f32>, Vec<f32>) {
+    pub fn to_logits(&self, channels: usize) -> (Vec<f32>, Vec<f32>) {
         let per_head = channels / self.heads;
         let scale = 1.0 / (per_head as f32).sqrt();
         let mut folded = vec![0.0; self.heads * self.tokens * channels];
@@ -115,7 +110,7 @@ impl Him<'_> {
     }
 
     /// `Wp v` of each head and token, `[C, heads · tokens]`.
-    fn to_output(&self, channels: usize) -> Vec<f32> {
+    pub fn to_output(&self, channels: usize) -> Vec<f32> {
         let per_head = channels / self.heads;
         let rows = self.heads * self.tokens;
         let mut folded = vec![0.0; channels * rows];
@@ -137,6 +132,16 @@ impl Him<'_> {
         }
         folded
     }
+}
+
+/// Softmax over the planes of a head's tokens, `stride` apart, after adding each token's constant: for each pixel.
+pub(super) fn softmax_of_tokens(logits: &mut [f32], constants: &[f32], stride: usize) {
+    Softmax {
+        logits,
+        constants,
+        stride,
+    }
+    .dispatch();
 }
 
 /// Softmax over the planes of a head's tokens, in place, for each pixel.

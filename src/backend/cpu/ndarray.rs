@@ -202,6 +202,20 @@ where
         from_elements(x, dims)
     }
 
+    fn him_backward(
+        x: NdArrayTensor,
+        weights: HimWeights<NdArrayTensor>,
+        grad: NdArrayTensor,
+    ) -> (NdArrayTensor, HimWeights<NdArrayTensor>) {
+        if x.dtype() != DType::F32 || weights.norm.modulation.is_some() {
+            return plain::him_backward::<Self>(x, weights, grad);
+        }
+        let dims: Dims = x.shape().dims();
+        let (x, grad) = (elements(x), elements(grad));
+        let (x, weights) = blocks::him_backward(&x, dims, &weights.map(elements), &grad);
+        (from_elements(x, dims), weights.map(gradient))
+    }
+
     fn exact_gelu(x: NdArrayTensor) -> NdArrayTensor {
         if x.dtype() != DType::F32 {
             return plain::exact_gelu::<Self>(x);

@@ -2,27 +2,77 @@
 //! filling them.
 
 use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
 
-thread_local!(static KEPT: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) });
+/// A thread keeps no more than so many that are not in use: what the gradient of a block needs at once.
+const MOST_KEPT: usize = 8;
 
-/// Calls `work` with slices of the given lengths, whose elements are whatever was left there.
+thread_local!(static KEPT: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) });
+
+/// A buffer that goes back to the thread when it is dropped.
+pub(super) struct Buffer {
+    elements: Vec<f32>,
+    length: usize,
+}
+
+/// A buffer whose elements are whatever was left there.
+pub(super) fn buffer(length: usize) -> Buffer {
+    let mut elements = KEPT.with_borrow_mut(|kept| {
+        // The smallest that fits, or else the largest, which is then grown.
+        let fitting = kept.iter().enumerate();
+        let fitting = fitting.filter(|(_, buffer)| buffer.len() >= length);
+        let smallest = fitting.min_by_key(|(_, buffer)| buffer.len());
+        let largest = kept
+            .iter()
+            .enumerate()
+            .max_by_key(|(_, buffer)| buffer.len());
+        match smallest.or(largest).map(|(index, _)| index) {
+            Some(index) => kept.swap_remove(index),
+            None => Vec::new(),
+        }
+    });
+    if elements.len() < length {
+        elements.resize(length, 0.0);
+    }
+    Buffer { elements, length }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let elements = std::mem::take(&mut self.elements);
+        KEPT.with_borrow_mut(|kept| {
+            if kept.len() < MOST_KEPT {
+                kept.push(elements);
+            }
+        });
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.elements[..self.length]
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.elements[..self.length]
+    }
+}
+
+/// Calls `work` with parts of one buffer, of the given lengths.
 pub(super) fn with<const N: usize, R>(
     lengths: [usize; N],
     work: impl FnOnce([&mut [f32]; N]) -> R,
 ) -> R {
-    // Taken out, so that work within work finds an empty place and not a borrowed one.
-    let mut buffer = KEPT.take();
-    let total = lengths.iter().sum();
-    if buffer.len() < total {
-        buffer.resize(total, 0.0);
-    }
-    let mut rest = buffer.as_mut_slice();
+    let mut buffer = buffer(lengths.iter().sum());
+    let mut rest = &mut *buffer;
     let parts = lengths.map(|length| {
         let (part, others) = std::mem::take(&mut rest).split_at_mut(length);
         rest = others;
         part
     });
-    let result = work(parts);
-    KEPT.set(buffer);
-    result
+    work(parts)
 }

@@ -22,8 +22,10 @@ use super::LANES;
 
 const TILE_WIDTH: usize = 256;
 
-/// No tile of a small image has fewer pixels, for their frames' sake.
-const LEAST_TILE_PIXELS: usize = 512;
+/// No image is cut into more than two tiles of fewer pixels, and none into tiles of fewer than the least, for their frames'
+/// sake.
+const USUAL_TILE_PIXELS: usize = 512;
+const LEAST_TILE_PIXELS: usize = 128;
 
 /// A rectangle of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +63,8 @@ pub(super) fn tiles(height: usize, width: usize, pixels: usize) -> Vec<Tile> {
     }
     let columns = width.div_ceil(TILE_WIDTH);
     let tile_width = width.div_ceil(columns).next_multiple_of(LANES).min(width);
-    let pixels = (height * width / 4).clamp(LEAST_TILE_PIXELS, pixels.max(LEAST_TILE_PIXELS));
+    let most = (height * width / 2).clamp(LEAST_TILE_PIXELS, pixels);
+    let pixels = (height * width / 4).clamp(USUAL_TILE_PIXELS.min(most), most);
     let tile_height = height.div_ceil(height.div_ceil((pixels / tile_width).max(1)));
     let spans = |size: usize, step: usize| {
         (0..size)
@@ -287,6 +290,22 @@ impl<'a> Image<'a> {
                 // SAFETY: the caller excludes writes.
                 let pixels = unsafe { self.row(channel, tile.top + row, columns.clone()) };
                 output.copy_from_slice(pixels);
+            }
+        }
+    }
+
+    /// Copies planes `stride` apart into a tile.
+    ///
+    /// # Safety
+    /// Nothing else reads or writes the tile meanwhile.
+    pub unsafe fn store(&self, tile: &Tile, planes: &[f32], stride: usize) {
+        let columns = tile.left..tile.left + tile.width;
+        let planes = planes[..self.channels * stride].chunks_exact(stride);
+        for (channel, plane) in planes.enumerate() {
+            for (row, plane) in plane.chunks_exact(tile.width).take(tile.height).enumerate() {
+                // SAFETY: the caller excludes others.
+                let pixels = unsafe { self.row_mut(channel, tile.top + row, columns.clone()) };
+                pixels.copy_from_slice(plane);
             }
         }
     }
