@@ -3,44 +3,25 @@
 
 use std::time::Instant;
 
-use gemm::{Parallelism, gemm};
+use burn::backend::Flex;
+use burn::tensor::{Distribution, Tensor};
 
 /// Rows and columns of the product.
 const SIDE: usize = 2048;
 
-/// FLOP/s of a product of two 2048×2048 matrices in single precision on all threads: the middle of five.
+/// FLOP/s of a product of two 2048×2048 matrices in single precision on all threads, by the crate `gemm`, which is behind
+/// Flex's `matmul`: the middle of five.
 pub fn sgemm_rate() -> f64 {
-    let (a, b) = (vec![0.5; SIDE * SIDE], vec![0.25; SIDE * SIDE]);
-    let mut output = vec![0.0; SIDE * SIDE];
-    let side = SIDE as isize;
+    let matrix = || {
+        let uniform = Distribution::Uniform(0.0, 1.0);
+        Tensor::<Flex, 2>::random([SIDE, SIDE], uniform, &Default::default())
+    };
+    let (a, b) = (matrix(), matrix());
     let mut rates: Vec<f64> = (0..6)
         .map(|_| {
+            let (a, b) = (a.clone(), b.clone());
             let start = Instant::now();
-            // SAFETY: the three matrices have 2048 rows of 2048 elements, side by side.
-            unsafe {
-                gemm(
-                    SIDE,
-                    SIDE,
-                    SIDE,
-                    output.as_mut_ptr(),
-                    1,
-                    side,
-                    false,
-                    a.as_ptr(),
-                    1,
-                    side,
-                    b.as_ptr(),
-                    1,
-                    side,
-                    0.0_f32,
-                    1.0,
-                    false,
-                    false,
-                    false,
-                    Parallelism::Rayon(0),
-                );
-            }
-            std::hint::black_box(&mut output);
+            std::hint::black_box(a.matmul(b));
             2.0 * (SIDE as f64).powi(3) / start.elapsed().as_secs_f64()
         })
         .skip(1)

@@ -68,9 +68,19 @@ fn rows(data: &[f32], count: usize, pixels: usize) -> Matrix<'_> {
     Matrix::new(data, count, pixels, pixels)
 }
 
+/// From a row of a buffer to the next. Rows of a power of two would all fall on the same few places of a cache.
+fn stride(pixels: usize) -> usize {
+    pixels.next_multiple_of(LANES) + LANES
+}
+
+/// Rows of a buffer.
+fn spaced(data: &[f32], count: usize, pixels: usize) -> Matrix<'_> {
+    Matrix::new(data, count, pixels, stride(pixels))
+}
+
 /// The rows of a head.
 fn head(x: &[f32], index: usize, [per_head, pixels]: [usize; 2]) -> Matrix<'_> {
-    rows(&x[index * per_head * pixels..], per_head, pixels)
+    spaced(&x[index * per_head * stride(pixels)..], per_head, pixels)
 }
 
 /// GDFN: adds to the parameters' gradients and returns the input's.
@@ -90,21 +100,21 @@ pub(super) fn gdfn(
 
     // From the output's gradient to that of the gate's output, in whose place the gate's output comes.
     let project = Matrix::new(branch.project, channels, hidden, hidden);
-    let mut gated = scratch::buffer(hidden * pixels);
+    let mut gated = scratch::buffer(hidden * stride(pixels));
     let output_gradient = rows(grad, channels, pixels);
     wide_product(
         Into::Set,
         project.transposed(),
         output_gradient,
         &mut gated,
-        pixels,
+        stride(pixels),
     );
-    let (a, b) = expanded.split_at_mut(hidden * pixels);
+    let (a, b) = expanded.split_at_mut(hidden * stride(pixels));
     let (taps_a, taps_b) = gradients.taps.split_at_mut(hidden * 9);
     let channel_sums: Vec<[f32; 4]> = a
-        .par_chunks_exact_mut(pixels)
-        .zip(b.par_chunks_exact_mut(pixels))
-        .zip(gated.par_chunks_exact_mut(pixels))
+        .par_chunks_exact_mut(stride(pixels))
+        .zip(b.par_chunks_exact_mut(stride(pixels)))
+        .zip(gated.par_chunks_exact_mut(stride(pixels)))
         .zip(
             taps_a
                 .par_chunks_exact_mut(9)
@@ -112,6 +122,7 @@ pub(super) fn gdfn(
         )
         .enumerate()
         .map(|(channel, (((u_a, u_b), gated), (taps_a, taps_b)))| {
+            let [u_a, u_b, gated] = [u_a, u_b, gated].map(|plane| &mut plane[..pixels]);
             let lengths = [framed_length(height, width); 2];
             scratch::with(
                 [lengths[0], lengths[1], pixels, pixels],
@@ -142,14 +153,21 @@ pub(super) fn gdfn(
     add(&mut gradients.taps_bias, order(0).chain(order(1)));
     add(&mut gradients.expand_bias, order(2).chain(order(3)));
 
-    let gated = rows(&gated, hidden, pixels).transposed();
+    // The other way around, `[hidden, channels]`: the product of two matrices by rows rearranges the second, so let that be
+    // the smaller.
+    let mut projected = vec![0.0; hidden * channels];
     wide_product(
-        Into::Add,
-        output_gradient,
-        gated,
-        &mut gradients.project,
-        hidden,
+        Into::Set,
+        spaced(&gated, hidden, pixels),
+        output_gradient.transposed(),
+        &mut projected,
+        channels,
     );
+    for (hidden_channel, row) in projected.chunks_exact(channels).enumerate() {
+        for (channel, part) in row.iter().enumerate() {
+            gradients.project[channel * hidden + hidden_channel] += part;
+        }
+    }
     finish(
         x,
         size,
@@ -180,26 +198,27 @@ pub(super) fn mdta(
     let per_head = channels / heads;
     let normalized = normalized(x, size, norm);
     let mut expanded = expand(branch, &normalized, channels, pixels);
-    let mut qkv = scratch::buffer(3 * channels * pixels);
-    qkv.par_chunks_exact_mut(pixels)
-        .zip(expanded.par_chunks_exact(pixels))
+    let mut qkv = scratch::buffer(3 * channels * stride(pixels));
+    qkv.par_chunks_exact_mut(stride(pixels))
+        .zip(expanded.par_chunks_exact(stride(pixels)))
         .enumerate()
         .for_each(|(channel, (output, u))| {
             scratch::with([framed_length(height, width)], |[framed]| {
-                depthwise::frame(u, width, framed);
+                depthwise::frame(&u[..pixels], width, framed);
                 let framed = Framed::new(framed, height, width);
                 let bias = branch.tap_bias(channel);
+                let output = &mut output[..pixels];
                 convolve(framed, taps(branch.taps, channel), bias, output);
             });
         });
-    let length = channels * pixels;
+    let length = channels * stride(pixels);
     let (q, rest) = qkv.split_at(length);
     let (k, v) = rest.split_at(length);
 
     // Attention, as in the forward pass.
     let squares = |x: &[f32]| -> Vec<f32> {
-        x.par_chunks_exact(pixels)
-            .map(|plane| SumSquare::new(plane).dispatch())
+        x.par_chunks_exact(stride(pixels))
+            .map(|plane| SumSquare::new(&plane[..pixels]).dispatch())
             .collect()
     };
     let mut products = vec![0.0; channels * per_head];
@@ -227,19 +246,19 @@ pub(super) fn mdta(
     wide_product(
         Into::Set,
         output_gradient,
-        rows(v, channels, pixels).transposed(),
+        spaced(v, channels, pixels).transposed(),
         &mut by_values,
         channels,
     );
-    let mut qkv_gradient = scratch::buffer(3 * channels * pixels);
-    let (grad_q, rest) = qkv_gradient.split_at_mut(channels * pixels);
-    let (grad_k, grad_v) = rest.split_at_mut(channels * pixels);
+    let mut qkv_gradient = scratch::buffer(3 * channels * stride(pixels));
+    let (grad_q, rest) = qkv_gradient.split_at_mut(length);
+    let (grad_k, grad_v) = rest.split_at_mut(length);
     wide_product(
         Into::Set,
         Matrix::new(&to_output, channels, channels, channels).transposed(),
         output_gradient,
         grad_v,
-        pixels,
+        stride(pixels),
     );
     let size_of_head = per_head * per_head;
     for index in 0..heads {
@@ -287,14 +306,14 @@ pub(super) fn mdta(
                 *gradient *= temperature[index] / (query_norms[i] * key_norms[j]);
             }
         }
-        let planes = start * pixels..(start + per_head) * pixels;
+        let planes = start * stride(pixels)..(start + per_head) * stride(pixels);
         let (grad_q, grad_k) = (&mut grad_q[planes.clone()], &mut grad_k[planes]);
         for (output, x, along) in [
             (&mut *grad_q, head(q, index, [per_head, pixels]), &along_q),
             (&mut *grad_k, head(k, index, [per_head, pixels]), &along_k),
         ] {
             output
-                .par_chunks_exact_mut(pixels)
+                .par_chunks_exact_mut(stride(pixels))
                 .enumerate()
                 .for_each(|(channel, output)| {
                     for (output, x) in output.iter_mut().zip(x.row(channel)) {
@@ -307,22 +326,23 @@ pub(super) fn mdta(
             square(&logits),
             head(k, index, [per_head, pixels]),
             grad_q,
-            pixels,
+            stride(pixels),
         );
         wide_product(
             Into::Add,
             square(&logits).transposed(),
             head(q, index, [per_head, pixels]),
             grad_k,
-            pixels,
+            stride(pixels),
         );
     }
     let channel_sums: Vec<[f32; 2]> = expanded
-        .par_chunks_exact_mut(pixels)
-        .zip(qkv_gradient.par_chunks_exact(pixels))
+        .par_chunks_exact_mut(stride(pixels))
+        .zip(qkv_gradient.par_chunks_exact(stride(pixels)))
         .zip(gradients.taps.par_chunks_exact_mut(9))
         .enumerate()
         .map(|(channel, ((u, grad), total))| {
+            let (u, grad) = (&mut u[..pixels], &grad[..pixels]);
             scratch::with([framed_length(height, width)], |[framed]| {
                 depthwise::frame(u, width, framed);
                 let weight = taps(branch.taps, channel);
@@ -356,8 +376,10 @@ pub(super) fn mdta(
 fn normalized(x: &[f32], [channels, height, width]: Size, norm: &Norm) -> Buffer {
     const STRIP: usize = 512;
     let size = [channels, 1, height * width];
-    let mut output = scratch::buffer(x.len());
-    let (from, to) = (Image::shared(x, size), Image::new(&mut output, size));
+    let stride = stride(height * width);
+    let mut output = scratch::buffer(channels * stride);
+    let from = Image::shared(x, size);
+    let to = Image::new(&mut output, [channels, 1, stride]);
     let strips = (0..height * width).into_par_iter().step_by(STRIP);
     strips.for_each(|left| {
         let strip = Tile {
@@ -381,17 +403,17 @@ fn normalized(x: &[f32], [channels, height, width]: Size, norm: &Norm) -> Buffer
 /// The expanded channels, `[expanded, pixels]`.
 fn expand(branch: &Branch<'_>, normalized: &[f32], channels: usize, pixels: usize) -> Buffer {
     let expanded = branch.expand.len() / channels;
-    let mut output = scratch::buffer(expanded * pixels);
+    let mut output = scratch::buffer(expanded * stride(pixels));
     wide_product(
         Into::Set,
         Matrix::new(branch.expand, expanded, channels, channels),
-        rows(normalized, channels, pixels),
+        spaced(normalized, channels, pixels),
         &mut output,
-        pixels,
+        stride(pixels),
     );
     if let Some(bias) = branch.expand_bias {
-        for (plane, bias) in output.chunks_exact_mut(pixels).zip(bias) {
-            for x in plane {
+        for (plane, bias) in output.chunks_exact_mut(stride(pixels)).zip(bias) {
+            for x in &mut plane[..pixels] {
                 *x += bias;
             }
         }
@@ -433,12 +455,12 @@ fn finish(
     let [channels, height, width] = size;
     let pixels = height * width;
     let expanded = branch.expand.len() / channels;
-    let expanded_gradient = rows(expanded_gradient, expanded, pixels);
+    let expanded_gradient = spaced(expanded_gradient, expanded, pixels);
     let weight = Matrix::new(branch.expand, expanded, channels, channels);
     wide_product(
         Into::Add,
         expanded_gradient,
-        rows(normalized, channels, pixels).transposed(),
+        spaced(normalized, channels, pixels).transposed(),
         &mut gradients.expand,
         channels,
     );
@@ -547,7 +569,7 @@ pub(super) fn him(
     let stride = pixels.next_multiple_of(LANES);
     let mut attention = scratch::buffer(all * stride);
     let to_logits = Matrix::new(&to_logits, all, channels, channels);
-    let input = rows(&normalized, channels, pixels);
+    let input = spaced(&normalized, channels, pixels);
     wide_product(Into::Set, to_logits, input, &mut attention, stride);
     attention
         .par_chunks_exact_mut(tokens * stride)

@@ -38,7 +38,7 @@ pub struct Args {
     /// Print errors only
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
-    /// Print size and time of each photograph
+    /// Print size, time, speed and the program's peak memory with each photograph
     #[arg(short, long)]
     verbose: bool,
 }
@@ -91,7 +91,22 @@ fn deblur<B: Backend>(args: &Args, deblurrer: &Deblurrer<B>, job: &Job) -> hi_di
     if args.verbose {
         let (width, height) = (blurred.width(), blurred.height());
         let seconds = start.elapsed().as_secs_f64();
-        report.push_str(&format!(": {width}×{height}, {seconds:.2} s"));
+        let megapixels = (width * height) as f64 / 1e6 / seconds;
+        report.push_str(&format!(
+            ": {width}×{height}, {seconds:.2} s, {megapixels:.3} megapixels/s"
+        ));
+        if let Some(peak) = peak_memory() {
+            let gigabytes = peak as f64 / 1e9;
+            report.push_str(&format!(", peak memory {gigabytes:.2} GB"));
+        }
     }
     Ok(report)
+}
+
+/// The most memory the program has had so far in bytes, where the system says (Linux).
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kibibytes * 1024)
 }
