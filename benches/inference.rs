@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use burn::backend::Flex;
 use burn::tensor::{Distribution, Tensor};
 use criterion::{Criterion, SamplingMode};
+use hi_diff::backend::sgemm_rate;
 use hi_diff::{Config, Noise};
 
 const SIDES: [usize; 2] = [256, 512];
@@ -34,7 +35,7 @@ fn main() {
         let (seconds, rates) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
         group.bench_function(format!("{side}x{side}"), |bencher| {
             bencher.iter_custom(|iterations| {
-                rates.borrow_mut().push(machine::sgemm_rate());
+                rates.borrow_mut().push(sgemm_rate());
                 let mut total = Duration::ZERO;
                 for _ in 0..iterations {
                     let start = Instant::now();

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use burn::backend::Flex;
 use burn::tensor::{Distribution, Tensor};
+use hi_diff::backend::sgemm_rate;
 use hi_diff::{Config, Noise};
 
 const SIZES: [&str; 4] = ["256x256", "1280x720", "2560x1440", "4000x3000"];
@@ -46,14 +47,14 @@ fn run(size: &str) {
     let config = Config::preset("gopro").expect("a preset");
     let device = Default::default();
     let model = config.init::<Flex>(&device);
-    let sgemm = machine::sgemm_rate();
+    let sgemm = sgemm_rate();
     let shape = [1, 3, height, width];
     let blur = Tensor::<Flex, 4>::random(shape, Distribution::Uniform(0.0, 1.0), &device);
     let start = Instant::now();
     let sharp = model.deblur(blur, Noise::Seed(0)).expect("an image");
     std::hint::black_box(sharp.into_data());
     let seconds = start.elapsed().as_secs_f64();
-    let sgemm = (sgemm + machine::sgemm_rate()) / 2.0;
+    let sgemm = (sgemm + sgemm_rate()) / 2.0;
     let rate = 2.0 * model.summary(height, width).total.macs as f64 / seconds;
     println!(
         "| {width}×{height} | {:.2} | {seconds:.2} | {:.1} % | {} |",

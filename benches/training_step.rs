@@ -13,7 +13,7 @@ use burn::optim::Optimizer;
 use burn::tensor::{Distribution, Tensor};
 use burn::train::{Interrupter, TrainStep};
 use hi_diff::Config;
-use hi_diff::backend::AutodiffBackend;
+use hi_diff::backend::{AutodiffBackend, sgemm_rate};
 use hi_diff::config::Objective;
 use hi_diff::data::loader::Batch;
 use hi_diff::training::optimizer::{AfterStep, Overflow};
@@ -81,7 +81,7 @@ fn run<B: AutodiffBackend>(stage: usize, batch: usize) {
         .filter(|network| networks.contains(&network.name));
     let macs: u64 = trained.map(|network| network.cost.macs).sum();
     let rate = 3.0 * 2.0 * (macs * batch as u64) as f64 / seconds;
-    let share = 100.0 * rate / machine::sgemm_rate();
+    let share = 100.0 * rate / sgemm_rate();
     println!("| {stage} | {batch} | {checkpointing} | {seconds:.2} | {share:.0} % | {peak} |");
 }
 

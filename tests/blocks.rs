@@ -51,7 +51,23 @@ prop_compose! {
     }
 }
 
+/// Images of several tiles, in height and in width, whole and not.
+const LARGE: [[usize; 2]; 4] = [[5, 601], [131, 301], [64, 512], [97, 257]];
+
 fn each_case(cases: u32, test: impl Fn(Case)) {
+    for (seed, [height, width]) in LARGE.into_iter().enumerate() {
+        test(Case {
+            seed: seed as u64,
+            batch: 1 + seed % 2,
+            heads: 2,
+            per_head: 3,
+            height,
+            width,
+            bias: seed % 2 == 0,
+            centered: seed < 3,
+            modulated: seed % 2 == 1,
+        });
+    }
     let config = Config {
         cases,
         failure_persistence: None,

@@ -1,33 +1,5 @@
-//! The machine as benchmarks need to know it: its rate of matrix products, to measure against, and a process's peak memory.
+//! What benchmarks need to know of the machine and the process.
 #![allow(dead_code)] // Not every benchmark needs all of it.
-
-use std::time::Instant;
-
-use burn::backend::Flex;
-use burn::tensor::{Distribution, Tensor};
-
-/// Rows and columns of the product.
-const SIDE: usize = 2048;
-
-/// FLOP/s of a product of two 2048×2048 matrices in single precision on all threads, by the crate `gemm`, which is behind
-/// Flex's `matmul`: the middle of five.
-pub fn sgemm_rate() -> f64 {
-    let matrix = || {
-        let uniform = Distribution::Uniform(0.0, 1.0);
-        Tensor::<Flex, 2>::random([SIDE, SIDE], uniform, &Default::default())
-    };
-    let (a, b) = (matrix(), matrix());
-    let mut rates: Vec<f64> = (0..6)
-        .map(|_| {
-            let (a, b) = (a.clone(), b.clone());
-            let start = Instant::now();
-            std::hint::black_box(a.matmul(b));
-            2.0 * (SIDE as f64).powi(3) / start.elapsed().as_secs_f64()
-        })
-        .skip(1)
-        .collect();
-    median(&mut rates)
-}
 
 /// The middle value.
 pub fn median(values: &mut [f64]) -> f64 {

@@ -16,6 +16,8 @@ mod cpu;
 pub mod plain;
 mod weights;
 
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+pub use cpu::sgemm_rate;
 pub use weights::{BranchWeights, HimWeights, LayerWeights, NormWeights};
 
 use burn::tensor::ops::FloatTensor;

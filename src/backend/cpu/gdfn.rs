@@ -59,9 +59,9 @@ pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, branch: &Bra
 fn by_groups(rows: &[f32], hidden: usize, length: usize) -> Vec<f32> {
     let (a, b) = rows.split_at(hidden * length);
     let groups = a.chunks(GROUP * length).zip(b.chunks(GROUP * length));
-    groups
-        .flat_map(|(a, b)| [a, b])
-        .flatten()
-        .copied()
-        .collect()
+    groups.fold(Vec::with_capacity(rows.len()), |mut ordered, (a, b)| {
+        ordered.extend_from_slice(a);
+        ordered.extend_from_slice(b);
+        ordered
+    })
 }

@@ -155,29 +155,31 @@ impl Sums {
         let lengths = [
             normalized_length(image, tile),
             2 * channels * expanded_stride(tile),
-            channels * step_pixels(tile),
-            channels * step_pixels(tile),
+            2 * channels * step_pixels(tile),
         ];
-        scratch::with(lengths, |[normalized, expanded, queries, keys]| {
+        scratch::with(lengths, |[normalized, expanded, outputs]| {
             let step = |step: &Step<'_>| {
                 let pixels = step.pixels();
-                for (offset, output, squares) in [
-                    (0, &mut *queries, &mut self.queries),
-                    (channels, &mut *keys, &mut self.keys),
-                ] {
-                    for first in (0..channels).step_by(GROUP) {
-                        let range = [offset + first, GROUP.min(channels - first)];
-                        let expanded = &mut expanded[range[0] * step.expanded_stride()..];
-                        convolved(step, branch, range, expanded, &mut output[first * pixels..]);
-                    }
-                    let planes = output.chunks_exact(pixels);
-                    for (square, plane) in squares.iter_mut().zip(planes) {
+                for first in (0..2 * channels).step_by(GROUP) {
+                    let range = [first, GROUP.min(2 * channels - first)];
+                    let expanded = &mut expanded[first * step.expanded_stride()..];
+                    convolved(
+                        step,
+                        branch,
+                        range,
+                        expanded,
+                        &mut outputs[first * pixels..],
+                    );
+                }
+                let (queries, keys) = outputs.split_at(channels * pixels);
+                for (planes, squares) in [(queries, &mut self.queries), (keys, &mut self.keys)] {
+                    for (square, plane) in squares.iter_mut().zip(planes.chunks_exact(pixels)) {
                         *square += SumSquare::new(plane).dispatch();
                     }
                 }
                 for head in 0..heads {
                     let rows = head * per_head * pixels..;
-                    let [q, k] = [&*queries, &*keys]
+                    let [q, k] = [queries, keys]
                         .map(|x| Matrix::new(&x[rows.clone()], per_head, pixels, pixels));
                     let products = &mut self.products[head * per_head * per_head..];
                     product(Into::Add, q, k.transposed(), products, per_head);

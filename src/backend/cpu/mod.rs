@@ -19,6 +19,8 @@ mod product;
 mod scratch;
 mod tiles;
 
+pub use product::sgemm_rate;
+
 /// The most elements a vector register has on any processor that the kernels know; their buffers leave that much room.
 const LANES: usize = 16;
 

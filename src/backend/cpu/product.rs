@@ -1,5 +1,7 @@
 //! Matrix products on slices, by the `gemm` crate: on one thread, where threads take tiles of the image, or on all.
 
+use std::time::Instant;
+
 use gemm::{Parallelism, gemm};
 
 /// A matrix in a slice: element (row, column) lies at `row · row_stride + column · column_stride`.
@@ -91,6 +93,25 @@ pub(super) fn wide_product(
     multiply(into, lhs, rhs, output, output_stride, Parallelism::Rayon(0));
 }
 
+/// FLOP/s of a product of two 2048×2048 matrices on all threads, the middle of five: what this crate's benchmarks measure
+/// against.
+pub fn sgemm_rate() -> f64 {
+    const SIDE: usize = 2048;
+    let (a, b) = (vec![0.5; SIDE * SIDE], vec![0.25; SIDE * SIDE]);
+    let [a, b] = [&a, &b].map(|data| Matrix::new(data, SIDE, SIDE, SIDE));
+    let mut output = vec![0.0; SIDE * SIDE];
+    let mut seconds: Vec<f64> = (0..6)
+        .map(|_| {
+            let start = Instant::now();
+            wide_product(Into::Set, a, b, &mut output, SIDE);
+            start.elapsed().as_secs_f64()
+        })
+        .skip(1)
+        .collect();
+    seconds.sort_by(f64::total_cmp);
+    2.0 * (SIDE as f64).powi(3) / seconds[2]
+}
+
 fn multiply(
     into: Into,
     lhs: Matrix<'_>,
@@ -133,5 +154,71 @@ fn multiply(
             false,
             parallelism,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Reads an element as the type's documentation says.
+    fn at(matrix: &Matrix<'_>, row: usize, column: usize) -> f32 {
+        matrix.data[row * matrix.row_stride + column * matrix.column_stride]
+    }
+
+    proptest! {
+        #[test]
+        fn products_equal_sums_of_products(
+            [rows, inner, columns] in prop::array::uniform3(1usize..40),
+            [lhs_gap, rhs_gap, output_gap] in prop::array::uniform3(0usize..5),
+            transposed in any::<bool>(),
+            add in any::<bool>(),
+            wide in any::<bool>(),
+        ) {
+            let values = |length: usize, step: usize| -> Vec<f32> {
+                (0..length).map(|i| (i * step % 17) as f32 / 8.0 - 1.0).collect()
+            };
+            let (lhs_stride, output_stride) = (inner + lhs_gap, columns + output_gap);
+            let lhs = values(rows * lhs_stride, 5);
+            let lhs = Matrix::new(&lhs, rows, inner, lhs_stride);
+            let longest = inner.max(columns) * (inner.max(columns) + rhs_gap);
+            let rhs = values(longest, 3);
+            let rhs = match transposed {
+                true => Matrix::new(&rhs, columns, inner, inner + rhs_gap).transposed(),
+                false => Matrix::new(&rhs, inner, columns, columns + rhs_gap),
+            };
+            let before = values(rows * output_stride, 7);
+            let mut output = before.clone();
+            let into = if add { Into::Add } else { Into::Set };
+            let multiply = if wide { wide_product } else { product };
+            multiply(into, lhs, rhs, &mut output, output_stride);
+
+            for (index, (found, before)) in output.iter().zip(&before).enumerate() {
+                let (row, column) = (index / output_stride, index % output_stride);
+                let expected = if column < columns {
+                    let products = (0..inner).map(|k| at(&lhs, row, k) * at(&rhs, k, column));
+                    products.sum::<f32>() + if add { *before } else { 0.0 }
+                } else {
+                    *before // Between the rows nothing is touched.
+                };
+                prop_assert!((found - expected).abs() < 1e-4, "{found} at {index}, expected {expected}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "fits")]
+    fn a_matrix_beyond_its_slice_is_refused() {
+        Matrix::new(&[0.0; 11], 3, 4, 4);
+    }
+
+    #[test]
+    #[should_panic(expected = "fits")]
+    fn an_output_beyond_its_slice_is_refused() {
+        let ones = [1.0; 4];
+        let square = Matrix::new(&ones, 2, 2, 2);
+        product(Into::Set, square, square, &mut [0.0; 3], 2);
     }
 }

@@ -76,3 +76,26 @@ pub(super) fn with<const N: usize, R>(
     });
     work(parts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_in_use_are_apart_and_come_back() {
+        let mut first = buffer(100);
+        let mut second = buffer(50);
+        first.fill(1.0);
+        second.fill(2.0);
+        assert!(first.len() == 100 && first.iter().all(|x| *x == 1.0));
+        assert!(second.len() == 50 && second.iter().all(|x| *x == 2.0));
+        let place = first.as_ptr();
+        drop(first);
+        assert_eq!(buffer(80).as_ptr(), place);
+        with([3, 4], |[a, b]| {
+            a.fill(3.0);
+            b.fill(4.0);
+            assert_eq!((a.len(), b.len(), a[2], b[0]), (3, 4, 3.0, 4.0));
+        });
+    }
+}

@@ -369,3 +369,103 @@ impl<'a> Image<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A pixel's value, which tells where it is.
+    fn value(channel: usize, row: usize, column: usize) -> f32 {
+        (channel * 1_000_000 + row * 1_000 + column + 1) as f32
+    }
+
+    fn picture([channels, height, width]: [usize; 3]) -> Vec<f32> {
+        let pixels = (0..channels * height * width).map(|index| {
+            (
+                index / width / height,
+                index / width % height,
+                index % width,
+            )
+        });
+        pixels
+            .map(|(channel, row, column)| value(channel, row, column))
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn tiles_cover_every_pixel_once(height in 1usize..300, width in 1usize..700, pixels in 1usize..9000) {
+            let mut covered = vec![0u8; height * width];
+            for tile in tiles(height, width, pixels) {
+                prop_assert_eq!(tile.left % 2, 0);
+                for row in tile.top..tile.top + tile.height {
+                    for covered in &mut covered[row * width..][tile.left..tile.left + tile.width] {
+                        *covered += 1;
+                    }
+                }
+            }
+            prop_assert!(covered.iter().all(|count| *count == 1));
+        }
+
+        #[test]
+        fn framed_tiles_hold_their_surroundings(height in 1usize..60, width in 1usize..320, earlier in any::<bool>()) {
+            let size = [2, height, width];
+            let mut data = picture(size);
+            let tiles = tiles(height, width, 700);
+            let mut image = Image::new(&mut data, size);
+            let frames = image.frames(&tiles);
+            for (tile, frame) in tiles.iter().zip(&frames) {
+                let stride = tile.framed_height() * tile.framed_width();
+                let mut framed = vec![-1.0; 2 * stride];
+                // SAFETY: there is one thread, which does not write.
+                unsafe {
+                    let frame = earlier.then_some(frame.as_slice());
+                    image.load(tile, 0..tile.framed_height(), frame, &mut framed, stride);
+                }
+                for (index, found) in framed.iter().enumerate() {
+                    let (channel, index) = (index / stride, index % stride);
+                    let row = (tile.top + index / tile.framed_width()).checked_sub(1);
+                    let column = (tile.left + index % tile.framed_width()).checked_sub(1);
+                    let expected = match (row, column) {
+                        (Some(row), Some(column)) if row < height && column < width => {
+                            value(channel, row, column)
+                        }
+                        _ => 0.0,
+                    };
+                    prop_assert_eq!(*found, expected);
+                }
+            }
+        }
+
+        #[test]
+        fn tiles_are_added_where_they_are(height in 1usize..40, width in 1usize..300) {
+            let size = [3, height, width];
+            let mut data = picture(size);
+            let tiles = tiles(height, width, 300);
+            let image = Image::new(&mut data, size);
+            tiles.par_iter().for_each(|tile| {
+                let mut planes = vec![0.0; 3 * tile.pixels()];
+                // SAFETY: the tile is this thread's alone.
+                unsafe {
+                    image.load_inner(tile, 0..tile.height, &mut planes, tile.pixels());
+                    image.add(tile, 0..tile.height, &planes, Some(&[1.0, 2.0, 3.0]));
+                }
+            });
+            for (index, (found, before)) in data.iter().zip(picture(size)).enumerate() {
+                let channel = index / (height * width);
+                prop_assert_eq!(*found, 2.0 * before + (channel + 1) as f32);
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "row < self.height")]
+    fn a_row_outside_the_image_is_refused() {
+        let mut data = picture([1, 2, 3]);
+        let image = Image::new(&mut data, [1, 2, 3]);
+        // SAFETY: there is one thread, which does not write.
+        unsafe { image.row(0, 2, 0..1) };
+    }
+}
