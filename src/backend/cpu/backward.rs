@@ -561,8 +561,8 @@ pub(super) fn him(
     let (tokens, per_head) = (him.tokens, channels / him.heads);
     let all = him.heads * tokens;
     let normalized = normalized(x, size, norm);
-    let (to_logits, constants) = him.to_logits(channels);
-    let to_output = him.to_output(channels);
+    let (to_logits, constants) = him.logits_matrix(channels);
+    let to_output = him.output_matrix(channels);
     let output_gradient = rows(grad, channels, pixels);
 
     // In whole vectors, as the softmax takes them.
@@ -681,9 +681,9 @@ pub(super) fn him(
         if let Some(bias) = him.query_bias {
             for token in 0..tokens {
                 let constant = constants_gradient[head * tokens + token] * scale;
-                for channel in start..start + per_head {
+                for (channel, bias) in bias.iter().enumerate().skip(start).take(per_head) {
                     let index = token * channels + channel;
-                    gradients.keys[index] += constant * bias[channel];
+                    gradients.keys[index] += constant * bias;
                     gradients.query_bias[channel] += constant * him.keys[index];
                 }
             }

@@ -41,8 +41,8 @@ pub(super) struct Him<'a> {
 pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, him: &Him<'_>) {
     let [channels, height, width] = size;
     let rows = him.heads * him.tokens;
-    let (to_logits, constants) = him.to_logits(channels);
-    let to_output = him.to_output(channels);
+    let (to_logits, constants) = him.logits_matrix(channels);
+    let to_output = him.output_matrix(channels);
     let image = Image::new(image, size);
     tiles(height, width, TILE_PIXELS)
         .par_iter()
@@ -81,7 +81,7 @@ pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, him: &Him<'_
 
 impl Him<'_> {
     /// `k Wq / √(C/heads)` of each head and token, `[heads · tokens, C]`, and what the bias adds.
-    pub fn to_logits(&self, channels: usize) -> (Vec<f32>, Vec<f32>) {
+    pub fn logits_matrix(&self, channels: usize) -> (Vec<f32>, Vec<f32>) {
         let per_head = channels / self.heads;
         let scale = 1.0 / (per_head as f32).sqrt();
         let mut folded = vec![0.0; self.heads * self.tokens * channels];
@@ -110,7 +110,7 @@ impl Him<'_> {
     }
 
     /// `Wp v` of each head and token, `[C, heads · tokens]`.
-    pub fn to_output(&self, channels: usize) -> Vec<f32> {
+    pub fn output_matrix(&self, channels: usize) -> Vec<f32> {
         let per_head = channels / self.heads;
         let rows = self.heads * self.tokens;
         let mut folded = vec![0.0; channels * rows];
