@@ -63,7 +63,7 @@ pub(super) fn tiles(height: usize, width: usize, pixels: usize) -> Vec<Tile> {
     }
     let columns = width.div_ceil(TILE_WIDTH);
     let tile_width = width.div_ceil(columns).next_multiple_of(LANES).min(width);
-    let most = (height * width / 2).clamp(LEAST_TILE_PIXELS, pixels);
+    let most = (height * width / 2).clamp(LEAST_TILE_PIXELS, pixels.max(LEAST_TILE_PIXELS));
     let pixels = (height * width / 4).clamp(USUAL_TILE_PIXELS.min(most), most);
     let tile_height = height.div_ceil(height.div_ceil((pixels / tile_width).max(1)));
     let spans = |size: usize, step: usize| {
