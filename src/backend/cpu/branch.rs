@@ -33,7 +33,7 @@ pub(super) const GROUP: usize = 256;
 pub(super) const TILE_PIXELS: usize = 8192;
 
 /// Pixels of a step.
-const STEP_PIXELS: usize = 1024;
+const STEP_PIXELS: usize = 512;
 
 /// A branch's weights, as slices.
 #[derive(Clone, Copy)]
