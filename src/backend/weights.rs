@@ -65,6 +65,13 @@ impl<F> NormWeights<F> {
 }
 
 impl<F> LayerWeights<F> {
+    fn from_parts(weight: Option<F>, bias: Option<F>) -> Self {
+        Self {
+            weight: weight.expect("a layer has a weight"),
+            bias,
+        }
+    }
+
     /// With each tensor replaced.
     pub fn map<G>(self, mut f: impl FnMut(F) -> G) -> LayerWeights<G> {
         LayerWeights {
@@ -136,10 +143,6 @@ impl<F> BranchWeights<F> {
             project,
             project_bias,
         ] = parts;
-        let layer = |weight: Option<F>, bias| LayerWeights {
-            weight: weight.expect("a layer has a weight"),
-            bias,
-        };
         Self {
             norm: NormWeights {
                 weight: norm.expect("a normalisation has a weight"),
@@ -147,9 +150,9 @@ impl<F> BranchWeights<F> {
                 epsilon,
                 modulation: scale.zip(shift).map(|(scale, shift)| [scale, shift]),
             },
-            expand: layer(expand, expand_bias),
-            depthwise: layer(depthwise, depthwise_bias),
-            project: layer(project, project_bias),
+            expand: LayerWeights::from_parts(expand, expand_bias),
+            depthwise: LayerWeights::from_parts(depthwise, depthwise_bias),
+            project: LayerWeights::from_parts(project, project_bias),
         }
     }
 }
@@ -182,10 +185,6 @@ impl<F> HimWeights<F> {
             project,
             project_bias,
         ] = parts;
-        let layer = |weight: Option<F>, bias| LayerWeights {
-            weight: weight.expect("a layer has a weight"),
-            bias,
-        };
         Self {
             norm: NormWeights {
                 weight: norm.expect("a normalisation has a weight"),
@@ -193,10 +192,10 @@ impl<F> HimWeights<F> {
                 epsilon,
                 modulation: None,
             },
-            query: layer(query, query_bias),
+            query: LayerWeights::from_parts(query, query_bias),
             keys: keys.expect("there are keys"),
             values: values.expect("there are values"),
-            project: layer(project, project_bias),
+            project: LayerWeights::from_parts(project, project_bias),
             heads,
         }
     }
