@@ -3,6 +3,9 @@
 
 mod common;
 
+use burn::backend::Autodiff;
+use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::ops::FloatTensorOps;
 use burn::tensor::{Tensor, TensorData, TensorMetadata, TensorPrimitive};
 use common::assert_close;
 use hi_diff::backend::{Backend, BranchWeights, HimWeights, LayerWeights, NormWeights, plain};
@@ -194,6 +197,22 @@ fn compare_all<B: Backend>(case: &Case, found: Vec<Float<B>>, expected: Vec<Floa
 /// One pixel has a standard deviation of nearly nothing where its channels are few, and gradients in proportion.
 const GRADIENT: f32 = 1e-3;
 
+fn leaf<B: Backend>(values: Float<B>) -> Float<Autodiff<B>> {
+    Autodiff::<B>::float_set_require_grad(Autodiff::<B>::from_inner(values), true)
+}
+
+/// From leaves to their gradients by automatic differentiation, given the output's.
+fn gradients<B: Backend>(
+    output: Float<Autodiff<B>>,
+    grad: Float<B>,
+) -> impl Fn(Float<Autodiff<B>>) -> Float<B> {
+    let grad = Autodiff::<B>::from_inner(grad);
+    let gradients = Autodiff::<B>::backward(Autodiff::<B>::float_sum(Autodiff::<B>::float_mul(
+        output, grad,
+    )));
+    move |leaf| Autodiff::<B>::grad(&leaf, &gradients).expect("every leaf is used")
+}
+
 fn mdta_equals_its_parts<B: Backend>() {
     each_case(24, |case| {
         let mut draw = Draw(StdRng::seed_from_u64(case.seed));
@@ -207,13 +226,13 @@ fn mdta_equals_its_parts<B: Backend>() {
         compare::<B>("output", &case, found, expected, 1e-4);
 
         let grad = draw.values::<B, 4>(shape);
-        let found = B::mdta_backward(
-            x.clone(),
-            temperature.clone(),
-            weights.clone(),
-            grad.clone(),
-        );
-        let expected = plain::mdta_backward::<B>(x, temperature, weights, grad);
+        let leaves = (leaf::<B>(x.clone()), leaf::<B>(temperature.clone()));
+        let parts = weights.clone().map(leaf::<B>);
+        let output = plain::mdta::<Autodiff<B>>(leaves.0.clone(), leaves.1.clone(), parts.clone());
+        let gradient = gradients::<B>(output, grad.clone());
+        let kernels = B::block_gradients(&x).expect("single precision");
+        let found = (kernels.mdta)(x, temperature, weights, grad);
+        let expected = (gradient(leaves.0), gradient(leaves.1), parts.map(gradient));
         compare::<B>("gradient of x", &case, found.0, expected.0, GRADIENT);
         compare::<B>(
             "gradient of the temperature",
@@ -239,8 +258,12 @@ fn gdfn_equals_its_parts<B: Backend>() {
         compare::<B>("output", &case, found, expected, 1e-4);
 
         let grad = draw.values::<B, 4>(shape);
-        let found = B::gdfn_backward(x.clone(), weights.clone(), grad.clone());
-        let expected = plain::gdfn_backward::<B>(x, weights, grad);
+        let (leaf_x, parts) = (leaf::<B>(x.clone()), weights.clone().map(leaf::<B>));
+        let output = plain::gdfn::<Autodiff<B>>(leaf_x.clone(), parts.clone());
+        let gradient = gradients::<B>(output, grad.clone());
+        let kernels = B::block_gradients(&x).expect("single precision");
+        let found = (kernels.gdfn)(x, weights, grad);
+        let expected = (gradient(leaf_x), parts.map(gradient));
         compare::<B>("gradient of x", &case, found.0, expected.0, GRADIENT);
         compare_branches::<B>(&case, found.1, expected.1);
     });
@@ -265,8 +288,12 @@ fn him_equals_its_parts<B: Backend>() {
         compare::<B>("output", &case, found, expected, 1e-4);
 
         let grad = draw.values::<B, 4>([case.batch, channels, case.height, case.width]);
-        let found = B::him_backward(x.clone(), weights.clone(), grad.clone());
-        let expected = plain::him_backward::<B>(x, weights, grad);
+        let (leaf_x, parts) = (leaf::<B>(x.clone()), weights.clone().map(leaf::<B>));
+        let output = plain::him::<Autodiff<B>>(leaf_x.clone(), parts.clone());
+        let gradient = gradients::<B>(output, grad.clone());
+        let kernels = B::block_gradients(&x).expect("single precision");
+        let found = (kernels.him)(x, weights, grad);
+        let expected = (gradient(leaf_x), parts.map(gradient));
         compare::<B>("gradient of x", &case, found.0, expected.0, GRADIENT);
         compare_all::<B>(&case, tensors(found.1), tensors(expected.1));
     });

@@ -14,7 +14,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{FloatDType, Tensor, TensorPrimitive};
 
-use super::{Backend, BranchWeights, HimWeights, plain};
+use super::{Backend, BlockGradients, BranchWeights, HimWeights, plain};
 
 impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
     fn depthwise_conv3x3(
@@ -48,34 +48,34 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
         temperature: FloatTensor<Self>,
         weights: BranchWeights<FloatTensor<Self>>,
     ) -> FloatTensor<Self> {
-        if !B::differentiates_blocks(&x.primitive) {
+        let Some(gradients) = B::block_gradients(&x.primitive) else {
             return plain::mdta::<Self>(x, temperature, weights);
-        }
-        let (parts, epsilon) = weights.into_parts();
-        let [a, b, c, d, e, f, g, h, i, j] = parts;
+        };
+        let ([a, b, c, d, e, f, g, h, i, j], epsilon) = weights.into_parts();
         let tensors = [Some(x), Some(temperature), a, b, c, d, e, f, g, h, i, j];
-        track_block::<B, C, _, 12>(MdtaBlock { epsilon }, tensors)
+        track_block::<B, C, _, 12>(MdtaBlock { epsilon, gradients }, tensors)
     }
 
     fn gdfn(x: FloatTensor<Self>, weights: BranchWeights<FloatTensor<Self>>) -> FloatTensor<Self> {
-        if !B::differentiates_blocks(&x.primitive) {
+        let Some(gradients) = B::block_gradients(&x.primitive) else {
             return plain::gdfn::<Self>(x, weights);
-        }
-        let (parts, epsilon) = weights.into_parts();
-        let [a, b, c, d, e, f, g, h, i, j] = parts;
-        track_block::<B, C, _, 11>(
-            GdfnBlock { epsilon },
-            [Some(x), a, b, c, d, e, f, g, h, i, j],
-        )
+        };
+        let ([a, b, c, d, e, f, g, h, i, j], epsilon) = weights.into_parts();
+        let tensors = [Some(x), a, b, c, d, e, f, g, h, i, j];
+        track_block::<B, C, _, 11>(GdfnBlock { epsilon, gradients }, tensors)
     }
 
     fn him(x: FloatTensor<Self>, weights: HimWeights<FloatTensor<Self>>) -> FloatTensor<Self> {
-        if !B::differentiates_blocks(&x.primitive) || weights.norm.modulation.is_some() {
+        let Some(gradients) = B::block_gradients(&x.primitive) else {
             return plain::him::<Self>(x, weights);
-        }
-        let ([a, b, c, d, e, f, g, h], epsilon, heads) = weights.into_parts();
-        let operation = HimBlock { epsilon, heads };
-        track_block::<B, C, _, 9>(operation, [Some(x), a, b, c, d, e, f, g, h])
+        };
+        let ([a, b, c, d, e, f, g, h, i, j], epsilon, heads) = weights.into_parts();
+        let operation = HimBlock {
+            epsilon,
+            heads,
+            gradients,
+        };
+        track_block::<B, C, _, 11>(operation, [Some(x), a, b, c, d, e, f, g, h, i, j])
     }
 
     fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -429,43 +429,44 @@ impl<B: Backend, O: Unary<B>> Backward<B, 1> for OfOne<O> {
 
 /// An operation on a whole block, out of `N` tensors of which some may be missing. Only these are kept for the backward
 /// pass.
-trait Block<B: Backend, const N: usize>: Debug + Copy + Send + 'static {
-    fn forward(self, tensors: [Option<FloatTensor<B>>; N]) -> FloatTensor<B>;
+trait Block<B: Backend, const N: usize>: Debug + Clone + Send + 'static {
+    fn forward(&self, tensors: [Option<FloatTensor<B>>; N]) -> FloatTensor<B>;
 
     fn backward(
-        self,
+        &self,
         tensors: [Option<FloatTensor<B>>; N],
         grad: FloatTensor<B>,
     ) -> [Option<FloatTensor<B>>; N];
 }
 
-#[derive(Debug, Clone, Copy)]
-struct MdtaBlock {
+#[derive(Debug, Clone)]
+struct MdtaBlock<B: Backend> {
     epsilon: f64,
+    gradients: BlockGradients<B>,
 }
 
-impl<B: Backend> Block<B, 12> for MdtaBlock {
-    fn forward(self, tensors: [Option<FloatTensor<B>>; 12]) -> FloatTensor<B> {
-        let (x, temperature, weights) = self.split::<B>(tensors);
+impl<B: Backend> Block<B, 12> for MdtaBlock<B> {
+    fn forward(&self, tensors: [Option<FloatTensor<B>>; 12]) -> FloatTensor<B> {
+        let (x, temperature, weights) = self.split(tensors);
         B::mdta(x, temperature, weights)
     }
 
     fn backward(
-        self,
+        &self,
         tensors: [Option<FloatTensor<B>>; 12],
         grad: FloatTensor<B>,
     ) -> [Option<FloatTensor<B>>; 12] {
-        let (x, temperature, weights) = self.split::<B>(tensors);
-        let (x, temperature, weights) = B::mdta_backward(x, temperature, weights, grad);
+        let (x, temperature, weights) = self.split(tensors);
+        let (x, temperature, weights) = (self.gradients.mdta)(x, temperature, weights, grad);
         let ([a, b, c, d, e, f, g, h, i, j], _) = weights.into_parts();
         [Some(x), Some(temperature), a, b, c, d, e, f, g, h, i, j]
     }
 }
 
-impl MdtaBlock {
+impl<B: Backend> MdtaBlock<B> {
     #[allow(clippy::type_complexity)] // The arguments of the operation.
-    fn split<B: Backend>(
-        self,
+    fn split(
+        &self,
         tensors: [Option<FloatTensor<B>>; 12],
     ) -> (
         FloatTensor<B>,
@@ -481,56 +482,58 @@ impl MdtaBlock {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct GdfnBlock {
+#[derive(Debug, Clone)]
+struct GdfnBlock<B: Backend> {
     epsilon: f64,
+    gradients: BlockGradients<B>,
 }
 
-impl<B: Backend> Block<B, 11> for GdfnBlock {
-    fn forward(self, tensors: [Option<FloatTensor<B>>; 11]) -> FloatTensor<B> {
+impl<B: Backend> Block<B, 11> for GdfnBlock<B> {
+    fn forward(&self, tensors: [Option<FloatTensor<B>>; 11]) -> FloatTensor<B> {
         let [x, a, b, c, d, e, f, g, h, i, j] = tensors;
         let weights = BranchWeights::from_parts([a, b, c, d, e, f, g, h, i, j], self.epsilon);
         B::gdfn(x.expect("an image"), weights)
     }
 
     fn backward(
-        self,
+        &self,
         tensors: [Option<FloatTensor<B>>; 11],
         grad: FloatTensor<B>,
     ) -> [Option<FloatTensor<B>>; 11] {
         let [x, a, b, c, d, e, f, g, h, i, j] = tensors;
         let weights = BranchWeights::from_parts([a, b, c, d, e, f, g, h, i, j], self.epsilon);
-        let (x, weights) = B::gdfn_backward(x.expect("an image"), weights, grad);
+        let (x, weights) = (self.gradients.gdfn)(x.expect("an image"), weights, grad);
         let ([a, b, c, d, e, f, g, h, i, j], _) = weights.into_parts();
         [Some(x), a, b, c, d, e, f, g, h, i, j]
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct HimBlock {
+#[derive(Debug, Clone)]
+struct HimBlock<B: Backend> {
     epsilon: f64,
     heads: usize,
+    gradients: BlockGradients<B>,
 }
 
-impl<B: Backend> Block<B, 9> for HimBlock {
-    fn forward(self, tensors: [Option<FloatTensor<B>>; 9]) -> FloatTensor<B> {
-        let [x, a, b, c, d, e, f, g, h] = tensors;
-        let parts = [a, b, c, d, e, f, g, h];
+impl<B: Backend> Block<B, 11> for HimBlock<B> {
+    fn forward(&self, tensors: [Option<FloatTensor<B>>; 11]) -> FloatTensor<B> {
+        let [x, a, b, c, d, e, f, g, h, i, j] = tensors;
+        let parts = [a, b, c, d, e, f, g, h, i, j];
         let weights = HimWeights::from_parts(parts, self.epsilon, self.heads);
         B::him(x.expect("an image"), weights)
     }
 
     fn backward(
-        self,
-        tensors: [Option<FloatTensor<B>>; 9],
+        &self,
+        tensors: [Option<FloatTensor<B>>; 11],
         grad: FloatTensor<B>,
-    ) -> [Option<FloatTensor<B>>; 9] {
-        let [x, a, b, c, d, e, f, g, h] = tensors;
-        let parts = [a, b, c, d, e, f, g, h];
+    ) -> [Option<FloatTensor<B>>; 11] {
+        let [x, a, b, c, d, e, f, g, h, i, j] = tensors;
+        let parts = [a, b, c, d, e, f, g, h, i, j];
         let weights = HimWeights::from_parts(parts, self.epsilon, self.heads);
-        let (x, weights) = B::him_backward(x.expect("an image"), weights, grad);
-        let ([a, b, c, d, e, f, g, h], ..) = weights.into_parts();
-        [Some(x), a, b, c, d, e, f, g, h]
+        let (x, weights) = (self.gradients.him)(x.expect("an image"), weights, grad);
+        let ([a, b, c, d, e, f, g, h, i, j], ..) = weights.into_parts();
+        [Some(x), a, b, c, d, e, f, g, h, i, j]
     }
 }
 
@@ -571,7 +574,7 @@ fn track_block<B: Backend, C: CheckpointStrategy, O: Block<B, N>, const N: usize
         tensor.expect("the first tensor is there").node.clone()
     });
     let primitives = tensors.map(|tensor| tensor.map(|tensor| tensor.primitive));
-    match OfBlock(operation)
+    match OfBlock(operation.clone())
         .prepare::<C>(nodes)
         .compute_bound()
         .stateful()

@@ -172,34 +172,11 @@ pub trait Backend: burn::tensor::backend::Backend {
         plain::mdta::<Self>(x, temperature, weights)
     }
 
-    /// Whether this backend has kernels of its own for the gradients of MDTA, GDFN and HIM as wholes, in x's format. Elsewhere
-    /// automatic differentiation goes through their parts.
-    fn differentiates_blocks(x: &FloatTensor<Self>) -> bool {
+    /// This backend's kernels for the gradients of MDTA, GDFN and HIM as wholes, if it has them for x's format. Elsewhere
+    /// automatic differentiation goes through the parts.
+    fn block_gradients(x: &FloatTensor<Self>) -> Option<BlockGradients<Self>> {
         let _ = x;
-        false
-    }
-
-    /// The gradients of [`mdta`](Self::mdta) for x, the temperature and the weights, of the shapes of these.
-    fn mdta_backward(
-        x: FloatTensor<Self>,
-        temperature: FloatTensor<Self>,
-        weights: BranchWeights<FloatTensor<Self>>,
-        grad: FloatTensor<Self>,
-    ) -> (
-        FloatTensor<Self>,
-        FloatTensor<Self>,
-        BranchWeights<FloatTensor<Self>>,
-    ) {
-        plain::mdta_backward::<Self>(x, temperature, weights, grad)
-    }
-
-    /// The gradients of [`gdfn`](Self::gdfn) for x and the weights, of the shapes of these.
-    fn gdfn_backward(
-        x: FloatTensor<Self>,
-        weights: BranchWeights<FloatTensor<Self>>,
-        grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, BranchWeights<FloatTensor<Self>>) {
-        plain::gdfn_backward::<Self>(x, weights, grad)
+        None
     }
 
     /// `x + GDFN(LN(x))`, see [`Gdfn`](crate::model::Gdfn). `weights` expands to 2h channels and projects h.
@@ -217,15 +194,36 @@ pub trait Backend: burn::tensor::backend::Backend {
     fn him(x: FloatTensor<Self>, weights: HimWeights<FloatTensor<Self>>) -> FloatTensor<Self> {
         plain::him::<Self>(x, weights)
     }
+}
 
-    /// The gradients of [`him`](Self::him) for x and the weights, of the shapes of these.
-    fn him_backward(
-        x: FloatTensor<Self>,
-        weights: HimWeights<FloatTensor<Self>>,
-        grad: FloatTensor<Self>,
-    ) -> (FloatTensor<Self>, HimWeights<FloatTensor<Self>>) {
-        plain::him_backward::<Self>(x, weights, grad)
-    }
+/// Each function takes the arguments of its operation and the gradient of the output, and returns the gradients of the
+/// arguments, in their shapes.
+#[allow(clippy::type_complexity)] // The arguments of the operations, there and back.
+#[derive(Debug, Clone, Copy)]
+pub struct BlockGradients<B: Backend> {
+    /// Of [`Backend::mdta`].
+    pub mdta: fn(
+        FloatTensor<B>,
+        FloatTensor<B>,
+        BranchWeights<FloatTensor<B>>,
+        FloatTensor<B>,
+    ) -> (
+        FloatTensor<B>,
+        FloatTensor<B>,
+        BranchWeights<FloatTensor<B>>,
+    ),
+    /// Of [`Backend::gdfn`].
+    pub gdfn: fn(
+        FloatTensor<B>,
+        BranchWeights<FloatTensor<B>>,
+        FloatTensor<B>,
+    ) -> (FloatTensor<B>, BranchWeights<FloatTensor<B>>),
+    /// Of [`Backend::him`].
+    pub him: fn(
+        FloatTensor<B>,
+        HimWeights<FloatTensor<B>>,
+        FloatTensor<B>,
+    ) -> (FloatTensor<B>, HimWeights<FloatTensor<B>>),
 }
 
 /// The exact GELU, by [`Backend::exact_gelu`].

@@ -4,12 +4,11 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
-use burn::backend::Autodiff;
 use burn::tensor::activation;
 use burn::tensor::activation::softmax;
-use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::backend::Backend;
 use burn::tensor::module::conv2d;
-use burn::tensor::ops::{ConvOptions, FloatTensor, FloatTensorOps};
+use burn::tensor::ops::{ConvOptions, FloatTensor};
 use burn::tensor::{DType, FloatDType, Shape, Tensor, TensorMetadata, TensorPrimitive};
 
 use super::{BranchWeights, HimWeights, LayerWeights, NormWeights};
@@ -359,76 +358,6 @@ pub fn gdfn<B: super::Backend>(
     let gated = tensor(B::gelu_gate(hidden));
     let project = weights.project;
     primitive(tensor::<B, 4>(x) + pointwise::<B>(gated, project.weight, project.bias))
-}
-
-/// MDTA's gradients by automatic differentiation of [`mdta`].
-pub fn mdta_backward<B: super::Backend>(
-    x: FloatTensor<B>,
-    temperature: FloatTensor<B>,
-    weights: BranchWeights<FloatTensor<B>>,
-    grad: FloatTensor<B>,
-) -> (
-    FloatTensor<B>,
-    FloatTensor<B>,
-    BranchWeights<FloatTensor<B>>,
-) {
-    let (parts, epsilon) = weights.into_parts();
-    let (x, temperature) = (leaf::<B>(x), leaf::<B>(temperature));
-    let parts = parts.map(|part| part.map(leaf::<B>));
-    let weights = BranchWeights::from_parts(parts.clone(), epsilon);
-    let output = mdta::<Autodiff<B>>(x.clone(), temperature.clone(), weights);
-    let gradient = gradients::<B>(output, grad);
-    let parts = parts.map(|part| part.map(&gradient));
-    (
-        gradient(x),
-        gradient(temperature),
-        BranchWeights::from_parts(parts, epsilon),
-    )
-}
-
-/// GDFN's gradients by automatic differentiation of [`gdfn`].
-pub fn gdfn_backward<B: super::Backend>(
-    x: FloatTensor<B>,
-    weights: BranchWeights<FloatTensor<B>>,
-    grad: FloatTensor<B>,
-) -> (FloatTensor<B>, BranchWeights<FloatTensor<B>>) {
-    let (parts, epsilon) = weights.into_parts();
-    let x = leaf::<B>(x);
-    let parts = parts.map(|part| part.map(leaf::<B>));
-    let weights = BranchWeights::from_parts(parts.clone(), epsilon);
-    let output = gdfn::<Autodiff<B>>(x.clone(), weights);
-    let gradient = gradients::<B>(output, grad);
-    let parts = parts.map(|part| part.map(&gradient));
-    (gradient(x), BranchWeights::from_parts(parts, epsilon))
-}
-
-/// HIM's gradients by automatic differentiation of [`him`].
-pub fn him_backward<B: super::Backend>(
-    x: FloatTensor<B>,
-    weights: HimWeights<FloatTensor<B>>,
-    grad: FloatTensor<B>,
-) -> (FloatTensor<B>, HimWeights<FloatTensor<B>>) {
-    let x = leaf::<B>(x);
-    let weights = weights.map(leaf::<B>);
-    let output = him::<Autodiff<B>>(x.clone(), weights.clone());
-    let gradient = gradients::<B>(output, grad);
-    (gradient(x), weights.map(&gradient))
-}
-
-fn leaf<B: Backend>(values: FloatTensor<B>) -> FloatTensor<Autodiff<B>> {
-    Autodiff::<B>::float_set_require_grad(Autodiff::<B>::from_inner(values), true)
-}
-
-/// From leaves to their gradients, given the output's.
-fn gradients<B: Backend>(
-    output: FloatTensor<Autodiff<B>>,
-    grad: FloatTensor<B>,
-) -> impl Fn(FloatTensor<Autodiff<B>>) -> FloatTensor<B> {
-    let grad = Autodiff::<B>::from_inner(grad);
-    let gradients = Autodiff::<B>::backward(Autodiff::<B>::float_sum(Autodiff::<B>::float_mul(
-        output, grad,
-    )));
-    move |leaf| Autodiff::<B>::grad(&leaf, &gradients).expect("every leaf is used")
 }
 
 /// HIM out of the smaller operations.

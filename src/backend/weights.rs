@@ -53,6 +53,15 @@ pub struct HimWeights<F> {
 }
 
 impl<F> NormWeights<F> {
+    fn each_ref(&self) -> NormWeights<&F> {
+        NormWeights {
+            weight: &self.weight,
+            bias: self.bias.as_ref(),
+            epsilon: self.epsilon,
+            modulation: self.modulation.as_ref().map(|parts| parts.each_ref()),
+        }
+    }
+
     /// With each tensor replaced.
     pub fn map<G>(self, mut f: impl FnMut(F) -> G) -> NormWeights<G> {
         NormWeights {
@@ -65,6 +74,13 @@ impl<F> NormWeights<F> {
 }
 
 impl<F> LayerWeights<F> {
+    fn each_ref(&self) -> LayerWeights<&F> {
+        LayerWeights {
+            weight: &self.weight,
+            bias: self.bias.as_ref(),
+        }
+    }
+
     fn from_parts(weight: Option<F>, bias: Option<F>) -> Self {
         Self {
             weight: weight.expect("a layer has a weight"),
@@ -82,6 +98,16 @@ impl<F> LayerWeights<F> {
 }
 
 impl<F> BranchWeights<F> {
+    /// As references.
+    pub(super) fn each_ref(&self) -> BranchWeights<&F> {
+        BranchWeights {
+            norm: self.norm.each_ref(),
+            expand: self.expand.each_ref(),
+            depthwise: self.depthwise.each_ref(),
+            project: self.project.each_ref(),
+        }
+    }
+
     /// With each tensor replaced.
     pub fn map<G>(self, mut f: impl FnMut(F) -> G) -> BranchWeights<G> {
         BranchWeights {
@@ -94,6 +120,18 @@ impl<F> BranchWeights<F> {
 }
 
 impl<F> HimWeights<F> {
+    /// As references.
+    pub(super) fn each_ref(&self) -> HimWeights<&F> {
+        HimWeights {
+            norm: self.norm.each_ref(),
+            query: self.query.each_ref(),
+            keys: &self.keys,
+            values: &self.values,
+            project: self.project.each_ref(),
+            heads: self.heads,
+        }
+    }
+
     /// With each tensor replaced.
     pub fn map<G>(self, mut f: impl FnMut(F) -> G) -> HimWeights<G> {
         HimWeights {
@@ -158,11 +196,17 @@ impl<F> BranchWeights<F> {
 }
 
 impl<F> HimWeights<F> {
-    /// Every tensor in a row, without modulation: LN's weight and bias, the query's, keys, values, the projection's.
-    pub(super) fn into_parts(self) -> ([Option<F>; 8], f64, usize) {
+    /// Every tensor in a row: LN's weight and bias, the modulation's two, the query's, keys, values, the projection's.
+    pub(super) fn into_parts(self) -> ([Option<F>; 10], f64, usize) {
+        let [scale, shift] = match self.norm.modulation {
+            Some(parts) => parts.map(Some),
+            None => [None, None],
+        };
         let parts = [
             Some(self.norm.weight),
             self.norm.bias,
+            scale,
+            shift,
             Some(self.query.weight),
             self.query.bias,
             Some(self.keys),
@@ -174,10 +218,12 @@ impl<F> HimWeights<F> {
     }
 
     /// The inverse of [`into_parts`](Self::into_parts).
-    pub(super) fn from_parts(parts: [Option<F>; 8], epsilon: f64, heads: usize) -> Self {
+    pub(super) fn from_parts(parts: [Option<F>; 10], epsilon: f64, heads: usize) -> Self {
         let [
             norm,
             norm_bias,
+            scale,
+            shift,
             query,
             query_bias,
             keys,
@@ -190,7 +236,7 @@ impl<F> HimWeights<F> {
                 weight: norm.expect("a normalisation has a weight"),
                 bias: norm_bias,
                 epsilon,
-                modulation: None,
+                modulation: scale.zip(shift).map(|(scale, shift)| [scale, shift]),
             },
             query: LayerWeights::from_parts(query, query_bias),
             keys: keys.expect("there are keys"),

@@ -1,7 +1,6 @@
 //! Kernels for the CPU backends, on contiguous single-precision planes; other element types take the plain path.
 
 mod backward;
-mod blocks;
 mod branch;
 mod channel_norm;
 mod conv3x3;
@@ -15,6 +14,7 @@ mod mdta;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 mod normalize;
+mod operations;
 mod product;
 mod scratch;
 mod tiles;
