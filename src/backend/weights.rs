@@ -53,7 +53,8 @@ pub struct HimWeights<F> {
 }
 
 impl<F> NormWeights<F> {
-    fn each_ref(&self) -> NormWeights<&F> {
+    /// As references.
+    pub fn each_ref(&self) -> NormWeights<&F> {
         NormWeights {
             weight: &self.weight,
             bias: self.bias.as_ref(),
@@ -74,7 +75,8 @@ impl<F> NormWeights<F> {
 }
 
 impl<F> LayerWeights<F> {
-    fn each_ref(&self) -> LayerWeights<&F> {
+    /// As references.
+    pub fn each_ref(&self) -> LayerWeights<&F> {
         LayerWeights {
             weight: &self.weight,
             bias: self.bias.as_ref(),
@@ -99,7 +101,7 @@ impl<F> LayerWeights<F> {
 
 impl<F> BranchWeights<F> {
     /// As references.
-    pub(super) fn each_ref(&self) -> BranchWeights<&F> {
+    pub fn each_ref(&self) -> BranchWeights<&F> {
         BranchWeights {
             norm: self.norm.each_ref(),
             expand: self.expand.each_ref(),
@@ -121,7 +123,7 @@ impl<F> BranchWeights<F> {
 
 impl<F> HimWeights<F> {
     /// As references.
-    pub(super) fn each_ref(&self) -> HimWeights<&F> {
+    pub fn each_ref(&self) -> HimWeights<&F> {
         HimWeights {
             norm: self.norm.each_ref(),
             query: self.query.each_ref(),

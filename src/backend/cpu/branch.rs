@@ -15,6 +15,7 @@
 //! No expanded row is made twice but at the tile's border. The expanded channels are made, convolved and multiplied into
 //! the result's channels a group at a time, and only two rows of them are kept.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -22,7 +23,8 @@ use rayon::prelude::*;
 use super::LANES;
 use super::depthwise::Framed;
 use super::normalize::Norm;
-use super::product::{Into, Matrix, product};
+use super::panels::{self, InImage, Layout, Planes, multiply, row_pixels};
+use super::product::{Into, Matrix};
 use super::scratch;
 use super::tiles::{Image, Tile};
 
@@ -60,7 +62,7 @@ pub(super) struct Step<'a> {
     rows: Range<usize>,
     /// The normalised rows, counted in the framed tile.
     fresh: Range<usize>,
-    /// `[channels]` planes of the fresh rows.
+    /// The fresh rows, in panels.
     normalized: &'a [f32],
 }
 
@@ -69,19 +71,19 @@ fn step_rows(tile: &Tile) -> usize {
     (STEP_PIXELS / tile.width).clamp(1, tile.height)
 }
 
-/// From one channel of the fresh rows to the next: whole vectors.
-fn normalized_stride(tile: &Tile) -> usize {
+/// Pixels of a step's rows with the two around them: whole vectors.
+fn framed_pixels(tile: &Tile) -> usize {
     ((step_rows(tile) + 2) * tile.framed_width()).next_multiple_of(LANES)
 }
 
-/// From one expanded channel to the next: a step's rows with the two around them, and room to read a vector beyond.
+/// From one expanded channel to the next: with room to read a vector beyond.
 pub(super) fn expanded_stride(tile: &Tile) -> usize {
-    normalized_stride(tile) + LANES
+    framed_pixels(tile) + LANES
 }
 
-/// The most outputs of a step, for each channel.
+/// The most outputs of a step, for each channel, in rows of [`row_pixels`].
 pub(super) fn step_pixels(tile: &Tile) -> usize {
-    step_rows(tile) * tile.width
+    step_rows(tile) * row_pixels(tile.width)
 }
 
 impl Step<'_> {
@@ -95,6 +97,11 @@ impl Step<'_> {
         self.rows.len() * self.tile.width
     }
 
+    /// Of a row.
+    pub fn width(&self) -> usize {
+        self.tile.width
+    }
+
     /// Expands the fresh rows into `count` channels from `first`, behind the two rows kept from the last step. Outside
     /// the image they are zero, with a bias too.
     pub fn expand(&self, branch: &Branch<'_>, [first, count]: [usize; 2], expanded: &mut [f32]) {
@@ -104,32 +111,21 @@ impl Step<'_> {
         let kept = (self.rows.len() + 2) - self.fresh.len();
         let pixels = self.fresh.len() * width;
         let fresh = &mut expanded[kept * width..];
-        product(
+        let weights = &branch.expand[first * channels..];
+        multiply(
             Into::Set,
-            Matrix::new(
-                &branch.expand[first * channels..],
-                count,
-                channels,
-                channels,
-            ),
-            Matrix::new(
-                self.normalized,
-                channels,
-                pixels,
-                normalized_stride(self.tile),
-            ),
-            fresh,
-            stride,
+            Matrix::new(weights, count, channels, channels),
+            branch.expand_bias.map(|bias| &bias[first..first + count]),
+            (self.normalized, Layout::panels(channels), pixels),
+            Planes {
+                data: &mut *fresh,
+                stride,
+            },
         );
-        if let Some(bias) = branch.expand_bias {
-            for channel in 0..count {
-                let plane = &mut fresh[channel * stride..][..pixels];
-                for x in &mut *plane {
-                    *x += bias[first + channel];
-                }
-                self.image
-                    .clear_outside(self.tile, self.fresh.clone(), plane, pixels);
-            }
+        if branch.expand_bias.is_some() {
+            let layout = Layout::planes(stride);
+            self.image
+                .clear_outside(self.tile, self.fresh.clone(), count, fresh, layout);
         }
     }
 
@@ -161,18 +157,19 @@ pub(super) unsafe fn walk(
     norm: &Norm,
     tile: &Tile,
     frame: Option<&[f32]>,
-    normalized: &mut [f32],
+    [loaded, normalized]: [&mut [f32]; 2],
     mut work: impl FnMut(&Step<'_>),
 ) {
-    let stride = normalized_stride(tile);
+    let stride = framed_pixels(tile);
+    let layout = Layout::panels(image.channels);
     for start in (0..tile.height).step_by(step_rows(tile)) {
         let rows = start..tile.height.min(start + step_rows(tile));
         let fresh = if start == 0 { 0 } else { start + 2 }..rows.end + 2;
         // SAFETY: the caller's word.
-        unsafe { image.load(tile, fresh.clone(), frame, normalized, stride) };
+        unsafe { image.load(tile, fresh.clone(), frame, loaded, stride) };
         let pixels = fresh.len() * tile.framed_width();
-        norm.apply(normalized, stride, pixels.next_multiple_of(LANES));
-        image.clear_outside(tile, fresh.clone(), normalized, stride);
+        norm.apply(loaded, stride, pixels, normalized, layout);
+        image.clear_outside(tile, fresh.clone(), image.channels, normalized, layout);
         work(&Step {
             image,
             tile,
@@ -183,40 +180,53 @@ pub(super) unsafe fn walk(
     }
 }
 
-/// The length of a buffer for a tile's normalised rows.
-pub(super) fn normalized_length(image: &Image<'_>, tile: &Tile) -> usize {
-    image.channels * normalized_stride(tile)
+/// The lengths of the buffers for the image's and the normalised rows of a tile's steps.
+pub(super) fn normalized_lengths(image: &Image<'_>, tile: &Tile) -> [usize; 2] {
+    [
+        image.channels * framed_pixels(tile),
+        panels::length(image.channels, framed_pixels(tile)),
+    ]
 }
 
-/// Adds to each tile of an image what `work` makes of it, from the image as it was before. `work` fills `[channels]` planes
-/// of a step's outputs, and has a buffer of its own of `expanded` channels that stays the same throughout a tile and one
-/// of `inner` outputs.
+/// Adds weights `[channels, inner]` times panels of `inner` channels of a step's outputs to the image.
+pub(super) type AddToImage<'a> = dyn Fn(Matrix<'_>, &[f32]) + 'a;
+
+/// Adds to each tile of an image what `work` makes of it, from the image as it was before, and `constants`. `work` has a
+/// buffer of its own of `expanded` channels that stays the same throughout a tile, and one of panels of `inner` channels.
 pub(super) fn add_to_tiles(
     image: &mut Image<'_>,
     tiles: &[Tile],
     norm: &Norm,
     constants: Option<&[f32]>,
     [expanded, inner]: [usize; 2],
-    work: impl Fn(&Step<'_>, &mut [f32], &mut [f32], &mut [f32]) + Sync,
+    work: impl Fn(&Step<'_>, &mut [f32], &mut [f32], &AddToImage<'_>) + Sync,
 ) {
     let frames = image.frames(tiles);
     let image = &*image;
     tiles.par_iter().zip(&frames).for_each(|(tile, frame)| {
+        let [loaded, normalized] = normalized_lengths(image, tile);
         let lengths = [
-            normalized_length(image, tile),
+            loaded,
+            normalized,
             expanded * expanded_stride(tile),
-            inner * step_pixels(tile),
-            image.channels * step_pixels(tile),
+            panels::length(inner, step_pixels(tile)),
         ];
-        scratch::with(lengths, |[normalized, expanded, inner, sum]| {
+        scratch::with(lengths, |[loaded, normalized, expanded, inner]| {
             let step = |step: &Step<'_>| {
-                let sum = &mut sum[..image.channels * step.pixels()];
-                work(step, expanded, inner, sum);
-                // SAFETY: these rows are this thread's alone, and have been read: the next step reads those below.
-                unsafe { image.add(tile, step.rows.clone(), sum, constants) };
+                let first = Cell::new(true);
+                let add = |weights: Matrix<'_>, panels: &[f32]| {
+                    let layout = Layout::panels(weights.size()[1]);
+                    let pixels = step.rows.len() * row_pixels(tile.width);
+                    // SAFETY: these rows are this thread's alone, and have been read: the next step reads those below.
+                    let target = unsafe { InImage::new(image, tile, step.rows.clone()) };
+                    let constants = constants.filter(|_| first.replace(false));
+                    let panels = (panels, layout, pixels);
+                    multiply(Into::Add, weights, constants, panels, target);
+                };
+                work(step, expanded, inner, &add);
             };
             // SAFETY: of the image, only the tile itself is read, and the tile is this thread's alone.
-            unsafe { walk(image, norm, tile, Some(frame), normalized, step) };
+            unsafe { walk(image, norm, tile, Some(frame), [loaded, normalized], step) };
         });
     });
 }

@@ -9,6 +9,7 @@ use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp, SimdUnaryOp};
 use rten_vecmath::Gelu;
 
+use super::panels::{Layout, row_pixels};
 use super::{Dims, LANES, scratch};
 
 /// The nine weights of a channel, row by row.
@@ -82,46 +83,96 @@ pub(super) fn store_some<I: Isa>(isa: I, values: I::F32, output: &mut [f32]) {
     }
 }
 
-struct Convolve<'a> {
+/// Where a plane of outputs goes.
+pub(super) trait Output {
+    /// Stores the vector of outputs from (row, column) on; those behind the row's end are left out, or nobody reads them.
+    fn store<I: Isa>(&mut self, isa: I, row: usize, column: usize, values: I::F32);
+
+    /// Panics if there is no room for so many outputs.
+    fn check(&self, height: usize, width: usize);
+}
+
+/// Rows of so many pixels, one behind the other.
+pub(super) struct Plane<'a> {
+    pub data: &'a mut [f32],
+    pub width: usize,
+}
+
+impl Output for Plane<'_> {
+    fn check(&self, height: usize, width: usize) {
+        assert!(self.width == width && self.data.len() == height * width);
+    }
+
+    #[inline(always)]
+    fn store<I: Isa>(&mut self, isa: I, row: usize, column: usize, values: I::F32) {
+        let row = &mut self.data[row * self.width..][..self.width];
+        store_some(isa, values, &mut row[column..]);
+    }
+}
+
+/// A channel of panels, in rows of [`row_pixels`].
+pub(super) struct InPanels<'a> {
+    pub data: &'a mut [f32],
+    pub layout: Layout,
+    pub channel: usize,
+    pub width: usize,
+}
+
+impl Output for InPanels<'_> {
+    fn check(&self, height: usize, width: usize) {
+        let last = (height * row_pixels(width)).saturating_sub(LANES);
+        assert!(self.width == width);
+        assert!(self.layout.offset(self.channel, last) + LANES <= self.data.len());
+    }
+
+    #[inline(always)]
+    fn store<I: Isa>(&mut self, isa: I, row: usize, column: usize, values: I::F32) {
+        let pixel = row * row_pixels(self.width) + column;
+        let offset = self.layout.offset(self.channel, pixel);
+        isa.f32().store(values, &mut self.data[offset..]);
+    }
+}
+
+struct Convolve<'a, O> {
     x: Framed<'a>,
     taps: &'a Taps,
     bias: f32,
-    output: &'a mut [f32],
+    output: O,
 }
 
-impl SimdOp for Convolve<'_> {
+impl<O: Output> SimdOp for Convolve<'_, O> {
     type Output = ();
 
     #[inline(always)]
-    fn eval<I: Isa>(self, isa: I) {
+    fn eval<I: Isa>(mut self, isa: I) {
         let ops = isa.f32();
         let taps = self.taps.map(|tap| ops.splat(tap));
         let bias = ops.splat(self.bias);
-        let width = self.x.width;
-        for (pair, output) in self.output.chunks_mut(2 * width).enumerate() {
-            let row = 2 * pair;
-            if output.len() == 2 * width {
-                let (above, below) = output.split_at_mut(width);
-                for column in (0..width).step_by(ops.len()) {
-                    // SAFETY: the output, of the plane's size, has both rows and the column.
-                    let sums = unsafe { self.x.convolve::<I, 2>(isa, row, column, &taps, bias) };
-                    store_some(isa, sums[0], &mut above[column..]);
-                    store_some(isa, sums[1], &mut below[column..]);
-                }
-            } else {
-                for column in (0..width).step_by(ops.len()) {
-                    // SAFETY: likewise, with one row.
-                    let sums = unsafe { self.x.convolve::<I, 1>(isa, row, column, &taps, bias) };
-                    store_some(isa, sums[0], &mut output[column..]);
-                }
+        let (height, width) = (self.x.height, self.x.width);
+        for row in (0..height / 2).map(|pair| 2 * pair) {
+            for column in (0..width).step_by(ops.len()) {
+                // SAFETY: both rows and the column are the plane's.
+                let sums = unsafe { self.x.convolve::<I, 2>(isa, row, column, &taps, bias) };
+                self.output.store(isa, row, column, sums[0]);
+                self.output.store(isa, row + 1, column, sums[1]);
+            }
+        }
+        if height % 2 == 1 {
+            for column in (0..width).step_by(ops.len()) {
+                // SAFETY: likewise, with the last row.
+                let sums = unsafe {
+                    self.x
+                        .convolve::<I, 1>(isa, height - 1, column, &taps, bias)
+                };
+                self.output.store(isa, height - 1, column, sums[0]);
             }
         }
     }
 }
 
 /// Convolves a framed plane.
-pub(super) fn convolve(x: Framed<'_>, taps: &Taps, bias: f32, output: &mut [f32]) {
-    assert_eq!(output.len(), x.height * x.width);
+pub(super) fn convolve(x: Framed<'_>, taps: &Taps, bias: f32, output: impl Output) {
+    output.check(x.height, x.width);
     Convolve {
         x,
         taps,
@@ -131,50 +182,48 @@ pub(super) fn convolve(x: Framed<'_>, taps: &Taps, bias: f32, output: &mut [f32]
     .dispatch();
 }
 
-struct Gate<'a> {
+struct Gate<'a, O> {
     a: Framed<'a>,
     b: Framed<'a>,
     taps: [&'a Taps; 2],
     bias: [f32; 2],
-    output: &'a mut [f32],
+    output: O,
 }
 
-impl SimdOp for Gate<'_> {
+impl<O: Output> SimdOp for Gate<'_, O> {
     type Output = ();
 
     #[inline(always)]
-    fn eval<I: Isa>(self, isa: I) {
+    fn eval<I: Isa>(mut self, isa: I) {
         let ops = isa.f32();
         let [taps_a, taps_b] = self.taps.map(|taps| taps.map(|tap| ops.splat(tap)));
         let [bias_a, bias_b] = self.bias.map(|bias| ops.splat(bias));
-        let width = self.a.width;
+        let (height, width) = (self.a.height, self.a.width);
         let gate = |a, b| ops.mul(Gelu {}.eval(isa, a), b);
-        for (pair, output) in self.output.chunks_mut(2 * width).enumerate() {
-            let row = 2 * pair;
-            if output.len() == 2 * width {
-                let (above, below) = output.split_at_mut(width);
-                for column in (0..width).step_by(ops.len()) {
-                    // SAFETY: the output, of the planes' size, has both rows and the column.
-                    let [a, b] = unsafe {
-                        [
-                            self.a.convolve::<I, 2>(isa, row, column, &taps_a, bias_a),
-                            self.b.convolve::<I, 2>(isa, row, column, &taps_b, bias_b),
-                        ]
-                    };
-                    store_some(isa, gate(a[0], b[0]), &mut above[column..]);
-                    store_some(isa, gate(a[1], b[1]), &mut below[column..]);
-                }
-            } else {
-                for column in (0..width).step_by(ops.len()) {
-                    // SAFETY: likewise, with one row.
-                    let [a, b] = unsafe {
-                        [
-                            self.a.convolve::<I, 1>(isa, row, column, &taps_a, bias_a),
-                            self.b.convolve::<I, 1>(isa, row, column, &taps_b, bias_b),
-                        ]
-                    };
-                    store_some(isa, gate(a[0], b[0]), &mut output[column..]);
-                }
+        for row in (0..height / 2).map(|pair| 2 * pair) {
+            for column in (0..width).step_by(ops.len()) {
+                // SAFETY: both rows and the column are the planes'.
+                let [a, b] = unsafe {
+                    [
+                        self.a.convolve::<I, 2>(isa, row, column, &taps_a, bias_a),
+                        self.b.convolve::<I, 2>(isa, row, column, &taps_b, bias_b),
+                    ]
+                };
+                self.output.store(isa, row, column, gate(a[0], b[0]));
+                self.output.store(isa, row + 1, column, gate(a[1], b[1]));
+            }
+        }
+        if height % 2 == 1 {
+            let row = height - 1;
+            for column in (0..width).step_by(ops.len()) {
+                // SAFETY: likewise, with the last row.
+                let [a, b] = unsafe {
+                    [
+                        self.a.convolve::<I, 1>(isa, row, column, &taps_a, bias_a),
+                        self.b.convolve::<I, 1>(isa, row, column, &taps_b, bias_b),
+                    ]
+                };
+                self.output.store(isa, row, column, gate(a[0], b[0]));
             }
         }
     }
@@ -185,10 +234,10 @@ pub(super) fn convolve_and_gate(
     [a, b]: [Framed<'_>; 2],
     taps: [&Taps; 2],
     bias: [f32; 2],
-    output: &mut [f32],
+    output: impl Output,
 ) {
     assert!(a.height == b.height && a.width == b.width);
-    assert_eq!(output.len(), a.height * a.width);
+    output.check(a.height, a.width);
     Gate {
         a,
         b,
@@ -245,7 +294,8 @@ pub(super) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, dims: Dim
             scratch::with([framed_length(height, width)], |[framed]| {
                 frame(x, width, framed);
                 let framed = Framed::new(framed, height, width);
-                convolve(framed, taps(weight, channel), bias, output);
+                let data = output;
+                convolve(framed, taps(weight, channel), bias, Plane { data, width });
             });
         });
     output

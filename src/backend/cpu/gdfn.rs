@@ -1,9 +1,10 @@
 //! GDFN with its normalisation and residual, tile by tile: see [`branch`](super::branch).
 
 use super::branch::{Branch, GROUP, TILE_PIXELS, add_to_tiles};
-use super::depthwise::{convolve_and_gate, taps};
+use super::depthwise::{InPanels, convolve_and_gate, taps};
 use super::normalize::Norm;
-use super::product::{Into, Matrix, product};
+use super::panels::Layout;
+use super::product::Matrix;
 use super::tiles::{Image, tiles};
 
 /// Adds GDFN of the normalised image to the image.
@@ -23,33 +24,32 @@ pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, branch: &Bra
         norm,
         branch.project_bias,
         [2 * hidden, GROUP],
-        |step, expanded, gated, sum| {
-            let (pixels, stride) = (step.pixels(), step.expanded_stride());
+        |step, expanded, gated, add| {
+            let stride = step.expanded_stride();
             for first in (0..hidden).step_by(GROUP) {
                 let count = GROUP.min(hidden - first);
                 let group = &mut expanded[2 * first * stride..][..2 * count * stride];
                 step.expand(&grouped, [2 * first, 2 * count], group);
                 let (a, b) = group.split_at_mut(count * stride);
                 let planes = a.chunks_exact_mut(stride).zip(b.chunks_exact_mut(stride));
-                let planes = planes.zip(gated.chunks_exact_mut(pixels)).enumerate();
-                for (i, ((a, b), gated)) in planes {
+                for (i, (a, b)) in planes.enumerate() {
                     let channels = [first + i, hidden + first + i];
                     convolve_and_gate(
                         [step.framed(a), step.framed(b)],
                         channels.map(|channel| taps(branch.taps, channel)),
                         channels.map(|channel| branch.tap_bias(channel)),
-                        gated,
+                        InPanels {
+                            data: gated,
+                            layout: Layout::panels(count),
+                            channel: i,
+                            width: step.width(),
+                        },
                     );
                     step.keep(a);
                     step.keep(b);
                 }
-                product(
-                    if first == 0 { Into::Set } else { Into::Add },
-                    Matrix::new(&branch.project[first..], channels, count, hidden),
-                    Matrix::new(gated, count, pixels, pixels),
-                    sum,
-                    pixels,
-                );
+                let weights = &branch.project[first..];
+                add(Matrix::new(weights, channels, count, hidden), gated);
             }
         },
     );

@@ -11,6 +11,7 @@ use rten_vecmath::Exp;
 
 use super::LANES;
 use super::normalize::Norm;
+use super::panels::{self, InImage, Layout, Planes, multiply, row_pixels};
 use super::product::{Into, Matrix, product};
 use super::scratch;
 use super::tiles::{Image, tiles};
@@ -47,34 +48,40 @@ pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, him: &Him<'_
     tiles(height, width, TILE_PIXELS)
         .par_iter()
         .for_each(|tile| {
-            let pixels = tile.pixels();
-            let stride = pixels.next_multiple_of(LANES);
-            let lengths = [channels * stride, rows * stride];
-            scratch::with(lengths, |[planes, attention]| {
+            let pixels = tile.height * row_pixels(tile.width);
+            let lengths = [
+                channels * pixels,
+                panels::length(channels, pixels),
+                rows * pixels,
+            ];
+            scratch::with(lengths, |[planes, normalized, attention]| {
                 // SAFETY: the tile is this thread's alone.
-                unsafe { image.load_inner(tile, 0..tile.height, planes, stride) };
-                norm.apply(planes, stride, stride);
-                product(
+                unsafe { image.load_inner(tile, 0..tile.height, planes, pixels) };
+                let layout = Layout::panels(channels);
+                norm.apply(planes, pixels, pixels, normalized, layout);
+                multiply(
                     Into::Set,
                     Matrix::new(&to_logits, rows, channels, channels),
-                    Matrix::new(planes, channels, stride, stride),
-                    attention,
-                    stride,
+                    None,
+                    (normalized, layout, pixels),
+                    Planes {
+                        data: &mut *attention,
+                        stride: pixels,
+                    },
                 );
-                let heads = attention.chunks_exact_mut(him.tokens * stride);
+                let heads = attention.chunks_exact_mut(him.tokens * pixels);
                 for (logits, constants) in heads.zip(constants.chunks_exact(him.tokens)) {
-                    softmax_of_tokens(logits, constants, stride);
+                    softmax_of_tokens(logits, constants, pixels);
                 }
-                product(
-                    Into::Set,
-                    Matrix::new(&to_output, channels, rows, rows),
-                    Matrix::new(attention, rows, pixels, stride),
-                    planes,
-                    pixels,
-                );
-                let sum = &planes[..channels * pixels];
                 // SAFETY: likewise.
-                unsafe { image.add(tile, 0..tile.height, sum, him.project_bias) };
+                let target = unsafe { InImage::new(&image, tile, 0..tile.height) };
+                multiply(
+                    Into::Add,
+                    Matrix::new(&to_output, channels, rows, rows),
+                    him.project_bias,
+                    (attention, Layout::planes(pixels), pixels),
+                    target,
+                );
             });
         });
 }

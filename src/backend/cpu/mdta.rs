@@ -10,11 +10,12 @@ use rten_simd::SimdOp;
 use rten_vecmath::SumSquare;
 
 use super::branch::{
-    Branch, GROUP, Step, TILE_PIXELS, add_to_tiles, expanded_stride, normalized_length,
+    Branch, GROUP, Step, TILE_PIXELS, add_to_tiles, expanded_stride, normalized_lengths,
     step_pixels, walk,
 };
-use super::depthwise::{convolve, taps};
+use super::depthwise::{Framed, InPanels, Plane, Taps, convolve, taps};
 use super::normalize::Norm;
+use super::panels::Layout;
 use super::product::{Into, Matrix, product};
 use super::scratch;
 use super::tiles::{Image, Tile, tiles};
@@ -60,49 +61,41 @@ pub(super) fn add(
         norm,
         branch.project_bias,
         [channels, GROUP],
-        |step, expanded, values, sum| {
-            let pixels = step.pixels();
+        |step, expanded, values, add| {
             for first in (0..channels).step_by(GROUP) {
                 let count = GROUP.min(channels - first);
                 let expanded = &mut expanded[first * step.expanded_stride()..];
-                convolved(
-                    step,
-                    branch,
-                    [2 * channels + first, count],
-                    expanded,
-                    values,
-                );
-                product(
-                    if first == 0 { Into::Set } else { Into::Add },
-                    Matrix::new(&values_to_output[first..], channels, count, channels),
-                    Matrix::new(values, count, pixels, pixels),
-                    sum,
-                    pixels,
-                );
+                let range = [2 * channels + first, count];
+                convolved(step, branch, range, expanded, |channel, x, taps, bias| {
+                    let output = InPanels {
+                        data: &mut *values,
+                        layout: Layout::panels(count),
+                        channel,
+                        width: step.width(),
+                    };
+                    convolve(x, taps, bias, output);
+                });
+                let weights = &values_to_output[first..];
+                add(Matrix::new(weights, channels, count, channels), values);
             }
         },
     );
 }
 
-/// Channels of `qkv` after both convolutions, as planes of the step's outputs.
+/// Channels of `qkv`: expands them and lets `convolve` do the rest for each, counted from the first.
 fn convolved(
     step: &Step<'_>,
     branch: &Branch<'_>,
     [first, count]: [usize; 2],
     expanded: &mut [f32],
-    output: &mut [f32],
+    mut convolve: impl FnMut(usize, Framed<'_>, &Taps, f32),
 ) {
     step.expand(branch, [first, count], expanded);
-    let planes = output.chunks_exact_mut(step.pixels()).take(count);
-    let expanded = expanded.chunks_exact_mut(step.expanded_stride());
-    for ((channel, output), expanded) in (first..).zip(planes).zip(expanded) {
-        let bias = branch.tap_bias(channel);
-        convolve(
-            step.framed(expanded),
-            taps(branch.taps, channel),
-            bias,
-            output,
-        );
+    let planes = expanded.chunks_exact_mut(step.expanded_stride());
+    for (index, expanded) in planes.take(count).enumerate() {
+        let channel = first + index;
+        let (taps, bias) = (taps(branch.taps, channel), branch.tap_bias(channel));
+        convolve(index, step.framed(expanded), taps, bias);
         step.keep(expanded);
     }
 }
@@ -152,24 +145,25 @@ impl Sums {
     ) {
         let channels = image.channels;
         let per_head = channels / heads;
+        let [loaded, normalized] = normalized_lengths(image, tile);
         let lengths = [
-            normalized_length(image, tile),
+            loaded,
+            normalized,
             2 * channels * expanded_stride(tile),
             2 * channels * step_pixels(tile),
         ];
-        scratch::with(lengths, |[normalized, expanded, outputs]| {
+        scratch::with(lengths, |[loaded, normalized, expanded, outputs]| {
             let step = |step: &Step<'_>| {
                 let pixels = step.pixels();
                 for first in (0..2 * channels).step_by(GROUP) {
                     let range = [first, GROUP.min(2 * channels - first)];
                     let expanded = &mut expanded[first * step.expanded_stride()..];
-                    convolved(
-                        step,
-                        branch,
-                        range,
-                        expanded,
-                        &mut outputs[first * pixels..],
-                    );
+                    let outputs = &mut outputs[first * pixels..];
+                    convolved(step, branch, range, expanded, |channel, x, taps, bias| {
+                        let data = &mut outputs[channel * pixels..][..pixels];
+                        let width = step.width();
+                        convolve(x, taps, bias, Plane { data, width });
+                    });
                 }
                 let (queries, keys) = outputs.split_at(channels * pixels);
                 for (planes, squares) in [(queries, &mut self.queries), (keys, &mut self.keys)] {
@@ -186,7 +180,7 @@ impl Sums {
                 }
             };
             // SAFETY: in this pass no thread writes to the image.
-            unsafe { walk(image, norm, tile, None, normalized, step) };
+            unsafe { walk(image, norm, tile, None, [loaded, normalized], step) };
         });
     }
 }

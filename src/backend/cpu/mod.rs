@@ -15,6 +15,7 @@ mod mdta;
 mod ndarray;
 mod normalize;
 mod operations;
+mod panels;
 mod product;
 mod scratch;
 mod tiles;

@@ -1,9 +1,10 @@
-//! Layer normalisation over the channels of a tile, in place.
+//! Layer normalisation over the channels of a tile, from planes into whatever order is asked for.
 
 use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
 use super::LANES;
+use super::panels::Layout;
 
 /// Scale and shift of each channel after normalisation: LN's own, and the modulation by the prior with it.
 #[derive(Debug, Clone)]
@@ -15,24 +16,36 @@ pub(super) struct Norm {
     pub epsilon: f32,
 }
 
-/// Normalises planes of `pixels` (whole vectors), `stride` apart.
 struct Normalize<'a> {
     norm: &'a Norm,
-    planes: &'a mut [f32],
+    planes: &'a [f32],
     stride: usize,
     pixels: usize,
+    output: &'a mut [f32],
+    layout: Layout,
 }
 
 impl Norm {
-    pub fn apply(&self, planes: &mut [f32], stride: usize, pixels: usize) {
-        assert!(pixels.is_multiple_of(LANES) && pixels <= stride);
-        assert!(self.scale.len() == self.shift.len() && !self.scale.is_empty());
-        assert!(planes.len() >= (self.scale.len() - 1) * stride + pixels);
+    /// Normalises planes of `pixels`, `stride` apart, in whole vectors.
+    pub fn apply(
+        &self,
+        planes: &[f32],
+        stride: usize,
+        pixels: usize,
+        output: &mut [f32],
+        layout: Layout,
+    ) {
+        let (channels, pixels) = (self.scale.len(), pixels.next_multiple_of(LANES));
+        assert!(pixels > 0 && pixels <= stride && channels > 0 && self.shift.len() == channels);
+        assert!(planes.len() >= (channels - 1) * stride + pixels);
+        assert!(output.len() >= layout.offset(channels - 1, pixels - LANES) + LANES);
         Normalize {
             norm: self,
             planes,
             stride,
             pixels,
+            output,
+            layout,
         }
         .dispatch();
     }
@@ -63,11 +76,9 @@ impl Normalize<'_> {
         let ops = isa.f32();
         let lanes = ops.len();
         let channels = self.norm.scale.len();
-        let first = &mut self.planes[start..];
-        assert!((channels - 1) * self.stride + N * lanes <= first.len());
-        let base = first.as_mut_ptr();
-        // SAFETY: the largest offset is `(channels − 1) · stride + N · lanes`, which was compared with the length.
-        let at = |channel: usize, i: usize| unsafe { base.add(channel * self.stride + i * lanes) };
+        let base = self.planes[start..].as_ptr();
+        // The largest offset is `(channels − 1) · stride + start + N · lanes`, which `apply` has compared with the length.
+        let at = |channel: usize, i: usize| base.wrapping_add(channel * self.stride + i * lanes);
 
         let share = ops.splat(1.0 / channels as f32);
         let mut mean = [ops.zero(); N];
@@ -94,15 +105,17 @@ impl Normalize<'_> {
             true => mean,
             false => [ops.zero(); N],
         };
+        let output = self.output.as_mut_ptr();
         for channel in 0..channels {
             let scale = ops.splat(self.norm.scale[channel]);
             let shift = ops.splat(self.norm.shift[channel]);
             for i in 0..N {
-                // SAFETY: as above.
+                // SAFETY: as above; the output was compared with the last vector's end too.
                 unsafe {
                     let x = ops.sub(ops.load_ptr(at(channel, i)), offset[i]);
                     let scaled = ops.mul(x, factor[i]);
-                    ops.store_ptr(ops.mul_add(scaled, scale, shift), at(channel, i));
+                    let offset = self.layout.offset(channel, start + i * lanes);
+                    ops.store_ptr(ops.mul_add(scaled, scale, shift), output.add(offset));
                 }
             }
         }

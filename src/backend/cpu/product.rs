@@ -46,6 +46,21 @@ impl<'a> Matrix<'a> {
         &self.data[row * self.row_stride..][..self.columns]
     }
 
+    /// Rows and columns.
+    pub fn size(&self) -> [usize; 2] {
+        [self.rows, self.columns]
+    }
+
+    /// Whether a row's elements lie side by side.
+    pub fn columns_adjoin(&self) -> bool {
+        self.column_stride == 1
+    }
+
+    /// From a row to the next.
+    pub fn row_stride(&self) -> usize {
+        self.row_stride
+    }
+
     pub fn transposed(self) -> Self {
         Self {
             rows: self.columns,

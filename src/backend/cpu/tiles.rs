@@ -19,6 +19,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::LANES;
+use super::panels::{Layout, row_pixels};
 
 const TILE_WIDTH: usize = 256;
 
@@ -37,10 +38,6 @@ pub(super) struct Tile {
 }
 
 impl Tile {
-    pub fn pixels(&self) -> usize {
-        self.height * self.width
-    }
-
     pub fn framed_width(&self) -> usize {
         self.width + 2
     }
@@ -150,6 +147,12 @@ impl<'a> Image<'a> {
         let offset = self.offset(channel, row, &columns);
         // SAFETY: as in `row`; the caller excludes reads too.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(offset), columns.len()) }
+    }
+
+    /// A channel's first pixel.
+    pub fn channel(&self, channel: usize) -> *mut f32 {
+        debug_assert!(channel < self.channels);
+        self.data.wrapping_add(channel * self.height * self.width)
     }
 
     /// The frames of all tiles as they are now: with them, a tile can be computed from its neighbours' old pixels after
@@ -272,7 +275,7 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// Copies rows of a tile without its frame into planes `stride` apart.
+    /// Copies rows of a tile without its frame into planes `stride` apart, [`row_pixels`] from a row to the next.
     ///
     /// # Safety
     /// No thread writes to the rows meanwhile.
@@ -286,10 +289,11 @@ impl<'a> Image<'a> {
         let columns = tile.left..tile.left + tile.width;
         let planes = output[..self.channels * stride].chunks_exact_mut(stride);
         for (channel, plane) in planes.enumerate() {
-            for (row, output) in rows.clone().zip(plane.chunks_exact_mut(tile.width)) {
+            let lines = plane.chunks_exact_mut(row_pixels(tile.width));
+            for (row, output) in rows.clone().zip(lines) {
                 // SAFETY: the caller excludes writes.
                 let pixels = unsafe { self.row(channel, tile.top + row, columns.clone()) };
-                output.copy_from_slice(pixels);
+                output[..tile.width].copy_from_slice(pixels);
             }
         }
     }
@@ -310,61 +314,38 @@ impl<'a> Image<'a> {
         }
     }
 
-    /// Sets to zero what lies outside the image in the framed rows `rows` of planes `stride` apart.
+    /// Sets to zero what lies outside the image in the framed rows `rows` of so many channels.
     pub fn clear_outside(
         &self,
         tile: &Tile,
         rows: Range<usize>,
-        planes: &mut [f32],
-        stride: usize,
+        channels: usize,
+        data: &mut [f32],
+        layout: Layout,
     ) {
         let width = tile.framed_width();
-        let above = tile.top == 0 && rows.start == 0;
-        let below = tile.top + tile.height == self.height && rows.end == tile.framed_height();
+        let above = tile.top == 0;
+        let below = tile.top + tile.height == self.height;
         let (before, after) = (tile.left == 0, tile.left + tile.width == self.width);
-        if !(above || below || before || after) {
-            return;
-        }
-        for plane in planes.chunks_exact_mut(stride) {
-            let plane = &mut plane[..rows.len() * width];
-            if above {
-                plane[..width].fill(0.0);
-            }
-            if below {
-                plane[(rows.len() - 1) * width..].fill(0.0);
-            }
-            for row in plane.chunks_exact_mut(width) {
-                if before {
-                    row[0] = 0.0;
+        for (index, row) in rows.enumerate() {
+            let whole = (above && row == 0) || (below && row + 1 == tile.framed_height());
+            let first = index * width;
+            let mut clear = |pixels: Range<usize>| {
+                for channel in 0..channels {
+                    for pixel in pixels.clone() {
+                        data[layout.offset(channel, pixel)] = 0.0;
+                    }
                 }
-                if after {
-                    row[width - 1] = 0.0;
-                }
+            };
+            if whole {
+                clear(first..first + width);
+                continue;
             }
-        }
-    }
-
-    /// Adds planes to rows of a tile, and to each channel a constant.
-    ///
-    /// # Safety
-    /// Nothing else reads or writes the rows meanwhile.
-    pub unsafe fn add(
-        &self,
-        tile: &Tile,
-        rows: Range<usize>,
-        values: &[f32],
-        constants: Option<&[f32]>,
-    ) {
-        let columns = tile.left..tile.left + tile.width;
-        let planes = values.chunks_exact(rows.len() * tile.width);
-        for (channel, values) in planes.enumerate() {
-            let constant = constants.map_or(0.0, |constants| constants[channel]);
-            for (row, values) in rows.clone().zip(values.chunks_exact(tile.width)) {
-                // SAFETY: the caller excludes others.
-                let pixels = unsafe { self.row_mut(channel, tile.top + row, columns.clone()) };
-                for (pixel, value) in pixels.iter_mut().zip(values) {
-                    *pixel += value + constant;
-                }
+            if before {
+                clear(first..first + 1);
+            }
+            if after {
+                clear(first + width - 1..first + width);
             }
         }
     }
@@ -374,6 +355,7 @@ impl<'a> Image<'a> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::panels;
     use super::*;
 
     /// A pixel's value, which tells where it is.
@@ -440,22 +422,44 @@ mod tests {
         }
 
         #[test]
-        fn tiles_are_added_where_they_are(height in 1usize..40, width in 1usize..300) {
+        fn what_is_loaded_without_its_frame_is_the_tile(height in 1usize..40, width in 1usize..300) {
+            let size = [3, height, width];
+            let data = picture(size);
+            let image = Image::shared(&data, size);
+            for tile in tiles(height, width, 300) {
+                let stride = tile.height * row_pixels(tile.width);
+                let mut planes = vec![0.0; 3 * stride];
+                // SAFETY: there is one thread, which does not write.
+                unsafe { image.load_inner(&tile, 0..tile.height, &mut planes, stride) };
+                for (index, found) in planes.iter().enumerate() {
+                    let (channel, pixel) = (index / stride, index % stride);
+                    let (row, column) =
+                        (pixel / row_pixels(tile.width), pixel % row_pixels(tile.width));
+                    if column < tile.width {
+                        prop_assert_eq!(*found, value(channel, tile.top + row, tile.left + column));
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_outside_the_image_is_cleared(height in 1usize..40, width in 1usize..600) {
             let size = [3, height, width];
             let mut data = picture(size);
-            let tiles = tiles(height, width, 300);
             let image = Image::new(&mut data, size);
-            tiles.par_iter().for_each(|tile| {
-                let mut planes = vec![0.0; 3 * tile.pixels()];
-                // SAFETY: the tile is this thread's alone.
-                unsafe {
-                    image.load_inner(tile, 0..tile.height, &mut planes, tile.pixels());
-                    image.add(tile, 0..tile.height, &planes, Some(&[1.0, 2.0, 3.0]));
+            for tile in tiles(height, width, 700) {
+                let (wide, high) = (tile.framed_width(), tile.framed_height());
+                let layout = Layout::panels(3);
+                let mut panels = vec![1.0; panels::length(3, wide * high)];
+                image.clear_outside(&tile, 0..high, 3, &mut panels, layout);
+                for (row, column) in (0..high).flat_map(|row| (0..wide).map(move |column| (row, column))) {
+                    let inside = (1..=height).contains(&(tile.top + row))
+                        && (1..=width).contains(&(tile.left + column));
+                    for channel in 0..3 {
+                        let found = panels[layout.offset(channel, row * wide + column)];
+                        prop_assert_eq!(found, if inside { 1.0 } else { 0.0 });
+                    }
                 }
-            });
-            for (index, (found, before)) in data.iter().zip(picture(size)).enumerate() {
-                let channel = index / (height * width);
-                prop_assert_eq!(*found, 2.0 * before + (channel + 1) as f32);
             }
         }
     }

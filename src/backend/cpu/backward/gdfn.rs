@@ -8,7 +8,7 @@ use super::{
 };
 use crate::backend::BranchWeights;
 use crate::backend::cpu::branch::Branch;
-use crate::backend::cpu::depthwise::{self, Framed, convolve, framed_length, taps};
+use crate::backend::cpu::depthwise::{self, Framed, Plane, convolve, framed_length, taps};
 use crate::backend::cpu::normalize::Norm;
 use crate::backend::cpu::product::{Into, Matrix, wide_product};
 use crate::backend::cpu::{gelu_gate, scratch};
@@ -64,6 +64,10 @@ pub fn gdfn(
                         depthwise::frame(u, width, framed);
                         let framed = Framed::new(framed, height, width);
                         let bias = branch.tap_bias(channel);
+                        let output = Plane {
+                            data: output,
+                            width,
+                        };
                         convolve(framed, taps(branch.taps, channel), bias, output);
                     }
                     gelu_gate::backward_in_place(a, b, gated);

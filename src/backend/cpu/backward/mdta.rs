@@ -10,7 +10,7 @@ use super::{
 };
 use crate::backend::BranchWeights;
 use crate::backend::cpu::branch::Branch;
-use crate::backend::cpu::depthwise::{self, Framed, convolve, framed_length, taps};
+use crate::backend::cpu::depthwise::{self, Framed, Plane, convolve, framed_length, taps};
 use crate::backend::cpu::mdta::{self, Sums, attention, fold_projection};
 use crate::backend::cpu::normalize::Norm;
 use crate::backend::cpu::product::{Into, Matrix, wide_product};
@@ -43,7 +43,10 @@ pub fn mdta(
                 depthwise::frame(&u[..pixels], width, framed);
                 let framed = Framed::new(framed, height, width);
                 let bias = branch.tap_bias(channel);
-                let output = &mut output[..pixels];
+                let output = Plane {
+                    data: &mut output[..pixels],
+                    width,
+                };
                 convolve(framed, taps(branch.taps, channel), bias, output);
             });
         });

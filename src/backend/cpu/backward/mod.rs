@@ -15,9 +15,10 @@ use rayon::prelude::*;
 use rten_simd::SimdOp;
 
 use super::branch::Branch;
-use super::depthwise::{self, Framed, Taps, convolve, correlate};
+use super::depthwise::{self, Framed, Plane, Taps, convolve, correlate};
 use super::normalize::Norm;
 use super::operations::CpuTensor;
+use super::panels::Layout;
 use super::product::{Into, Matrix, wide_product};
 use super::scratch::{self, Buffer};
 use super::tiles::{Image, Tile};
@@ -102,12 +103,18 @@ fn normalized(x: &[f32], [channels, height, width]: Size, norm: &Norm) -> Buffer
             height: 1,
             width: STRIP.min(height * width - left),
         };
-        scratch::with([channels * STRIP], |[planes]| {
+        scratch::with([channels * STRIP; 2], |[planes, normalized]| {
             // SAFETY: no thread writes to x, and the strip of the output is this thread's alone.
             unsafe {
                 from.load_inner(&strip, 0..1, planes, STRIP);
-                norm.apply(planes, STRIP, STRIP);
-                to.store(&strip, planes, STRIP);
+                norm.apply(
+                    planes,
+                    STRIP,
+                    strip.width,
+                    normalized,
+                    Layout::planes(STRIP),
+                );
+                to.store(&strip, normalized, STRIP);
             }
         });
     });
@@ -150,7 +157,8 @@ fn convolution_gradients(
     depthwise::frame(grad, width, framed);
     let mut turned = *weight;
     turned.reverse();
-    convolve(Framed::new(framed, height, width), &turned, 0.0, u);
+    let output = Plane { data: u, width };
+    convolve(Framed::new(framed, height, width), &turned, 0.0, output);
     sum(u)
 }
 
