@@ -12,7 +12,7 @@
 //!                     └─ outputs 4…7
 //! ```
 //!
-//! No expanded row is made twice but at the tile's border. The expanded channels are made, convolved and multiplied into
+//! No expanded row is made twice but at the tile's border, and none outside the image: these are zeros. The expanded channels are made, convolved and multiplied into
 //! the result's channels a group at a time, and only two rows of them are kept.
 
 use std::cell::Cell;
@@ -23,7 +23,7 @@ use rayon::prelude::*;
 use super::LANES;
 use super::depthwise::Framed;
 use super::normalize::Norm;
-use super::panels::{self, InImage, Layout, Planes, multiply, row_pixels};
+use super::panels::{self, InImage, Layout, Lines, Planes, multiply, row_pixels};
 use super::product::{Into, Matrix};
 use super::scratch;
 use super::tiles::{Image, Tile};
@@ -58,6 +58,7 @@ pub(super) struct Branch<'a> {
 pub(super) struct Step<'a> {
     image: &'a Image<'a>,
     tile: &'a Tile,
+    lines: &'a Rows,
     /// The outputs, counted in the tile.
     rows: Range<usize>,
     /// The normalised rows, counted in the framed tile.
@@ -66,19 +67,59 @@ pub(super) struct Step<'a> {
     normalized: &'a [f32],
 }
 
-/// Rows of a step at most.
-fn step_rows(tile: &Tile) -> usize {
-    (STEP_PIXELS / tile.width).clamp(1, tile.height)
+/// How the normalised rows of a tile lie behind each other, and which part of a framed row they are.
+struct Rows {
+    /// From a row to the next.
+    pitch: usize,
+    /// Pixels of a row.
+    width: usize,
+    /// The first one's place in the framed row.
+    first: usize,
+    /// Whether the pixels before and after the tile are outside the image.
+    outside: [bool; 2],
 }
 
-/// Pixels of a step's rows with the two around them: whole vectors.
+impl Rows {
+    /// Rows of whole vectors, which leave out what is outside the image; or, where these would be no shorter, framed rows without
+    /// anything between them.
+    fn new(image: &Image<'_>, tile: &Tile) -> Self {
+        let outer = tile.surrounded(image.height, image.width);
+        let outside = [
+            outer.left == tile.left,
+            outer.left + outer.width == tile.left + tile.width,
+        ];
+        let (whole, framed) = (row_pixels(outer.width), tile.framed_width());
+        let first = usize::from(outside[0]);
+        match whole < framed {
+            true => Self {
+                pitch: whole,
+                width: outer.width,
+                first,
+                outside,
+            },
+            false => Self {
+                pitch: framed,
+                width: framed,
+                first: 0,
+                outside,
+            },
+        }
+    }
+}
+
+/// Rows of a step at most. (The depthwise convolution takes two at once.)
+fn step_rows(tile: &Tile) -> usize {
+    (STEP_PIXELS / tile.width).max(2).min(tile.height)
+}
+
+/// Pixels of a step's rows with the two around them.
 fn framed_pixels(tile: &Tile) -> usize {
-    ((step_rows(tile) + 2) * tile.framed_width()).next_multiple_of(LANES)
+    (step_rows(tile) + 2) * tile.framed_width()
 }
 
 /// From one expanded channel to the next: with room to read a vector beyond.
 pub(super) fn expanded_stride(tile: &Tile) -> usize {
-    framed_pixels(tile) + LANES
+    framed_pixels(tile).next_multiple_of(LANES) + LANES
 }
 
 /// The most outputs of a step, for each channel, in rows of [`row_pixels`].
@@ -106,26 +147,50 @@ impl Step<'_> {
     /// the image they are zero, with a bias too.
     pub fn expand(&self, branch: &Branch<'_>, [first, count]: [usize; 2], expanded: &mut [f32]) {
         let channels = self.image.channels;
-        let width = self.tile.framed_width();
+        let framed_width = self.tile.framed_width();
         let stride = expanded_stride(self.tile);
-        let kept = (self.rows.len() + 2) - self.fresh.len();
-        let pixels = self.fresh.len() * width;
-        let fresh = &mut expanded[kept * width..];
+        let Rows { pitch, width, .. } = *self.lines;
+        // Counted from the step's first framed row.
+        let fresh = self.fresh.start - self.rows.start..self.fresh.end - self.rows.start;
         let weights = &branch.expand[first * channels..];
-        multiply(
-            Into::Set,
-            Matrix::new(weights, count, channels, channels),
-            branch.expand_bias.map(|bias| &bias[first..first + count]),
-            (self.normalized, Layout::panels(channels), pixels),
-            Planes {
-                data: &mut *fresh,
+        let weights = Matrix::new(weights, count, channels, channels);
+        let bias = branch.expand_bias.map(|bias| &bias[first..first + count]);
+        let pixels = fresh.len() * pitch;
+        let pixels = (self.normalized, Layout::panels(channels), pixels);
+        let data = &mut expanded[fresh.start * framed_width + self.lines.first..];
+        if pitch == framed_width {
+            multiply(Into::Set, weights, bias, pixels, Planes { data, stride });
+        } else {
+            let lines = Lines {
+                data,
                 stride,
-            },
-        );
-        if branch.expand_bias.is_some() {
-            let layout = Layout::planes(stride);
-            self.image
-                .clear_outside(self.tile, self.fresh.clone(), count, fresh, layout);
+                pitch: framed_width,
+                width,
+            };
+            multiply(Into::Set, weights, bias, pixels, lines);
+        }
+
+        let [before, after] = self.lines.outside;
+        let above = fresh.start == 1;
+        let below = fresh.end < self.rows.len() + 2;
+        if !(before || after || above || below) {
+            return;
+        }
+        for plane in expanded.chunks_mut(stride).take(count) {
+            if above {
+                plane[..framed_width].fill(0.0);
+            }
+            if below {
+                plane[fresh.end * framed_width..][..framed_width].fill(0.0);
+            }
+            for row in fresh.clone() {
+                if before {
+                    plane[row * framed_width] = 0.0;
+                }
+                if after {
+                    plane[(row + 1) * framed_width - 1] = 0.0;
+                }
+            }
         }
     }
 
@@ -151,7 +216,7 @@ impl Branch<'_> {
 /// Walks down a tile. `frame` is the tile's from earlier, if the image is written to meanwhile.
 ///
 /// # Safety
-/// As [`Image::load`].
+/// As [`Image::load_surrounded`].
 pub(super) unsafe fn walk(
     image: &Image<'_>,
     norm: &Norm,
@@ -160,19 +225,32 @@ pub(super) unsafe fn walk(
     [loaded, normalized]: [&mut [f32]; 2],
     mut work: impl FnMut(&Step<'_>),
 ) {
-    let stride = framed_pixels(tile);
+    let lines = Rows::new(image, tile);
+    let outer = tile.surrounded(image.height, image.width);
+    // Those inside the image, counted in the framed tile.
+    let inside = outer.top + 1 - tile.top..outer.top + 1 - tile.top + outer.height;
+    let stride = loaded_stride(tile);
     let layout = Layout::panels(image.channels);
     for start in (0..tile.height).step_by(step_rows(tile)) {
         let rows = start..tile.height.min(start + step_rows(tile));
-        let fresh = if start == 0 { 0 } else { start + 2 }..rows.end + 2;
-        // SAFETY: the caller's word.
-        unsafe { image.load(tile, fresh.clone(), frame, loaded, stride) };
-        let pixels = fresh.len() * tile.framed_width();
-        norm.apply(loaded, stride, pixels, normalized, layout);
-        image.clear_outside(tile, fresh.clone(), image.channels, normalized, layout);
+        let missing = if start == 0 { 0 } else { start + 2 }..rows.end + 2;
+        let fresh = missing.start.max(inside.start)..missing.end.min(inside.end);
+        if !fresh.is_empty() {
+            let of_image = tile.top + fresh.start - 1..tile.top + fresh.end - 1;
+            let first = match lines.pitch == tile.framed_width() {
+                true => outer.left + 1 - tile.left,
+                false => 0,
+            };
+            let output = &mut loaded[first..];
+            // SAFETY: the caller's word.
+            unsafe { image.load_surrounded(tile, of_image, frame, output, [stride, lines.pitch]) };
+            let pixels = fresh.len() * lines.pitch;
+            norm.apply(loaded, stride, pixels, normalized, layout);
+        }
         work(&Step {
             image,
             tile,
+            lines: &lines,
             rows,
             fresh,
             normalized,
@@ -180,10 +258,16 @@ pub(super) unsafe fn walk(
     }
 }
 
+/// From a channel of the image's rows to the next.
+fn loaded_stride(tile: &Tile) -> usize {
+    framed_pixels(tile).next_multiple_of(LANES)
+}
+
 /// The lengths of the buffers for the image's and the normalised rows of a tile's steps.
 pub(super) fn normalized_lengths(image: &Image<'_>, tile: &Tile) -> [usize; 2] {
     [
-        image.channels * framed_pixels(tile),
+        // With room to begin one pixel later.
+        image.channels * loaded_stride(tile) + LANES,
         panels::length(image.channels, framed_pixels(tile)),
     ]
 }

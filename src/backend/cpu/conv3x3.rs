@@ -54,7 +54,7 @@ pub(super) fn convolve(
         let wide = tile.height * framed_width; // A tile's rows, two columns too wide.
         scratch::with([from * stride, to * wide], |[framed, sums]| {
             // SAFETY: no thread writes to x.
-            unsafe { x.load(tile, 0..tile.framed_height(), None, framed, stride) };
+            unsafe { x.load_framed(tile, framed, stride) };
             for tap in 0..9 {
                 let offset = tap / 3 * framed_width + tap % 3;
                 product(

@@ -141,6 +141,66 @@ pub(super) fn row_pixels(width: usize) -> usize {
     width.next_multiple_of(LANES)
 }
 
+/// Lines in planes, `pitch` from one to the next, out of pixels in lines of [`row_pixels`]. What is between them is left.
+pub(super) struct Lines<'a> {
+    /// Begins with the first plane's first line.
+    pub data: &'a mut [f32],
+    /// From a plane to the next.
+    pub stride: usize,
+    pub pitch: usize,
+    /// Pixels of a line.
+    pub width: usize,
+}
+
+impl Target for Lines<'_> {
+    /// The offset in a plane, and which of the vector's pixels there are.
+    type Place<I: Isa> = (usize, <I::F32 as Simd>::Mask);
+
+    fn check(&self, rows: usize, pixels: usize) {
+        let lines = pixels.div_ceil(row_pixels(self.width));
+        let plane = (lines - 1) * self.pitch + self.width;
+        assert!(self.width <= self.pitch && self.data.len() >= (rows - 1) * self.stride + plane);
+    }
+
+    #[inline(always)]
+    fn place<I: Isa>(&self, isa: I, pixel: usize) -> Self::Place<I> {
+        let whole = row_pixels(self.width);
+        let (line, column) = (pixel / whole, pixel % whole);
+        // With short vectors, the last ones of a line may have no pixel.
+        let column = column.min(self.width);
+        let count = (self.width - column).min(isa.f32().len());
+        (line * self.pitch + column, isa.f32().first_n_mask(count))
+    }
+
+    #[inline(always)]
+    fn prefetch<I: Isa>(&self, isa: I, row: usize, (offset, _): Self::Place<I>) {
+        let data = self.data.as_ptr().cast_mut();
+        isa.f32()
+            .prefetch_write(data.wrapping_add(row * self.stride + offset));
+    }
+
+    #[inline(always)]
+    unsafe fn load<I: Isa>(&self, isa: I, row: usize, (offset, mask): Self::Place<I>) -> I::F32 {
+        let data = self.data.as_ptr().wrapping_add(row * self.stride + offset);
+        // SAFETY: `check` has compared the length with the last row's last line; the mask leaves out what is behind a line.
+        unsafe { isa.f32().load_ptr_mask(data, mask) }
+    }
+
+    #[inline(always)]
+    unsafe fn store<I: Isa>(
+        &mut self,
+        isa: I,
+        row: usize,
+        (offset, mask): Self::Place<I>,
+        values: I::F32,
+    ) {
+        let data = self.data.as_mut_ptr();
+        let data = data.wrapping_add(row * self.stride + offset);
+        // SAFETY: likewise.
+        unsafe { isa.f32().store_ptr_mask(values, data, mask) }
+    }
+}
+
 /// Rows of a tile in the image, out of pixels in rows of [`row_pixels`].
 pub(super) struct InImage<'a> {
     image: &'a Image<'a>,
@@ -427,6 +487,35 @@ mod tests {
                     let (found, expected) = (output[pixel], expected[pixel] + bias);
                     prop_assert!((found - expected).abs() < 1e-3, "{found} at {pixel}, expected {expected}");
                 }
+            }
+        }
+
+        #[test]
+        fn lines_take_their_pixels_alone(
+            [lines, width, gap] in prop::array::uniform3(1usize..40),
+            rows in 1usize..8,
+        ) {
+            let count = lines * row_pixels(width);
+            let (pitch, weights) = (width + gap, values(rows * 3, 5));
+            let weights = Matrix::new(&weights, rows, 3, 3);
+            let pixels = values(length(3, count), 3);
+            let layout = Layout::panels(3);
+            let mut planes = vec![0.0; rows * count];
+            let target = Planes { data: &mut planes, stride: count };
+            multiply(Into::Set, weights, None, (&pixels, layout, count), target);
+
+            let stride = lines * pitch;
+            let mut found = vec![f32::INFINITY; rows * stride];
+            let target = Lines { data: &mut found, stride, pitch, width };
+            multiply(Into::Set, weights, None, (&pixels, layout, count), target);
+            for (index, found) in found.into_iter().enumerate() {
+                let (row, line) = (index / stride, index % stride / pitch);
+                let column = index % pitch;
+                let expected = match column < width {
+                    true => planes[row * count + line * row_pixels(width) + column],
+                    false => f32::INFINITY,
+                };
+                prop_assert_eq!(found, expected);
             }
         }
 

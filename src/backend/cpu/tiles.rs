@@ -19,7 +19,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::LANES;
-use super::panels::{Layout, row_pixels};
+use super::panels::row_pixels;
 
 const TILE_WIDTH: usize = 256;
 
@@ -45,6 +45,17 @@ impl Tile {
     /// Rows with the frame.
     pub fn framed_height(&self) -> usize {
         self.height + 2
+    }
+
+    /// With the pixels around it that lie inside the image.
+    pub fn surrounded(&self, height: usize, width: usize) -> Tile {
+        let (top, left) = (self.top.saturating_sub(1), self.left.saturating_sub(1));
+        Tile {
+            top,
+            left,
+            height: height.min(self.top + self.height + 1) - top,
+            width: width.min(self.left + self.width + 1) - left,
+        }
     }
 
     fn frame_length(&self) -> usize {
@@ -208,70 +219,82 @@ impl<'a> Image<'a> {
         output[first..][..pixels.len()].copy_from_slice(pixels);
     }
 
-    /// Copies rows of a framed tile, `rows` counted from the frame's first, of one channel. What is outside the image is
-    /// zero.
+    /// Copies a framed tile into planes `stride` apart. What is outside the image is zero.
     ///
     /// # Safety
-    /// No thread writes to the tile's pixels meanwhile, nor, if no `frame` from earlier is given, to those around it.
-    unsafe fn load_channel(
-        &self,
-        channel: usize,
-        tile: &Tile,
-        rows: Range<usize>,
-        frame: Option<&[f32]>,
-        output: &mut [f32],
-    ) {
+    /// No thread writes to the tile's pixels and to those around it meanwhile.
+    pub unsafe fn load_framed(&self, tile: &Tile, output: &mut [f32], stride: usize) {
         let width = tile.framed_width();
-        let frame = frame.map(|frame| {
-            let frame = &frame[channel * tile.frame_length()..][..tile.frame_length()];
-            let (above, frame) = frame.split_at(width);
-            let (below, sides) = frame.split_at(width);
-            (above, below, sides)
-        });
-        for (row, output) in rows.zip(output.chunks_exact_mut(width)) {
-            match frame {
-                Some((above, _, _)) if row == 0 => output.copy_from_slice(above),
-                Some((_, below, _)) if row > tile.height => output.copy_from_slice(below),
-                Some((_, _, sides)) => {
-                    let columns = tile.left..tile.left + tile.width;
+        let planes = output[..self.channels * stride].chunks_exact_mut(stride);
+        for (channel, plane) in planes.enumerate() {
+            let rows = plane.chunks_exact_mut(width).take(tile.framed_height());
+            for (row, output) in rows.enumerate() {
+                output[0] = 0.0;
+                output[width - 1] = 0.0;
+                match (tile.top + row).checked_sub(1) {
                     // SAFETY: the caller excludes writes.
-                    let pixels = unsafe { self.row(channel, tile.top + row - 1, columns) };
-                    output[1..=tile.width].copy_from_slice(pixels);
-                    output[0] = sides[2 * (row - 1)];
-                    output[width - 1] = sides[2 * (row - 1) + 1];
-                }
-                None => {
-                    output[0] = 0.0;
-                    output[width - 1] = 0.0;
-                    match (tile.top + row).checked_sub(1) {
-                        // SAFETY: the caller excludes writes.
-                        Some(row) if row < self.height => unsafe {
-                            self.framed_row(channel, row, tile, output);
-                        },
-                        _ => output.fill(0.0),
-                    }
+                    Some(row) if row < self.height => unsafe {
+                        self.framed_row(channel, row, tile, output);
+                    },
+                    _ => output.fill(0.0),
                 }
             }
         }
     }
 
-    /// Copies rows of a framed tile, `rows` counted from the frame's first, into planes `stride` apart. What is outside
-    /// the image is zero.
+    /// Copies rows of a tile with the pixels around it into planes `stride` apart, `pitch` from a row to the next. `rows`
+    /// are the image's.
     ///
     /// # Safety
     /// No thread writes to the tile's pixels meanwhile, nor, if no `frame` from earlier is given, to those around it.
-    pub unsafe fn load(
+    pub unsafe fn load_surrounded(
         &self,
         tile: &Tile,
         rows: Range<usize>,
         frame: Option<&[f32]>,
         output: &mut [f32],
-        stride: usize,
+        [stride, pitch]: [usize; 2],
     ) {
+        let outer = tile.surrounded(self.height, self.width);
+        // The first of them in a row with both neighbours.
+        let first = outer.left + 1 - tile.left;
         let planes = output[..self.channels * stride].chunks_exact_mut(stride);
         for (channel, plane) in planes.enumerate() {
-            // SAFETY: the caller's word.
-            unsafe { self.load_channel(channel, tile, rows.clone(), frame, plane) };
+            let frame = frame.map(|frame| {
+                let frame = &frame[channel * tile.frame_length()..][..tile.frame_length()];
+                let (above, frame) = frame.split_at(tile.framed_width());
+                let (below, sides) = frame.split_at(tile.framed_width());
+                (above, below, sides.as_chunks::<2>().0)
+            });
+            for (row, output) in rows.clone().zip(plane.chunks_mut(pitch)) {
+                let output = &mut output[..outer.width];
+                match frame {
+                    None => {
+                        let columns = outer.left..outer.left + outer.width;
+                        // SAFETY: the caller excludes writes.
+                        output.copy_from_slice(unsafe { self.row(channel, row, columns) });
+                    }
+                    Some((above, ..)) if row < tile.top => {
+                        output.copy_from_slice(&above[first..][..outer.width]);
+                    }
+                    Some((_, below, _)) if row >= tile.top + tile.height => {
+                        output.copy_from_slice(&below[first..][..outer.width]);
+                    }
+                    Some((_, _, sides)) => {
+                        let columns = tile.left..tile.left + tile.width;
+                        // SAFETY: likewise.
+                        let pixels = unsafe { self.row(channel, row, columns) };
+                        output[tile.left - outer.left..][..tile.width].copy_from_slice(pixels);
+                        let [before, after] = sides[row - tile.top];
+                        if outer.left < tile.left {
+                            output[0] = before;
+                        }
+                        if outer.left + outer.width > tile.left + tile.width {
+                            output[outer.width - 1] = after;
+                        }
+                    }
+                }
+            }
         }
     }
 
@@ -313,49 +336,12 @@ impl<'a> Image<'a> {
             }
         }
     }
-
-    /// Sets to zero what lies outside the image in the framed rows `rows` of so many channels.
-    pub fn clear_outside(
-        &self,
-        tile: &Tile,
-        rows: Range<usize>,
-        channels: usize,
-        data: &mut [f32],
-        layout: Layout,
-    ) {
-        let width = tile.framed_width();
-        let above = tile.top == 0;
-        let below = tile.top + tile.height == self.height;
-        let (before, after) = (tile.left == 0, tile.left + tile.width == self.width);
-        for (index, row) in rows.enumerate() {
-            let whole = (above && row == 0) || (below && row + 1 == tile.framed_height());
-            let first = index * width;
-            let mut clear = |pixels: Range<usize>| {
-                for channel in 0..channels {
-                    for pixel in pixels.clone() {
-                        data[layout.offset(channel, pixel)] = 0.0;
-                    }
-                }
-            };
-            if whole {
-                clear(first..first + width);
-                continue;
-            }
-            if before {
-                clear(first..first + 1);
-            }
-            if after {
-                clear(first + width - 1..first + width);
-            }
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::panels;
     use super::*;
 
     /// A pixel's value, which tells where it is.
@@ -392,20 +378,15 @@ mod tests {
         }
 
         #[test]
-        fn framed_tiles_hold_their_surroundings(height in 1usize..60, width in 1usize..320, earlier in any::<bool>()) {
+        fn framed_tiles_hold_their_surroundings(height in 1usize..60, width in 1usize..320) {
             let size = [2, height, width];
-            let mut data = picture(size);
-            let tiles = tiles(height, width, 700);
-            let mut image = Image::new(&mut data, size);
-            let frames = image.frames(&tiles);
-            for (tile, frame) in tiles.iter().zip(&frames) {
+            let data = picture(size);
+            let image = Image::shared(&data, size);
+            for tile in tiles(height, width, 700) {
                 let stride = tile.framed_height() * tile.framed_width();
                 let mut framed = vec![-1.0; 2 * stride];
                 // SAFETY: there is one thread, which does not write.
-                unsafe {
-                    let frame = earlier.then_some(frame.as_slice());
-                    image.load(tile, 0..tile.framed_height(), frame, &mut framed, stride);
-                }
+                unsafe { image.load_framed(&tile, &mut framed, stride) };
                 for (index, found) in framed.iter().enumerate() {
                     let (channel, index) = (index / stride, index % stride);
                     let row = (tile.top + index / tile.framed_width()).checked_sub(1);
@@ -417,6 +398,37 @@ mod tests {
                         _ => 0.0,
                     };
                     prop_assert_eq!(*found, expected);
+                }
+            }
+        }
+
+        #[test]
+        fn surrounded_tiles_hold_what_is_inside_the_image(
+            height in 1usize..60,
+            width in 1usize..600,
+            earlier in any::<bool>(),
+            gap in 0usize..3,
+        ) {
+            let size = [2, height, width];
+            let mut data = picture(size);
+            let tiles = tiles(height, width, 700);
+            let mut image = Image::new(&mut data, size);
+            let frames = image.frames(&tiles);
+            for (tile, frame) in tiles.iter().zip(&frames) {
+                let outer = tile.surrounded(height, width);
+                let pitch = outer.width + gap;
+                let stride = outer.height * pitch;
+                let mut loaded = vec![-1.0; 2 * stride];
+                let rows = outer.top..outer.top + outer.height;
+                let frame = earlier.then_some(frame.as_slice());
+                // SAFETY: there is one thread, which does not write.
+                unsafe { image.load_surrounded(tile, rows, frame, &mut loaded, [stride, pitch]) };
+                for (index, found) in loaded.iter().enumerate() {
+                    let (channel, row) = (index / stride, index % stride / pitch);
+                    let column = index % pitch;
+                    if column < outer.width {
+                        prop_assert_eq!(*found, value(channel, outer.top + row, outer.left + column));
+                    }
                 }
             }
         }
@@ -437,27 +449,6 @@ mod tests {
                         (pixel / row_pixels(tile.width), pixel % row_pixels(tile.width));
                     if column < tile.width {
                         prop_assert_eq!(*found, value(channel, tile.top + row, tile.left + column));
-                    }
-                }
-            }
-        }
-
-        #[test]
-        fn what_is_outside_the_image_is_cleared(height in 1usize..40, width in 1usize..600) {
-            let size = [3, height, width];
-            let mut data = picture(size);
-            let image = Image::new(&mut data, size);
-            for tile in tiles(height, width, 700) {
-                let (wide, high) = (tile.framed_width(), tile.framed_height());
-                let layout = Layout::panels(3);
-                let mut panels = vec![1.0; panels::length(3, wide * high)];
-                image.clear_outside(&tile, 0..high, 3, &mut panels, layout);
-                for (row, column) in (0..high).flat_map(|row| (0..wide).map(move |column| (row, column))) {
-                    let inside = (1..=height).contains(&(tile.top + row))
-                        && (1..=width).contains(&(tile.left + column));
-                    for channel in 0..3 {
-                        let found = panels[layout.offset(channel, row * wide + column)];
-                        prop_assert_eq!(found, if inside { 1.0 } else { 0.0 });
                     }
                 }
             }
