@@ -32,7 +32,7 @@ use super::tiles::{Image, Tile};
 pub(super) const GROUP: usize = 256;
 
 /// Pixels of a tile: the more, the less its frame costs.
-pub(super) const TILE_PIXELS: usize = 8192;
+pub(super) const TILE_PIXELS: usize = 16384;
 
 /// Pixels of a step.
 const STEP_PIXELS: usize = 512;

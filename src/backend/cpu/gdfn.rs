@@ -5,7 +5,7 @@ use super::depthwise::{InPanels, convolve_and_gate, taps};
 use super::normalize::Norm;
 use super::panels::Layout;
 use super::product::Matrix;
-use super::tiles::{Image, tiles};
+use super::tiles::{Image, tiles_for_threads};
 
 /// Adds GDFN of the normalised image to the image.
 pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, branch: &Branch<'_>) {
@@ -20,7 +20,7 @@ pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, branch: &Bra
     };
     add_to_tiles(
         &mut Image::new(image, size),
-        &tiles(height, width, TILE_PIXELS),
+        &tiles_for_threads(height, width, TILE_PIXELS),
         norm,
         branch.project_bias,
         [2 * hidden, GROUP],

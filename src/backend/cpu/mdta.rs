@@ -18,7 +18,7 @@ use super::normalize::Norm;
 use super::panels::Layout;
 use super::product::{Into, Matrix, product};
 use super::scratch;
-use super::tiles::{Image, Tile, tiles};
+use super::tiles::{Image, Tile, tiles, tiles_for_threads};
 
 /// The least norm that queries and keys are divided by.
 const LEAST_NORM: f32 = 1e-12;
@@ -46,9 +46,8 @@ pub(super) fn add(
     branch: &Branch<'_>,
 ) {
     let [channels, height, width] = size;
-    let tiles = tiles(height, width, TILE_PIXELS);
     let mut image = Image::new(image, size);
-    let sums = sums(&image, &tiles, norm, temperature.len(), branch);
+    let sums = sums(&image, norm, temperature.len(), branch);
     let values_to_output = fold_projection(
         &attention(&sums.cosines(), temperature),
         branch.project,
@@ -57,7 +56,7 @@ pub(super) fn add(
 
     add_to_tiles(
         &mut image,
-        &tiles,
+        &tiles_for_threads(height, width, TILE_PIXELS),
         norm,
         branch.project_bias,
         [channels, GROUP],
@@ -101,7 +100,8 @@ fn convolved(
 }
 
 /// The first pass.
-fn sums(image: &Image<'_>, tiles: &[Tile], norm: &Norm, heads: usize, branch: &Branch<'_>) -> Sums {
+fn sums(image: &Image<'_>, norm: &Norm, heads: usize, branch: &Branch<'_>) -> Sums {
+    let tiles = tiles(image.height, image.width, TILE_PIXELS);
     let channels = image.channels;
     let zero = Sums {
         products: vec![0.0; channels * channels / heads],

@@ -11,7 +11,8 @@
 //!   f f f f f f f
 //! ```
 //!
-//! Tiles depend on the image's size alone, so that results do not depend on how many threads share them.
+//! Where a sum runs over pixels of several tiles, tiles depend on the image's size alone, so that results do not depend on
+//! how many threads share them.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -63,16 +64,30 @@ impl Tile {
     }
 }
 
-/// Cuts an image into tiles of at most about so many pixels, row by row. Small images are cut too, so that there is work
-/// for several threads.
+/// Cuts an image into tiles of at most about so many pixels, row by row, by its size alone. Small images are cut too, so
+/// that there is work for several threads.
 pub(super) fn tiles(height: usize, width: usize, pixels: usize) -> Vec<Tile> {
+    let most = (height * width / 2).clamp(LEAST_TILE_PIXELS, pixels.max(LEAST_TILE_PIXELS));
+    cut(
+        height,
+        width,
+        (height * width / 4).clamp(USUAL_TILE_PIXELS.min(most), most),
+    )
+}
+
+/// Cuts an image into tiles of at most about so many pixels for the threads at hand, as large as gives work to each. For
+/// what is the same for a pixel whatever tile it is in.
+pub(super) fn tiles_for_threads(height: usize, width: usize, pixels: usize) -> Vec<Tile> {
+    let share = (height * width).div_ceil(rayon::current_num_threads());
+    cut(height, width, share.clamp(LEAST_TILE_PIXELS, pixels))
+}
+
+fn cut(height: usize, width: usize, pixels: usize) -> Vec<Tile> {
     if height == 0 || width == 0 {
         return Vec::new();
     }
     let columns = width.div_ceil(TILE_WIDTH);
     let tile_width = width.div_ceil(columns).next_multiple_of(LANES).min(width);
-    let most = (height * width / 2).clamp(LEAST_TILE_PIXELS, pixels.max(LEAST_TILE_PIXELS));
-    let pixels = (height * width / 4).clamp(USUAL_TILE_PIXELS.min(most), most);
     let tile_height = height.div_ceil(height.div_ceil((pixels / tile_width).max(1)));
     let spans = |size: usize, step: usize| {
         (0..size)
