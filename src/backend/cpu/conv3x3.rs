@@ -1,13 +1,14 @@
 //! The 3×3 convolution, tile by tile, without im2col: the image of a framed tile shifted by a tap is the same buffer
-//! begun a little later, so that a tap is one product of its weights with the buffer from there on. The outputs have
-//! the tile's rows with two columns too many, which are left out when they are stored.
+//! begun a little later, so that the convolution is one product of its weights, `[to, 9 · from]`, with planes that begin at
+//! `9 · from` places. The outputs have the tile's rows with two columns too many, which are left out when they are stored.
 
 use rayon::prelude::*;
 
 use super::depthwise::{frame, framed_length};
-use super::product::{Into, Matrix, product, wide_product};
+use super::panels::{Offsets, Planes, multiply};
+use super::product::{Into, Matrix, wide_product};
 use super::scratch;
-use super::tiles::{Image, Tile, tiles};
+use super::tiles::{Image, Tile, tiles_for_threads};
 use super::{Dims, LANES};
 
 /// Pixels of a tile, whose channels stay in a core's cache.
@@ -38,54 +39,53 @@ impl Arrangement {
 pub(super) fn convolve(
     x: &[f32],
     size: [usize; 3],
-    weight: &TapMajor,
+    weight: &[f32],
     bias: Option<&[f32]>,
     arrangement: Arrangement,
     output: &mut [f32],
 ) {
     let [from, height, width] = size;
-    let to = weight.to;
+    let to = weight.len() / (9 * from);
+    let weight = Matrix::new(weight, to, 9 * from, 9 * from);
     let x = Image::shared(x, size);
     let output = Image::new(output, arrangement.size([to, height, width]));
-    let tiles = tiles(height, width, TILE_PIXELS);
+    let tiles = tiles_for_threads(height, width, TILE_PIXELS);
     tiles.par_iter().for_each(|tile| {
         let framed_width = tile.framed_width();
-        let stride = (tile.framed_height() * framed_width).next_multiple_of(LANES) + LANES;
-        let wide = tile.height * framed_width; // A tile's rows, two columns too wide.
-        scratch::with([from * stride, to * wide], |[framed, sums]| {
+        // The last tap's last vector ends less than two vectors behind the frame.
+        let stride = (tile.framed_height() * framed_width).next_multiple_of(LANES) + 2 * LANES;
+        let taps =
+            |channel| (0..9).map(move |tap| channel * stride + tap / 3 * framed_width + tap % 3);
+        let offsets: Vec<usize> = (0..from).flat_map(taps).collect();
+        let count = tile.height * framed_width; // A tile's rows, two columns too wide.
+        let plane = count.next_multiple_of(LANES);
+        scratch::with([from * stride, to * plane], |[framed, sums]| {
             // SAFETY: no thread writes to x.
             unsafe { x.load_framed(tile, framed, stride) };
-            for tap in 0..9 {
-                let offset = tap / 3 * framed_width + tap % 3;
-                product(
-                    if tap == 0 { Into::Set } else { Into::Add },
-                    weight.tap(tap),
-                    // The last tap's products end two elements behind the frame, where there is room.
-                    Matrix::new(&framed[offset..], from, wide, stride),
-                    sums,
-                    wide,
-                );
-            }
-            if let Some(bias) = bias {
-                for (sums, bias) in sums.chunks_exact_mut(wide).zip(bias) {
-                    for sum in sums {
-                        *sum += bias;
-                    }
-                }
-            }
+            let target = Planes {
+                data: &mut *sums,
+                stride: plane,
+            };
+            let pixels = (&*framed, Offsets(&offsets), count);
+            multiply(Into::Set, weight, bias, pixels, target);
             // SAFETY: each output comes from one pixel of one tile, so the tile's are this thread's alone.
-            unsafe { store(&output, arrangement, tile, sums) };
+            unsafe { store(&output, arrangement, tile, sums, plane) };
         });
     });
 }
 
-/// Stores a tile's sums, `[to]` planes of its rows with two columns too many.
+/// Stores a tile's sums, planes of its rows with two columns too many, `plane` apart.
 ///
 /// # Safety
 /// Nothing else reads or writes the tile's outputs meanwhile.
-unsafe fn store(output: &Image<'_>, arrangement: Arrangement, tile: &Tile, sums: &[f32]) {
+unsafe fn store(
+    output: &Image<'_>,
+    arrangement: Arrangement,
+    tile: &Tile,
+    sums: &[f32],
+    plane: usize,
+) {
     let width = tile.framed_width();
-    let plane = tile.height * width;
     let columns = tile.left..tile.left + tile.width;
     for row in 0..tile.height {
         let y = tile.top + row;
@@ -146,7 +146,7 @@ pub(super) fn backward(
     let mut taps = vec![0.0; weight.len()]; // [9, to, from]
     let pixels = height * width;
     if !x.is_empty() {
-        let turned = TapMajor::turned(weight, to, from);
+        let turned = turned(weight, from);
         let images = x_gradient.chunks_exact_mut(from * pixels);
         for (x_gradient, grad) in images.zip(grad.chunks_exact(to * pixels)) {
             let size = [to, height, width];
@@ -188,50 +188,13 @@ pub(super) fn backward(
     (x_gradient, weight_gradient)
 }
 
-/// Weights `[to, from, 3, 3]` in the order `[9, to, from]`: one matrix for each tap.
-pub(super) struct TapMajor {
-    data: Vec<f32>,
-    to: usize,
-    from: usize,
-}
-
-impl TapMajor {
-    pub fn new(weight: &[f32], to: usize, from: usize) -> Self {
-        let mut data = vec![0.0; weight.len()];
-        let matrices = data.par_chunks_exact_mut(to * from).enumerate();
-        matrices.for_each(|(tap, matrix)| {
-            for (element, taps) in matrix.iter_mut().zip(weight.chunks_exact(9)) {
-                *element = taps[tap];
-            }
-        });
-        Self { data, to, from }
-    }
-
-    /// Of the convolution back from `to` channels to `from`: turned by 180°, the channels exchanged.
-    fn turned(weight: &[f32], to: usize, from: usize) -> Self {
-        let mut data = vec![0.0; weight.len()];
-        let matrices = data.par_chunks_exact_mut(to * from).enumerate();
-        matrices.for_each(|(tap, matrix)| {
-            for (row, output) in matrix.chunks_exact_mut(to).enumerate() {
-                for (column, element) in output.iter_mut().enumerate() {
-                    *element = weight[(column * from + row) * 9 + 8 - tap];
-                }
-            }
-        });
-        Self {
-            data,
-            to: from,
-            from: to,
+/// The weights `[from, to, 3, 3]` of the convolution back: turned by 180°, the channels exchanged.
+fn turned(weight: &[f32], from: usize) -> Vec<f32> {
+    let mut turned = Vec::with_capacity(weight.len());
+    for channel in 0..from {
+        for taps in weight.chunks_exact(9).skip(channel).step_by(from) {
+            turned.extend(taps.iter().rev());
         }
     }
-
-    fn tap(&self, tap: usize) -> Matrix<'_> {
-        let size = self.to * self.from;
-        Matrix::new(
-            &self.data[tap * size..][..size],
-            self.to,
-            self.from,
-            self.from,
-        )
-    }
+    turned
 }

@@ -6,7 +6,7 @@ use burn::tensor::{DType, Shape, TensorMetadata};
 
 use super::backward::{self, Gradient, Through};
 use super::branch::Branch;
-use super::conv3x3::{self, Arrangement, TapMajor};
+use super::conv3x3::{self, Arrangement};
 use super::normalize::Norm;
 use super::{Dims, channel_norm, depthwise, gdfn, gelu_gate, half_channels, him, mdta};
 use crate::backend::{
@@ -305,7 +305,7 @@ fn convolve<T: CpuTensor>(
     let bias = bias.as_ref().map(CpuTensor::elements);
     let skip = skip.as_ref().map(CpuTensor::elements);
 
-    let weight = TapMajor::new(weight.elements(), to, from);
+    let weight = weight.elements();
     let [channels, rows, columns] = arrangement.size([to, height, width]);
     let own = channels * rows * columns;
     let skipped = skip.map_or(0, |skip| skip.len() / batch.max(1));
@@ -316,7 +316,7 @@ fn convolve<T: CpuTensor>(
         let outputs = output.chunks_exact_mut(own + skipped);
         for (image, (x, output)) in images.zip(outputs).enumerate() {
             let (own, rest) = output.split_at_mut(own);
-            conv3x3::convolve(x, [from, height, width], &weight, bias, arrangement, own);
+            conv3x3::convolve(x, [from, height, width], weight, bias, arrangement, own);
             if let Some(skip) = skip {
                 rest.copy_from_slice(&skip[image * skipped..][..skipped]);
             }

@@ -30,6 +30,15 @@ const ROWS: usize = 6;
 /// Channels summed up before the next rows: so many of a panel's stay in the nearest cache meanwhile.
 const CHANNELS: usize = 144;
 
+/// Where a product finds its pixels.
+pub(super) trait Source: Copy {
+    /// Of the first channel.
+    fn pixel(self, pixel: usize) -> usize;
+
+    /// From the first channel to another.
+    fn channel(self, channel: usize) -> usize;
+}
+
 /// Where a channel's pixel lies.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layout {
@@ -58,7 +67,35 @@ impl Layout {
 
     #[inline(always)]
     pub fn offset(self, channel: usize, pixel: usize) -> usize {
-        pixel / PANEL * self.panel + channel * self.channel + pixel % PANEL
+        self.pixel(pixel) + Source::channel(self, channel)
+    }
+}
+
+impl Source for Layout {
+    #[inline(always)]
+    fn pixel(self, pixel: usize) -> usize {
+        pixel / PANEL * self.panel + pixel % PANEL
+    }
+
+    #[inline(always)]
+    fn channel(self, channel: usize) -> usize {
+        channel * self.channel
+    }
+}
+
+/// Planes at these offsets, each as if it were a channel's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offsets<'a>(pub &'a [usize]);
+
+impl Source for Offsets<'_> {
+    #[inline(always)]
+    fn pixel(self, pixel: usize) -> usize {
+        pixel
+    }
+
+    #[inline(always)]
+    fn channel(self, channel: usize) -> usize {
+        self.0[channel]
     }
 }
 
@@ -274,11 +311,11 @@ impl Target for InImage<'_> {
 ///
 /// # Panics
 /// If `pixels` or the target are too small, or the weights' columns do not lie side by side.
-pub(super) fn multiply<T: Target>(
+pub(super) fn multiply<S: Source, T: Target>(
     into: Into,
     weights: Matrix<'_>,
     bias: Option<&[f32]>,
-    (pixels, layout, count): (&[f32], Layout, usize),
+    (pixels, source, count): (&[f32], S, usize),
     target: T,
 ) {
     let [rows, channels] = weights.size();
@@ -286,7 +323,9 @@ pub(super) fn multiply<T: Target>(
         return;
     }
     target.check(rows, count);
-    assert!(layout.offset(channels - 1, (count - 1) / LANES * LANES) + LANES <= pixels.len());
+    let last = (0..channels).map(|channel| source.channel(channel)).max();
+    let last = last.unwrap_or(0) + source.pixel((count - 1) / LANES * LANES);
+    assert!(last + LANES <= pixels.len());
     assert!(bias.is_none_or(|bias| bias.len() == rows));
     assert!(weights.columns_adjoin());
     Multiply {
@@ -294,24 +333,24 @@ pub(super) fn multiply<T: Target>(
         weights,
         bias,
         pixels,
-        layout,
+        source,
         count,
         target,
     }
     .dispatch();
 }
 
-struct Multiply<'a, T> {
+struct Multiply<'a, S, T> {
     into: Into,
     weights: Matrix<'a>,
     bias: Option<&'a [f32]>,
     pixels: &'a [f32],
-    layout: Layout,
+    source: S,
     count: usize,
     target: T,
 }
 
-impl<T: Target> SimdOp for Multiply<'_, T> {
+impl<S: Source, T: Target> SimdOp for Multiply<'_, S, T> {
     type Output = ();
 
     #[inline(always)]
@@ -323,7 +362,7 @@ impl<T: Target> SimdOp for Multiply<'_, T> {
     }
 }
 
-impl<T: Target> Multiply<'_, T> {
+impl<S: Source, T: Target> Multiply<'_, S, T> {
     /// With `N` vectors of pixels at once.
     #[inline(always)]
     fn strips<I: Isa, const N: usize>(&mut self, isa: I) {
@@ -385,14 +424,14 @@ impl<T: Target> Multiply<'_, T> {
                 self.target.prefetch(isa, row + r, *place);
             }
         }
-        let pixels = &self.pixels[self.layout.offset(channels.start, pixel)..];
-        let mut pixels = pixels.as_ptr();
+        let pixels = self.pixels[self.source.pixel(pixel)..].as_ptr();
         let next_rows = self.weights.row_stride() * R;
         for start in (0..channels.len()).step_by(LANES) {
             for weights in weights {
                 ops.prefetch(weights.wrapping_add(start + next_rows));
             }
             for channel in start..channels.len().min(start + LANES) {
+                let pixels = pixels.wrapping_add(self.source.channel(channels.start + channel));
                 let mut x = [ops.zero(); N];
                 for (i, x) in x.iter_mut().enumerate() {
                     // SAFETY: `multiply` has compared the length with the end of the last channel's last vector.
@@ -405,7 +444,6 @@ impl<T: Target> Multiply<'_, T> {
                         *sum = ops.mul_add(x, weight, *sum);
                     }
                 }
-                pixels = pixels.wrapping_add(self.layout.channel);
             }
         }
         let first = channels.start == 0;
@@ -555,7 +593,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "pixels.len()")]
+    #[should_panic(expected = "last + LANES")]
     fn pixels_beyond_their_slice_are_refused() {
         let weights = Matrix::new(&[1.0; 4], 2, 2, 2);
         let target = Planes {
