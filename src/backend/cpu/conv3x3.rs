@@ -12,7 +12,7 @@ use super::tiles::{Image, Tile, tiles_for_threads};
 use super::{Dims, LANES};
 
 /// Pixels of a tile, whose channels stay in a core's cache.
-const TILE_PIXELS: usize = 2048;
+const TILE_PIXELS: usize = 512;
 
 /// Where the convolution's outputs go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
