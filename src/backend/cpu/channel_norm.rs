@@ -1,13 +1,14 @@
-//! Layer normalisation over channels and its backward.
+//! Layer normalisation over channels, alone, and its backward.
 //!
-//! Memory is `[batch, channels, height, width]`, so a pixel's channels lie a plane apart. The kernels take strips of
+//! Memory is `[batch, channels, height, width]`, so a pixel's channels lie a plane apart. The backward takes strips of
 //! [`STRIP`] pixels, whose channels together stay in the second-level cache: one pass for the mean, one for the
-//! variance, one for the result, each over contiguous rows of the strip. Threads take strips, and sums over strips are
+//! variance, two for the result, each over contiguous rows of the strip. Threads take strips, and sums over strips are
 //! added in order, so results do not depend on how many threads there are.
 
 use rayon::prelude::*;
 use rten_simd::{Isa, SimdOp};
 
+use super::normalize::Norm;
 use super::{Dims, LANES};
 
 /// Pixels of a strip.
@@ -92,36 +93,16 @@ pub(super) fn forward(
 ) -> Vec<f32> {
     let [_, channels, height, width] = dims;
     let pixels = height * width;
-    let kind = Kind {
-        with_bias: bias.is_some(),
+    let norm = Norm {
+        scale: weight.to_vec(),
+        shift: bias.map_or_else(|| vec![0.0; channels], <[f32]>::to_vec),
+        centered: bias.is_some(),
         epsilon,
     };
     let mut output = vec![0.0; x.len()];
-    if output.is_empty() {
-        return output;
-    }
-    let images = output
-        .chunks_exact_mut(channels * pixels)
-        .zip(x.chunks_exact(channels * pixels));
-    for (output, x) in images {
-        strips_mut(output, pixels).for_each(|(range, mut rows)| {
-            vectorized(
-                #[inline(always)]
-                || {
-                    let at = |channel: usize| &x[channel * pixels..][range.clone()];
-                    let statistics = Statistics::new(channels, epsilon, at);
-                    let offset = statistics.offset(kind);
-                    for (channel, output) in rows.iter_mut().enumerate() {
-                        let bias = bias.map_or(0.0, |bias| bias[channel]);
-                        let weight = weight[channel];
-                        let inputs = at(channel).iter().zip(&offset).zip(&statistics.scale);
-                        for (output, ((x, offset), scale)) in output.iter_mut().zip(inputs) {
-                            *output = (x - offset) * scale * weight + bias;
-                        }
-                    }
-                },
-            );
-        });
+    let size = (channels * pixels).max(1);
+    for (output, x) in output.chunks_exact_mut(size).zip(x.chunks_exact(size)) {
+        norm.apply_to_image(x, pixels, output, pixels);
     }
     output
 }

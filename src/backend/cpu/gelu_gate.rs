@@ -10,8 +10,8 @@ use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp, SimdUnaryOp};
 use rten_vecmath::{Erf, Exp, Gelu};
 
-use super::Dims;
 use super::depthwise::store_some;
+use super::{Dims, scratch};
 
 /// 1/√(2π)
 const DENSITY_AT_ZERO: f32 = 0.398_942_3;
@@ -70,14 +70,12 @@ pub(super) fn backward(x: &[f32], grad: &[f32], dims: Dims) -> Vec<f32> {
             .zip(grad_b.par_chunks_mut(plane));
         planes.enumerate().for_each(|(channel, (grad_a, grad_b))| {
             let range = channel * plane..(channel + 1) * plane;
-            let (a, b, grad) = (&a[range.clone()], &b[range.clone()], &grad[range]);
-            density(a, grad_a);
-            distribution(a, grad_b);
-            for i in 0..plane {
-                let (density, below) = (grad_a[i], grad_b[i]);
-                grad_a[i] = grad[i] * b[i] * (below + a[i] * density);
-                grad_b[i] = grad[i] * a[i] * below;
-            }
+            grad_a.copy_from_slice(&a[range.clone()]);
+            grad_b.copy_from_slice(&b[range.clone()]);
+            scratch::with([plane], |[gate]| {
+                gate.copy_from_slice(&grad[range]);
+                backward_in_place(grad_a, grad_b, gate);
+            });
         });
     }
     output
@@ -136,16 +134,5 @@ fn distribution(a: &[f32], output: &mut [f32]) {
     Erf {}.map_mut(output);
     for output in output {
         *output = 0.5 + 0.5 * *output;
-    }
-}
-
-/// φ, the normal distribution's density at each of `a`.
-fn density(a: &[f32], output: &mut [f32]) {
-    for (output, a) in output.iter_mut().zip(a) {
-        *output = -0.5 * a * a;
-    }
-    Exp {}.map_mut(output);
-    for output in output {
-        *output *= DENSITY_AT_ZERO;
     }
 }

@@ -1,10 +1,15 @@
 //! Layer normalisation over the channels of a tile, from planes into whatever order is asked for.
 
+use rayon::prelude::*;
 use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
-use super::LANES;
 use super::panels::Layout;
+use super::tiles::{Image, Tile};
+use super::{LANES, scratch};
+
+/// Pixels that a thread takes of an image.
+const STRIP: usize = 512;
 
 /// Scale and shift of each channel after normalisation: LN's own, and the modulation by the prior with it.
 #[derive(Debug, Clone)]
@@ -14,6 +19,33 @@ pub(super) struct Norm {
     /// Whether the mean is taken off; the bias-free kind keeps it.
     pub centered: bool,
     pub epsilon: f32,
+}
+
+impl Norm {
+    /// Normalises an image `[channels, pixels]` into planes `stride` apart. Threads take strips.
+    pub fn apply_to_image(&self, x: &[f32], pixels: usize, output: &mut [f32], stride: usize) {
+        let channels = self.scale.len();
+        let from = Image::shared(x, [channels, 1, pixels]);
+        let to = Image::new(output, [channels, 1, stride]);
+        let strips = (0..pixels).into_par_iter().step_by(STRIP);
+        strips.for_each(|left| {
+            let strip = Tile {
+                top: 0,
+                left,
+                height: 1,
+                width: STRIP.min(pixels - left),
+            };
+            scratch::with([channels * STRIP; 2], |[planes, normalized]| {
+                let layout = Layout::planes(STRIP);
+                // SAFETY: no thread writes to x, and the strip of the output is this thread's alone.
+                unsafe {
+                    from.load_inner(&strip, 0..1, planes, STRIP);
+                    self.apply(planes, STRIP, strip.width, normalized, layout);
+                    to.store(&strip, normalized, STRIP);
+                }
+            });
+        });
+    }
 }
 
 struct Normalize<'a> {

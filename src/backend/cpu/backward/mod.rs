@@ -18,10 +18,8 @@ use super::branch::Branch;
 use super::depthwise::{self, Framed, Plane, Taps, convolve, correlate};
 use super::normalize::Norm;
 use super::operations::CpuTensor;
-use super::panels::Layout;
 use super::product::{Into, Matrix, wide_product};
 use super::scratch::{self, Buffer};
-use super::tiles::{Image, Tile};
 use super::{Dims, LANES, channel_norm};
 use crate::backend::BranchWeights;
 
@@ -89,35 +87,9 @@ fn spaced(data: &[f32], count: usize, pixels: usize) -> Matrix<'_> {
 
 /// The normalised image.
 fn normalized(x: &[f32], [channels, height, width]: Size, norm: &Norm) -> Buffer {
-    const STRIP: usize = 512;
-    let size = [channels, 1, height * width];
     let stride = stride(height * width);
     let mut output = scratch::buffer(channels * stride);
-    let from = Image::shared(x, size);
-    let to = Image::new(&mut output, [channels, 1, stride]);
-    let strips = (0..height * width).into_par_iter().step_by(STRIP);
-    strips.for_each(|left| {
-        let strip = Tile {
-            top: 0,
-            left,
-            height: 1,
-            width: STRIP.min(height * width - left),
-        };
-        scratch::with([channels * STRIP; 2], |[planes, normalized]| {
-            // SAFETY: no thread writes to x, and the strip of the output is this thread's alone.
-            unsafe {
-                from.load_inner(&strip, 0..1, planes, STRIP);
-                norm.apply(
-                    planes,
-                    STRIP,
-                    strip.width,
-                    normalized,
-                    Layout::planes(STRIP),
-                );
-                to.store(&strip, normalized, STRIP);
-            }
-        });
-    });
+    norm.apply_to_image(x, height * width, &mut output, stride);
     output
 }
 
