@@ -374,3 +374,72 @@ pub(super) fn correlate(x: Framed<'_>, grad: &[f32]) -> Taps {
     assert_eq!(grad.len(), x.height * x.width);
     Correlate { x, grad }.dispatch()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::instruction_sets::{assert_equal, on_each_set, on_set, values};
+    use super::super::panels;
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_convolves_alike() {
+        for (height, width) in [(5, 37), (4, 16), (1, 1), (3, 70)] {
+            let [a, b] = [3, 5].map(|step| values(framed_length(height, width), step));
+            let [a, b] = [&a, &b].map(|data| Framed::new(data, height, width));
+            let weights = values(18, 7);
+            let [taps_a, taps_b] = [0, 1].map(|channel| taps(&weights, channel));
+
+            let plane = vec![0.0; height * width];
+            let results = on_each_set!(plane.clone(), |data| Convolve {
+                x: a,
+                taps: taps_a,
+                bias: 0.5,
+                output: Plane { data, width },
+            });
+            assert_equal(&results);
+
+            let length = panels::length(2, height * row_pixels(width));
+            let results = on_each_set!(vec![0.0; length], |data| Gate {
+                a,
+                b,
+                taps: [taps_a, taps_b],
+                bias: [0.5, -0.25],
+                output: InPanels {
+                    data,
+                    layout: Layout::panels(2),
+                    channel: 1,
+                    width,
+                },
+            });
+            // Behind a row's end is whatever the frame has there, as far as each set's vectors go.
+            let layout = Layout::panels(2);
+            let pixels = (0..height).flat_map(|row| {
+                (0..width).map(move |column| layout.offset(1, row * row_pixels(width) + column))
+            });
+            let pixels: Vec<usize> = pixels.collect();
+            let inside = |result: &Vec<f32>| pixels.iter().map(|pixel| result[*pixel]).collect();
+            assert_equal(&results.iter().map(inside).collect::<Vec<_>>());
+
+            let grad = values(height * width, 11);
+            let results = on_each_set!(vec![0.0; 9], |sums| Correlated {
+                operation: Correlate { x: a, grad: &grad },
+                sums,
+            });
+            assert_equal(&results);
+        }
+    }
+
+    /// Puts the sums into a buffer.
+    struct Correlated<'a> {
+        operation: Correlate<'a>,
+        sums: &'a mut [f32],
+    }
+
+    impl SimdOp for Correlated<'_> {
+        type Output = ();
+
+        fn eval<I: Isa>(self, isa: I) {
+            self.sums.copy_from_slice(&self.operation.eval(isa));
+        }
+    }
+}

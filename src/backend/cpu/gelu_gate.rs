@@ -136,3 +136,20 @@ fn distribution(a: &[f32], output: &mut [f32]) {
         *output = 0.5 + 0.5 * *output;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::instruction_sets::{assert_equal, on_each_set, on_set, values};
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_has_the_same_gradients() {
+        let length = 37;
+        let results = on_each_set!(values(3 * length, 5), |output| {
+            let (a, rest) = output.split_at_mut(length);
+            let (b, gate) = rest.split_at_mut(length);
+            Backward { a, b, gate }
+        });
+        assert_equal(&results);
+    }
+}

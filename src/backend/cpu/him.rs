@@ -191,3 +191,21 @@ impl SimdOp for Softmax<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::instruction_sets::{assert_equal, on_each_set, on_set, values};
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_has_the_same_softmax() {
+        let (tokens, stride) = (5, 48);
+        let constants = values(tokens, 7);
+        let results = on_each_set!(values(tokens * stride, 5), |logits| Softmax {
+            logits,
+            constants: &constants,
+            stride,
+        });
+        assert_equal(&results);
+    }
+}

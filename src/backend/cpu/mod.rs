@@ -10,6 +10,8 @@ mod flex;
 mod gdfn;
 mod gelu_gate;
 mod him;
+#[cfg(test)]
+mod instruction_sets;
 mod mdta;
 #[cfg(feature = "ndarray")]
 mod ndarray;

@@ -21,33 +21,7 @@ pub(super) struct Norm {
     pub epsilon: f32,
 }
 
-impl Norm {
-    /// Normalises an image `[channels, pixels]` into planes `stride` apart. Threads take strips.
-    pub fn apply_to_image(&self, x: &[f32], pixels: usize, output: &mut [f32], stride: usize) {
-        let channels = self.scale.len();
-        let from = Image::shared(x, [channels, 1, pixels]);
-        let to = Image::new(output, [channels, 1, stride]);
-        let strips = (0..pixels).into_par_iter().step_by(STRIP);
-        strips.for_each(|left| {
-            let strip = Tile {
-                top: 0,
-                left,
-                height: 1,
-                width: STRIP.min(pixels - left),
-            };
-            scratch::with([channels * STRIP; 2], |[planes, normalized]| {
-                let layout = Layout::planes(STRIP);
-                // SAFETY: no thread writes to x, and the strip of the output is this thread's alone.
-                unsafe {
-                    from.load_inner(&strip, 0..1, planes, STRIP);
-                    self.apply(planes, STRIP, strip.width, normalized, layout);
-                    to.store(&strip, normalized, STRIP);
-                }
-            });
-        });
-    }
-}
-
+/// Normalises planes of `pixels` (whole vectors), `stride` apart, into another layout.
 struct Normalize<'a> {
     norm: &'a Norm,
     planes: &'a [f32],
@@ -80,6 +54,31 @@ impl Norm {
             layout,
         }
         .dispatch();
+    }
+
+    /// Normalises an image `[channels, pixels]` into planes `stride` apart. Threads take strips.
+    pub fn apply_to_image(&self, x: &[f32], pixels: usize, output: &mut [f32], stride: usize) {
+        let channels = self.scale.len();
+        let from = Image::shared(x, [channels, 1, pixels]);
+        let to = Image::new(output, [channels, 1, stride]);
+        let strips = (0..pixels).into_par_iter().step_by(STRIP);
+        strips.for_each(|left| {
+            let strip = Tile {
+                top: 0,
+                left,
+                height: 1,
+                width: STRIP.min(pixels - left),
+            };
+            scratch::with([channels * STRIP; 2], |[planes, normalized]| {
+                let layout = Layout::planes(STRIP);
+                // SAFETY: no thread writes to x, and the strip of the output is this thread's alone.
+                unsafe {
+                    from.load_inner(&strip, 0..1, planes, STRIP);
+                    self.apply(planes, STRIP, strip.width, normalized, layout);
+                    to.store(&strip, normalized, STRIP);
+                }
+            });
+        });
     }
 }
 
@@ -164,4 +163,34 @@ fn square_root_reciprocal<I: Isa>(isa: I, x: I::F32) -> I::F32 {
         *value = 1.0 / value.sqrt();
     }
     ops.load(&values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::instruction_sets::{assert_equal, on_each_set, on_set, values};
+    use super::super::panels;
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_normalizes_alike() {
+        for (channels, pixels, centered) in [(7, 160, true), (3, 16, false), (48, 80, true)] {
+            let norm = Norm {
+                scale: values(channels, 5),
+                shift: values(channels, 7),
+                centered,
+                epsilon: 1e-5,
+            };
+            let planes = values(channels * pixels, 3);
+            let output = vec![0.0; panels::length(channels, pixels)];
+            let results = on_each_set!(output.clone(), |output| Normalize {
+                norm: &norm,
+                planes: &planes,
+                stride: pixels,
+                pixels,
+                output,
+                layout: Layout::panels(channels),
+            });
+            assert_equal(&results);
+        }
+    }
 }

@@ -469,14 +469,9 @@ impl<S: Source, T: Target> Multiply<'_, S, T> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::instruction_sets::{assert_equal, on_each_set, on_set, values};
     use super::super::product::product;
     use super::*;
-
-    fn values(length: usize, step: usize) -> Vec<f32> {
-        (0..length)
-            .map(|i| (i * step % 17) as f32 / 8.0 - 1.0)
-            .collect()
-    }
 
     /// The channels' pixels in another layout.
     fn arranged(planes: &[f32], channels: usize, layout: Layout, length: usize) -> Vec<f32> {
@@ -589,6 +584,32 @@ mod tests {
                 };
                 prop_assert_eq!(*found, before + added);
             }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_multiplies_alike() {
+        for (rows, channels, width) in [(13, 20, 37), (6, 300, 64), (1, 1, 1), (5, 9, 16)] {
+            let (weights, bias) = (values(rows * channels, 5), values(rows, 11));
+            let weights = Matrix::new(&weights, rows, channels, channels);
+            let count = 3 * row_pixels(width);
+            let pixels = values(length(channels, count), 3);
+            let pitch = width + 2;
+            let results = on_each_set!(values(rows * 3 * pitch, 7), |output| Multiply {
+                into: Into::Add,
+                weights,
+                bias: Some(&bias),
+                pixels: &pixels,
+                source: Layout::panels(channels),
+                count,
+                target: Lines {
+                    data: output,
+                    stride: 3 * pitch,
+                    pitch,
+                    width,
+                },
+            });
+            assert_equal(&results);
         }
     }
 
