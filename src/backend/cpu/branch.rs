@@ -12,8 +12,9 @@
 //!                     └─ outputs 4…7
 //! ```
 //!
-//! No expanded row is made twice but at the tile's border, and none outside the image: these are zeros. The expanded channels are made, convolved and multiplied into
-//! the result's channels a group at a time, and only two rows of them are kept.
+//! No expanded row is made twice but at the tile's border, and none outside the image: these are zeros. The expanded
+//! channels are made, convolved and multiplied into the result's channels a group at a time, and only two rows of them are
+//! kept.
 
 use std::cell::Cell;
 use std::ops::Range;

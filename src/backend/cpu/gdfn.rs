@@ -11,13 +11,6 @@ use super::tiles::{Image, tiles_for_threads};
 pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, branch: &Branch<'_>) {
     let [channels, height, width] = size;
     let hidden = branch.project.len() / channels;
-    let expand = by_groups(branch.expand, hidden, channels);
-    let expand_bias = branch.expand_bias.map(|bias| by_groups(bias, hidden, 1));
-    let grouped = Branch {
-        expand: &expand,
-        expand_bias: expand_bias.as_deref(),
-        ..*branch
-    };
     add_to_tiles(
         &mut Image::new(image, size),
         &tiles_for_threads(height, width, TILE_PIXELS),
@@ -29,8 +22,9 @@ pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, branch: &Bra
             for first in (0..hidden).step_by(GROUP) {
                 let count = GROUP.min(hidden - first);
                 let group = &mut expanded[2 * first * stride..][..2 * count * stride];
-                step.expand(&grouped, [2 * first, 2 * count], group);
                 let (a, b) = group.split_at_mut(count * stride);
+                step.expand(branch, [first, count], a);
+                step.expand(branch, [hidden + first, count], b);
                 let planes = a.chunks_exact_mut(stride).zip(b.chunks_exact_mut(stride));
                 for (i, (a, b)) in planes.enumerate() {
                     let channels = [first + i, hidden + first + i];
@@ -53,15 +47,4 @@ pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, branch: &Bra
             }
         },
     );
-}
-
-/// Rows of the halves a and b in the order in which they are used: a group of a, the same group of b, the next of a.
-fn by_groups(rows: &[f32], hidden: usize, length: usize) -> Vec<f32> {
-    let (a, b) = rows.split_at(hidden * length);
-    let groups = a.chunks(GROUP * length).zip(b.chunks(GROUP * length));
-    groups.fold(Vec::with_capacity(rows.len()), |mut ordered, (a, b)| {
-        ordered.extend_from_slice(a);
-        ordered.extend_from_slice(b);
-        ordered
-    })
 }
