@@ -3,9 +3,12 @@
 //! Papers on deblurring quote two different SSIMs. [`ssim_volumetric`] is the one beside GoPro and HIDE results,
 //! [`ssim_per_channel`] the one that BasicSR logs while training; always say which.
 
+mod protocol;
 mod psnr;
+pub mod results;
 mod ssim;
 
+pub use protocol::Protocol;
 pub use psnr::psnr;
 pub use ssim::{ssim_per_channel, ssim_volumetric};
 
