@@ -79,6 +79,10 @@ pub enum Error {
         total: usize,
     },
 
+    /// A restored image that cannot be laid over its target.
+    #[error("cannot be aligned with its target: {0}")]
+    Alignment(String),
+
     /// A weight file that is damaged, foreign or unreadable as a whole.
     #[error("{}: {reason}", path.display())]
     Weights {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use hi_diff::evaluation::{psnr, ssim_per_channel, ssim_volumetric};
+use hi_diff::evaluation::{Protocol, psnr, ssim_per_channel, ssim_volumetric};
 use image::RgbImage;
 use serde_json::Value;
 
@@ -15,16 +15,20 @@ fn fixture(name: &str) -> std::path::PathBuf {
         .join(name)
 }
 
+fn open(pair: &str, role: &str) -> RgbImage {
+    let path = fixture(&format!("{pair}_{role}.png"));
+    image::open(path).unwrap().to_rgb8()
+}
+
+fn expected() -> Value {
+    let text = std::fs::read_to_string(fixture("expected.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
 fn agrees(metric: fn(&RgbImage, &RgbImage) -> hi_diff::Result<f64>, key: &str, tolerance: f64) {
-    let expected = std::fs::read_to_string(fixture("expected.json")).unwrap();
-    let expected: Value = serde_json::from_str(&expected).unwrap();
+    let expected = expected();
     for pair in PAIRS {
-        let open = |role| {
-            image::open(fixture(&format!("{pair}_{role}.png")))
-                .unwrap()
-                .to_rgb8()
-        };
-        let found = metric(&open("restored"), &open("sharp")).unwrap();
+        let found = metric(&open(pair, "restored"), &open(pair, "sharp")).unwrap();
         let expected = expected[pair][key].as_f64().unwrap();
         let error = (found - expected).abs();
         println!("{key}, pair {pair}: {found}, off by {error:.1e}");
@@ -48,4 +52,21 @@ fn per_channel_ssim_agrees_with_basicsr() {
 #[test]
 fn volumetric_ssim_agrees_with_matlab() {
     agrees(ssim_volumetric, "ssim_volumetric", 0.0005);
+}
+
+#[test]
+fn realblur_agrees_with_the_release() {
+    let expected = expected();
+    for pair in PAIRS {
+        let measurement = Protocol::Realblur
+            .measure(&open(pair, "restored"), &open(pair, "sharp"))
+            .unwrap();
+        println!("pair {pair}: {measurement:?}");
+        let expected = &expected[pair]["aligned"];
+        let psnr = measurement.scores.psnr - expected["psnr"].as_f64().unwrap();
+        let ssim = measurement.scores.ssim - expected["ssim"].as_f64().unwrap();
+        println!("off by {psnr:.1e} dB and {ssim:.1e}");
+        assert!(psnr.abs() < 0.05, "PSNR of pair {pair} is off by {psnr} dB");
+        assert!(ssim.abs() < 0.001, "SSIM of pair {pair} is off by {ssim}");
+    }
 }

@@ -1,14 +1,22 @@
 //! How close a restored image is to its sharp target: pure functions on 8-bit images.
 //!
 //! Papers on deblurring quote two different SSIMs. [`ssim_volumetric`] is the one beside GoPro and HIDE results,
-//! [`ssim_per_channel`] the one that BasicSR logs while training; always say which.
+//! [`ssim_per_channel`] the one that BasicSR logs while training; always say which. [`Protocol::measure`] computes
+//! the figures that belong together.
 
+mod align;
+mod cholesky;
+mod gray;
+mod homography;
 mod protocol;
 mod psnr;
+mod realblur;
 pub mod results;
 mod ssim;
+mod warp;
 
-pub use protocol::Protocol;
+pub use align::Alignment;
+pub use protocol::{Measurement, Protocol};
 pub use psnr::psnr;
 pub use ssim::{ssim_per_channel, ssim_volumetric};
 

@@ -2,7 +2,12 @@
 
 use std::fmt;
 
+use image::RgbImage;
 use serde::{Deserialize, Serialize};
+
+use super::results::Scores;
+use super::{Alignment, psnr, realblur, ssim_per_channel, ssim_volumetric};
+use crate::error::Result;
 
 /// How restored images are measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +29,63 @@ impl Protocol {
             Self::Basicsr => "basicsr",
             Self::Realblur => "realblur",
         }
+    }
+
+    /// What its two figures are, in words.
+    pub const fn figures(self) -> &'static str {
+        match self {
+            Self::Gopro => "PSNR over 8-bit RGB; SSIM volumetric, as MATLAB's of an RGB array",
+            Self::Basicsr => "PSNR over 8-bit RGB; SSIM 2-D, per channel",
+            Self::Realblur => {
+                "PSNR and 2-D SSIM after gain and alignment, over the pixels that the alignment covers"
+            }
+        }
+    }
+
+    /// Measures a restored image against its sharp target, both of the same size.
+    ///
+    /// The result does not depend on the number of threads.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) when the sizes differ, the images are empty, or (but for [`Self::Gopro`])
+    /// have a side of fewer than 11 pixels; [`Error::Alignment`](crate::Error::Alignment) where [`Self::Realblur`]
+    /// cannot align them.
+    pub fn measure(self, restored: &RgbImage, target: &RgbImage) -> Result<Measurement> {
+        let ssim = match self {
+            Self::Gopro => ssim_volumetric,
+            Self::Basicsr => ssim_per_channel,
+            Self::Realblur => return realblur::measure(restored, target),
+        };
+        Ok(Measurement {
+            scores: Scores {
+                psnr: psnr(restored, target)?,
+                ssim: ssim(restored, target)?,
+            },
+            alignment: None,
+        })
+    }
+}
+
+/// What a protocol finds of one image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Measurement {
+    /// PSNR and SSIM as the protocol has them.
+    pub scores: Scores,
+    /// How the restored image was laid over its target; only [`Protocol::Realblur`] does so.
+    pub alignment: Option<Alignment>,
+}
+
+impl Measurement {
+    /// What keeps the scores from being the protocol's: an alignment that did not converge.
+    pub fn warnings(&self) -> Vec<String> {
+        let unsettled = self.alignment.filter(|alignment| !alignment.converged());
+        let warning = unsettled.map(|Alignment { iterations, last_step, .. }| {
+            format!(
+                "the alignment did not converge: the last of {iterations} iterations moved a corner by {last_step:.2} \
+                 pixels"
+            )
+        });
+        warning.into_iter().collect()
     }
 }
 

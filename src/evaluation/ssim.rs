@@ -1,6 +1,6 @@
 //! Structural similarity (Wang et al., 2004) in the two readings that deblurring papers quote.
 
-use image::RgbImage;
+use image::{ImageBuffer, Pixel, Primitive, Rgb, Rgb32FImage, RgbImage};
 use rayon::prelude::*;
 
 use super::check_pair;
@@ -8,7 +8,8 @@ use crate::error::Result;
 
 /// Taps on either side of the Gaussian window's centre.
 const RADIUS: usize = 5;
-const TAPS: usize = 2 * RADIUS + 1;
+/// Taps of the window along a side.
+pub(super) const TAPS: usize = 2 * RADIUS + 1;
 const SIGMA: f64 = 1.5;
 /// `(K1 · 255)²` and `(K2 · 255)²`, which keep the ratios finite.
 const C1: f64 = 0.01 * 255.0 * 0.01 * 255.0;
@@ -37,6 +38,29 @@ pub fn ssim_volumetric(a: &RgbImage, b: &RgbImage) -> Result<f64> {
     Ok(mean_ssim(a, b, Border::Replicate))
 }
 
+/// [`ssim_per_channel`] of samples from 0 to 255, averaged over those windows whose centre is `covered`. NaN if none is.
+pub(super) fn ssim_where(a: &Rgb32FImage, b: &Rgb32FImage, covered: &[bool]) -> f64 {
+    let (width, height) = (a.width() as usize, a.height() as usize);
+    let taps = gaussian();
+    let sums: Vec<(f64, usize)> = (RADIUS..height - RADIUS)
+        .into_par_iter()
+        .map(|row| {
+            let values = similarities(a, b, row, Border::Inside, &taps);
+            let covered = &covered[row * width + RADIUS..(row + 1) * width - RADIUS];
+            let pixels = values.as_chunks::<CHANNELS>().0.iter().zip(covered);
+            let counted = pixels.filter(|&(_, &covered)| covered);
+            counted.fold((0.0, 0), |(sum, count), (values, _)| {
+                (sum + values.iter().sum::<f64>(), count + CHANNELS)
+            })
+        })
+        .collect();
+    let count: usize = sums.iter().map(|row| row.1).sum();
+    sums.iter().map(|row| row.0).sum::<f64>() / count as f64
+}
+
+/// An RGB image of samples from 0 to 255.
+type Samples<P> = ImageBuffer<Rgb<P>, Vec<P>>;
+
 #[derive(Clone, Copy, PartialEq)]
 enum Border {
     /// Only windows inside the image count, and channels stay apart.
@@ -60,21 +84,34 @@ fn mean_ssim(a: &RgbImage, b: &RgbImage, border: Border) -> f64 {
     let sums: Vec<f64> = rows
         .clone()
         .into_par_iter()
-        .map(|row| {
-            let mut moments = along_columns(a, b, row, &taps);
-            if border == Border::Replicate {
-                moments = moments.map(|samples| replicate_ends(&samples));
-            }
-            moments = moments.map(|samples| along_row(&samples, &taps));
-            if border == Border::Replicate {
-                moments
-                    .iter_mut()
-                    .for_each(|samples| along_channels(samples, &taps));
-            }
-            similarity(&moments)
-        })
+        .map(|row| similarities(a, b, row, border, &taps).iter().sum())
         .collect();
     sums.iter().sum::<f64>() / (rows.len() * columns * CHANNELS) as f64
+}
+
+/// The SSIM of each sample of a row; of those whose window lies inside, for `Border::Inside`.
+fn similarities<P>(
+    a: &Samples<P>,
+    b: &Samples<P>,
+    row: usize,
+    border: Border,
+    taps: &[f64; TAPS],
+) -> Vec<f64>
+where
+    P: Primitive + Into<f64>,
+    Rgb<P>: Pixel<Subpixel = P>,
+{
+    let mut moments = along_columns(a, b, row, taps);
+    if border == Border::Replicate {
+        moments = moments.map(|samples| replicate_ends(&samples));
+    }
+    moments = moments.map(|samples| along_row(&samples, taps));
+    if border == Border::Replicate {
+        moments
+            .iter_mut()
+            .for_each(|samples| along_channels(samples, taps));
+    }
+    similarity(&moments)
 }
 
 fn gaussian() -> [f64; TAPS] {
@@ -86,7 +123,11 @@ fn gaussian() -> [f64; TAPS] {
 }
 
 /// Rows outside the image repeat its first or last one; `Border::Inside` never asks for any.
-fn along_columns(a: &RgbImage, b: &RgbImage, row: usize, taps: &[f64; TAPS]) -> Moments {
+fn along_columns<P>(a: &Samples<P>, b: &Samples<P>, row: usize, taps: &[f64; TAPS]) -> Moments
+where
+    P: Primitive + Into<f64>,
+    Rgb<P>: Pixel<Subpixel = P>,
+{
     let stride = a.width() as usize * CHANNELS;
     let last = a.height() as usize - 1;
     let mut moments: Moments = std::array::from_fn(|_| vec![0.0; stride]);
@@ -96,7 +137,7 @@ fn along_columns(a: &RgbImage, b: &RgbImage, row: usize, taps: &[f64; TAPS]) -> 
         let b = &b.as_raw()[source..source + stride];
         let [sum_a, sum_b, squares, products] = &mut moments;
         for i in 0..stride {
-            let (a, b) = (f64::from(a[i]), f64::from(b[i]));
+            let (a, b): (f64, f64) = (a[i].into(), b[i].into());
             sum_a[i] += weight * a;
             sum_b[i] += weight * b;
             squares[i] += weight * (a * a + b * b);
@@ -146,14 +187,15 @@ fn along_channels(samples: &mut [f64], taps: &[f64; TAPS]) {
     }
 }
 
-fn similarity([mean_a, mean_b, squares, products]: &Moments) -> f64 {
-    let mut sum = 0.0;
-    for i in 0..mean_a.len() {
-        let (product, square) = (mean_a[i] * mean_b[i], mean_a[i].powi(2) + mean_b[i].powi(2));
-        let (covariance, variances) = (products[i] - product, squares[i] - square);
-        sum += (2.0 * product + C1) * (2.0 * covariance + C2) / ((square + C1) * (variances + C2));
-    }
-    sum
+fn similarity([mean_a, mean_b, squares, products]: &Moments) -> Vec<f64> {
+    let samples = 0..mean_a.len();
+    samples
+        .map(|i| {
+            let (product, square) = (mean_a[i] * mean_b[i], mean_a[i].powi(2) + mean_b[i].powi(2));
+            let (covariance, variances) = (products[i] - product, squares[i] - square);
+            (2.0 * product + C1) * (2.0 * covariance + C2) / ((square + C1) * (variances + C2))
+        })
+        .collect()
 }
 
 #[cfg(test)]
