@@ -119,9 +119,11 @@ pub enum Error {
         reason: String,
     },
 
-    /// A training run that was stopped before its end.
-    #[error("training stopped: {reason}\n{next}")]
+    /// A training or an evaluation that was stopped before its end.
+    #[error("{what} stopped: {reason}\n{next}")]
     Stopped {
+        /// What was stopped.
+        what: &'static str,
         /// Why.
         reason: String,
         /// What is saved, and how to go on.
@@ -131,6 +133,14 @@ pub enum Error {
     /// A training run that cannot start or go on.
     #[error("training: {0}")]
     Training(String),
+
+    /// A program that cannot be told to stop.
+    #[error("no handler for Ctrl-C: {0}")]
+    Signal(String),
+
+    /// An evaluation that cannot start or go on.
+    #[error("evaluation: {0}")]
+    Evaluation(String),
 }
 
 impl Error {

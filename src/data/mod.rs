@@ -9,6 +9,5 @@ pub mod layout;
 pub mod loader;
 pub mod pairs;
 pub(crate) mod random;
-#[cfg(feature = "train")]
 pub mod stop;
 pub mod synthesis;

@@ -1,11 +1,12 @@
-//! Ending a training between two steps.
+//! Ending a training between two steps, or an evaluation between two images.
+#![cfg_attr(not(feature = "train"), allow(dead_code))]
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Error;
 
-/// A request to end a training, shared by who may ask and by the run's loaders, which then serve no further step. The
-/// steps begun are finished, on all devices alike, and a checkpoint follows.
+/// A request to end, shared by who may ask and by who listens: an evaluation begins no further image, and a training's
+/// loaders serve no further step. The steps begun are finished, on all devices alike, and a checkpoint follows.
 #[derive(Debug, Clone, Default)]
 pub struct Stop(Arc<Mutex<State>>);
 

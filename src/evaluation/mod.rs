@@ -6,13 +6,19 @@
 
 mod align;
 mod cholesky;
+pub mod datasets;
 mod gray;
 mod homography;
+pub mod journal;
+mod overlap;
 mod protocol;
 mod psnr;
+pub mod published;
 mod realblur;
 pub mod results;
+pub mod run;
 mod ssim;
+pub mod table;
 mod warp;
 
 pub use align::Alignment;

@@ -15,6 +15,28 @@ pub struct Scores {
     pub ssim: f64,
 }
 
+impl Scores {
+    /// The means; none of nothing.
+    pub fn mean(scores: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let (mut sum, mut count) = (
+            Self {
+                psnr: 0.0,
+                ssim: 0.0,
+            },
+            0,
+        );
+        for scores in scores {
+            sum.psnr += scores.psnr;
+            sum.ssim += scores.ssim;
+            count += 1;
+        }
+        (count > 0).then(|| Self {
+            psnr: sum.psnr / f64::from(count),
+            ssim: sum.ssim / f64::from(count),
+        })
+    }
+}
+
 fn infinite_if_null<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(value)?.unwrap_or(f64::INFINITY))
 }
@@ -84,4 +106,80 @@ pub struct Evaluation {
     pub config: Config,
     /// In the order of the command line.
     pub datasets: Vec<DatasetResult>,
+}
+
+impl Evaluation {
+    /// How many images have scores or failed.
+    pub(super) fn tried(&self) -> usize {
+        let each = self.datasets.iter();
+        each.map(|dataset| dataset.images.len() + dataset.failures.len())
+            .sum()
+    }
+}
+
+/// The images with the largest losses and gains of PSNR, `most` in all and as many of either; all if they are few. In order
+/// of the gain.
+pub fn extremes(images: &[ImageResult], most: usize) -> Vec<usize> {
+    let gain = |index: &usize| {
+        let image = &images[*index];
+        let gain = image.restored.psnr - image.blurred.psnr;
+        if gain.is_nan() { 0.0 } else { gain }
+    };
+    let mut order: Vec<usize> = (0..images.len()).collect();
+    order.sort_by(|a, b| {
+        let names = || images[*a].name.cmp(&images[*b].name);
+        gain(a).total_cmp(&gain(b)).then_with(names)
+    });
+    if order.len() > most {
+        let losses = most.div_ceil(2);
+        let gains = order.split_off(order.len() - (most - losses));
+        order.truncate(losses);
+        order.extend(gains);
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_extremes_of_more_images_are_among_those_of_fewer_and_the_new_ones() {
+        let image = |number: usize| ImageResult {
+            name: format!("{number:03}"),
+            width: 1,
+            height: 1,
+            seconds: 0.0,
+            blurred: Scores {
+                psnr: 20.0,
+                ssim: 0.0,
+            },
+            restored: Scores {
+                psnr: 20.0 + (number * 37 % 101) as f64 / 10.0,
+                ssim: 0.0,
+            },
+            warnings: Vec::new(),
+        };
+        let images: Vec<_> = (0..40).map(image).collect();
+        for most in [0, 1, 4, 5] {
+            let mut before = Vec::new();
+            for count in 0..images.len() {
+                let chosen = extremes(&images[..count], most);
+                assert_eq!(chosen.len(), count.min(most));
+                let known = |index: &usize| before.contains(index) || index + 1 == count;
+                assert!(
+                    chosen.iter().all(known),
+                    "{most} of {count}: {before:?}, {chosen:?}"
+                );
+                before = chosen;
+            }
+        }
+        let chosen = extremes(&images, 4);
+        let gains: Vec<_> = chosen
+            .iter()
+            .map(|&index| images[index].restored.psnr)
+            .collect();
+        assert!(gains.is_sorted(), "{gains:?}");
+        assert_eq!((gains[0], gains[3]), (20.0, 30.0));
+    }
 }

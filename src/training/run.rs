@@ -583,7 +583,11 @@ impl<'a> Run<'a> {
             ),
             None => "no checkpoint has been written yet: --resume begins anew".to_string(),
         };
-        Err(Error::Stopped { reason, next })
+        Err(Error::Stopped {
+            what: "training",
+            reason,
+            next,
+        })
     }
 
     fn noise_shape(&self) -> NoiseShape {

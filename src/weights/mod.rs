@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::tensor::backend::Backend;
 
-pub use model::{Parts, bundled, load};
+pub use model::{Parts, bundled, bundled_config, load};
 pub use state_dict::{NamedTensor, StateDict};
 pub use write::{Precision, save_pytorch, save_safetensors};
 

@@ -137,8 +137,20 @@ const BUNDLED: &[u8] = include_bytes!("../../weights/hi-diff-tiny.safetensors");
 /// # Errors
 /// None, as the crate's own tests load it.
 pub fn bundled<B: Backend>(device: &Device<B>) -> Result<HiDiff<B>> {
-    let weights = Weights::from_bytes("the bundled weights", BUNDLED.to_vec())?;
+    let weights = opened_bundle()?;
     let mut model = weights.config_or(None)?.init(device);
     weights.apply_all(&mut model, &LoadOptions::default())?;
     Ok(model)
+}
+
+/// The bundled model's configuration.
+///
+/// # Errors
+/// None, as the crate's own tests load it.
+pub fn bundled_config() -> Result<Config> {
+    opened_bundle()?.config_or(None)
+}
+
+fn opened_bundle() -> Result<Weights> {
+    Weights::from_bytes("the bundled weights", BUNDLED.to_vec())
 }

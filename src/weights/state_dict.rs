@@ -44,6 +44,23 @@ impl StateDict {
             .collect()
     }
 
+    /// A short text that differs for other parameters, whatever file they came from: CRC-32 of names and values, in hexadecimal.
+    /// It tells models apart by accident, not against an adversary.
+    #[cfg(feature = "image")]
+    pub fn fingerprint(states: &[Self]) -> String {
+        let mut hasher = crc32fast::Hasher::new();
+        for state in states {
+            hasher.update(state.network.stem().as_bytes());
+            for tensor in &state.tensors {
+                hasher.update(tensor.name.as_bytes());
+                for value in &tensor.values {
+                    hasher.update(&value.to_le_bytes());
+                }
+            }
+        }
+        format!("{:08x}", hasher.finalize())
+    }
+
     /// The network they are for.
     pub fn network(&self) -> Network {
         self.network

@@ -10,7 +10,7 @@ use hi_diff::training::Display;
 
 use crate::backend::{BackendChoice, with_training_backend};
 use crate::output;
-use crate::train::stop_on_signal;
+use crate::stop::stop_on_signal;
 
 /// Train and compare the models of the paper's ablations
 ///
@@ -86,7 +86,7 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
             true => Display::Quiet,
             false => Display::Lines,
         },
-        stop: stop_on_signal()?,
+        stop: stop_on_signal("step")?,
     };
     let say = |text: std::fmt::Arguments<'_>| match (args.quiet, args.json) {
         (true, _) => {}

@@ -11,8 +11,11 @@ mod convert;
 mod crop;
 mod deblur;
 mod demo;
+mod eval;
 mod model;
 mod output;
+mod protocol;
+mod stop;
 mod summary;
 mod synth;
 #[cfg(feature = "train")]
@@ -34,6 +37,7 @@ enum Command {
     Train(train::Args),
     #[cfg(feature = "train")]
     Ablate(ablate::Args),
+    Eval(eval::Args),
     Synth(synth::Args),
     Crop(crop::Args),
     Convert(convert::Args),
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(args),
         #[cfg(feature = "train")]
         Command::Ablate(args) => ablate::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Crop(args) => crop::run(args),
         Command::Convert(args) => convert::run(args),

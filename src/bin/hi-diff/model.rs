@@ -27,16 +27,29 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
+    /// The weights' path, or `bundled`.
+    pub fn name(&self) -> String {
+        let path = self.weights.as_ref();
+        path.map_or_else(|| "bundled".into(), |path| path.display().to_string())
+    }
+
     /// Builds the model on `device` and loads its weights.
     pub fn load<B: Backend>(&self, device: &Device<B>) -> hi_diff::Result<HiDiff<B>> {
+        Ok(self.load_with_config(device)?.0)
+    }
+
+    /// As [`load`](Self::load), with the model's configuration.
+    pub fn load_with_config<B: Backend>(
+        &self,
+        device: &Device<B>,
+    ) -> hi_diff::Result<(HiDiff<B>, Config)> {
         let Some(path) = &self.weights else {
-            return weights::bundled(device);
+            return Ok((weights::bundled(device)?, weights::bundled_config()?));
         };
         let config = self.config.as_deref().map(Config::load).transpose()?;
         let options = LoadOptions {
             allow_non_finite: self.allow_non_finite,
         };
-        let (model, _) = weights::load(path, config.as_ref(), Parts::Inference, device, &options)?;
-        Ok(model)
+        weights::load(path, config.as_ref(), Parts::Inference, device, &options)
     }
 }

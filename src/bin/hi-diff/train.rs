@@ -4,12 +4,12 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use hi_diff::data::stop::Stop;
+use hi_diff::Config;
 use hi_diff::training::{Display, Stages, TrainingOptions, TrainingReport, train};
-use hi_diff::{Config, Error};
 
 use crate::backend::{BackendChoice, with_training_backend};
 use crate::output;
+use crate::stop::stop_on_signal;
 
 /// Train the model on pairs of blurred and sharp photographs
 ///
@@ -94,7 +94,7 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
         resume: args.resume,
         initial: args.init,
         display,
-        stop: stop_on_signal()?,
+        stop: stop_on_signal("step")?,
     };
     let report = with_training_backend!(args.backend, config, (B, devices) => {
         train::<B>(&config, &options, &devices)?
@@ -103,22 +103,6 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
         print(&report);
     }
     Ok(true)
-}
-
-/// A stop that Ctrl-C and the system's wish to end ask for; a second one ends the program at once.
-pub fn stop_on_signal() -> hi_diff::Result<Stop> {
-    let stop = Stop::new();
-    let asked = stop.clone();
-    let handler = move || {
-        if asked.is_asked() {
-            std::process::exit(130);
-        }
-        asked.ask();
-        eprintln!("stopping after this step; once more ends at once");
-    };
-    ctrlc::set_handler(handler)
-        .map_err(|error| Error::Training(format!("no handler for Ctrl-C: {error}")))?;
-    Ok(stop)
 }
 
 fn print(report: &TrainingReport) {

@@ -72,19 +72,7 @@ pub(super) struct Couple {
 /// # Errors
 /// [`Error::Data`] if it is no folder, has no known layout, or more than one.
 pub(super) fn detect(root: &Path) -> Result<Layout> {
-    if !root.is_dir() {
-        return Err(data_error(
-            root,
-            "is not a folder; expected one with pairs of images",
-        ));
-    }
-    let mut fitting = Vec::new();
-    for layout in Layout::ALL {
-        if fits(root, layout)? {
-            fitting.push(layout);
-        }
-    }
-    match fitting.as_slice() {
+    match fitting(root)?.as_slice() {
         [layout] => Ok(*layout),
         [] => Err(data_error(
             root,
@@ -98,6 +86,26 @@ pub(super) fn detect(root: &Path) -> Result<Layout> {
             Err(data_error(root, reason))
         }
     }
+}
+
+/// Every layout that `root` has: RealBlur's folder has two, one of each camera's images.
+///
+/// # Errors
+/// [`Error::Data`] if it is no folder.
+pub fn fitting(root: &Path) -> Result<Vec<Layout>> {
+    if !root.is_dir() {
+        return Err(data_error(
+            root,
+            "is not a folder; expected one with pairs of images",
+        ));
+    }
+    let mut fitting = Vec::new();
+    for layout in Layout::ALL {
+        if fits(root, layout)? {
+            fitting.push(layout);
+        }
+    }
+    Ok(fitting)
 }
 
 fn fits(root: &Path, layout: Layout) -> Result<bool> {

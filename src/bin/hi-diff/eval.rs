@@ -1,0 +1,188 @@
+//! `hi-diff eval`: a model measured on datasets.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use hi_diff::backend::Backend;
+use hi_diff::data::layout::Layout;
+use hi_diff::data::stop::Stop;
+use hi_diff::evaluation::Protocol;
+use hi_diff::evaluation::datasets::Dataset;
+use hi_diff::evaluation::journal::Plan;
+use hi_diff::evaluation::results::{DatasetResult, Evaluation, Failure, ImageResult};
+use hi_diff::evaluation::run::{EvaluationOptions, evaluate};
+use hi_diff::evaluation::table::decibels;
+use hi_diff::inference::Deblurrer;
+use hi_diff::weights::StateDict;
+
+use crate::backend::with_backend;
+use crate::model::ModelArgs;
+use crate::output;
+use crate::protocol::ProtocolChoice;
+use crate::stop::stop_on_signal;
+
+/// Measure a model on datasets: PSNR and SSIM by protocol, a table beside the paper's, JSON and a report to look at
+///
+/// Of a dataset with parts, the test part is taken. RealBlur's folder is two datasets, one for each camera. GoPro, HIDE and
+/// other pairs are measured by GoPro's protocol, RealBlur by its own.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Folders of pairs: GoPro, HIDE or RealBlur as downloaded, or `input/` and `target/`, or `blur/` and `sharp/`
+    #[arg(long, value_name = "DIR", required = true, num_args = 1..)]
+    data: Vec<PathBuf>,
+    /// Folder for table, JSON, report and images
+    #[arg(long, value_name = "DIR", default_value = "evaluation")]
+    out: PathBuf,
+    /// How PSNR and SSIM are measured [default: the dataset's]
+    #[arg(long, value_enum)]
+    protocol: Option<ProtocolChoice>,
+    /// How the folders are laid out
+    #[arg(long, value_name = "LAYOUT", default_value = Layout::AUTO, value_parser = PossibleValuesParser::new(Layout::NAMES))]
+    layout: String,
+    /// Keep all restored images, in OUT/images
+    #[arg(long)]
+    save_images: bool,
+    /// Images of each dataset that the report shows: the largest losses and gains
+    #[arg(long, value_name = "N", default_value_t = 24)]
+    pictures: usize,
+    /// Go on with the evaluation in OUT: images that are done stay
+    #[arg(long)]
+    resume: bool,
+    /// Begin anew in place of an evaluation in OUT
+    #[arg(long, conflicts_with = "resume")]
+    force: bool,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Start of the diffusion: equal seeds give equal results
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+    /// Print errors only, and with --json the results
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// False if an image failed.
+pub fn run(args: Args) -> hi_diff::Result<bool> {
+    let layout = Layout::named(&args.layout);
+    let protocol = args.protocol.map(Protocol::from);
+    let datasets = Dataset::find(&args.data, layout, protocol)?;
+    if !args.quiet && !args.json {
+        for dataset in &datasets {
+            output::line(&dataset.report);
+        }
+    }
+    let stop = stop_on_signal("image")?;
+    let evaluation = with_backend!(args.model.backend, B => run_on::<B>(&args, &datasets, stop)?);
+
+    if args.json {
+        output::line(serde_json::json!(evaluation));
+    } else if !args.quiet {
+        print(&evaluation);
+        output::line(format!(
+            "table: {}",
+            args.out.join("evaluation.md").display()
+        ));
+    }
+    Ok(evaluation
+        .datasets
+        .iter()
+        .all(|dataset| dataset.failures.is_empty()))
+}
+
+fn run_on<B: Backend>(
+    args: &Args,
+    datasets: &[Dataset],
+    stop: Stop,
+) -> hi_diff::Result<Evaluation> {
+    let device = Default::default();
+    let (model, config) = args.model.load_with_config::<B>(&device)?;
+    let plan = Plan {
+        command: command_line(),
+        weights: args.model.name(),
+        fingerprint: StateDict::fingerprint(&StateDict::of_model(&model)),
+        backend: B::name(&device),
+        seed: args.seed,
+        save_images: args.save_images,
+        config: config.without_training(),
+        datasets: Vec::new(),
+    };
+    let options = EvaluationOptions {
+        out: args.out.clone(),
+        resume: args.resume,
+        force: args.force,
+        pictures: args.pictures,
+        stop,
+    };
+    let total: usize = datasets.iter().map(|dataset| dataset.pairs.len()).sum();
+    let bar = output::progress_bar(total, "images", args.quiet);
+    let lines = !args.quiet && !args.json;
+    let mut progress = |dataset: &str, image: Result<&ImageResult, &Failure>| {
+        match image {
+            Ok(image) if lines => bar.suspend(|| output::line(line(dataset, image))),
+            Ok(_) => {}
+            Err(failure) => {
+                let (name, reason) = (&failure.name, &failure.reason);
+                bar.suspend(|| eprintln!("error: {dataset}, {name}: {reason}"));
+            }
+        }
+        bar.inc(1);
+    };
+    let deblurrer = Deblurrer::new(model, device);
+    let evaluation = evaluate(&deblurrer, datasets, plan, &options, &mut progress);
+    bar.finish_and_clear();
+    evaluation
+}
+
+/// As a shell would take it.
+fn command_line() -> String {
+    let words = std::env::args().enumerate().map(|(index, word)| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
+        match word.chars().all(plain) && !word.is_empty() {
+            _ if index == 0 => "hi-diff".into(),
+            true => word,
+            false => format!("'{}'", word.replace('\'', r"'\''")),
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn line(dataset: &str, image: &ImageResult) -> String {
+    let mut text = format!(
+        "{dataset}, {}: {} dB, was {}; SSIM {:.4}, was {:.4}; {:.2} s",
+        image.name,
+        decibels(image.restored.psnr),
+        decibels(image.blurred.psnr),
+        image.restored.ssim,
+        image.blurred.ssim,
+        image.seconds
+    );
+    for warning in &image.warnings {
+        text.push_str(&format!("; warning: {warning}"));
+    }
+    text
+}
+
+fn print(evaluation: &Evaluation) {
+    for dataset in &evaluation.datasets {
+        output::line(summary(dataset));
+    }
+}
+
+fn summary(dataset: &DatasetResult) -> String {
+    let (name, protocol) = (&dataset.name, dataset.protocol);
+    let images = dataset.images.len();
+    let (Some(blurred), Some(restored)) = (dataset.blurred, dataset.restored) else {
+        return format!("{name} (protocol {protocol}): no image measured");
+    };
+    format!(
+        "{name} (protocol {protocol}: {}), {images} images: {} dB, was {}; SSIM {:.4}, was {:.4}",
+        protocol.figures(),
+        decibels(restored.psnr),
+        decibels(blurred.psnr),
+        restored.ssim,
+        blurred.ssim
+    )
+}
