@@ -5,6 +5,7 @@
 
 mod protocol;
 mod psnr;
+pub mod published;
 pub mod results;
 mod ssim;
 
