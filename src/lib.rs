@@ -29,6 +29,7 @@
 //! - `inference` (feature `image`): photographs
 //! - `data`, `evaluation` (feature `image`) and `training` (feature `train`)
 //! - `ablation` (feature `train`): the paper's ablations as one run
+//! - `report` (feature `image`): evaluations, trainings and ablations as pages to look at
 //!
 //! [`Transformer`]: model::Transformer
 #![deny(missing_docs)]
@@ -40,12 +41,18 @@ pub mod config;
 #[cfg(feature = "image")]
 pub mod data;
 pub mod diffusion;
+#[cfg(feature = "image")]
+mod drawing;
 pub mod error;
 #[cfg(feature = "image")]
 pub mod evaluation;
 #[cfg(feature = "image")]
 pub mod inference;
 pub mod model;
+#[cfg(feature = "image")]
+mod numbers;
+#[cfg(feature = "image")]
+pub mod report;
 #[cfg(feature = "train")]
 pub mod training;
 pub mod weights;

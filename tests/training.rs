@@ -55,6 +55,8 @@ fn options(folder: &TempDir, out: &str) -> TrainingOptions {
         resume: false,
         initial: None,
         display: Display::Lines,
+        command: None,
+        after_validation: None,
         stop: Stop::new(),
     }
 }

@@ -1,9 +1,8 @@
 //! The picture of an ablation, as an SVG for light and dark pages.
 
-use std::fmt::Write;
-
-use super::report::{Report, ReportRow, signed};
+use super::report::{Report, ReportRow};
 use super::rows::Row;
+use crate::drawing::{Axis, Drawing};
 
 const WIDTH: f64 = 880.0;
 const HEIGHT: f64 = 330.0;
@@ -33,16 +32,25 @@ const STYLE: &str = "\
   }
 ";
 
-/// Draws Table 1 as differences to HI-Diff, this run's beside the paper's, and the PSNR by T.
+/// Draws Table 1 as differences to HI-Diff, this run's beside the paper's, and the PSNR by T: a file of its own.
 pub fn svg(report: &Report) -> String {
-    let mut drawing = Drawing(String::new());
+    let style = format!("<style>\n{STYLE}</style>");
+    drawing(report, &style)
+}
+
+/// The same for a page that says how it looks.
+pub(crate) fn unstyled(report: &Report) -> String {
+    drawing(report, "")
+}
+
+fn drawing(report: &Report, style: &str) -> String {
+    let mut drawing = Drawing::default();
     drawing.put(format_args!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\">"
     ));
     drawing.put(format_args!(
-        "<title>PSNR of the rows of Table 1 against HI-Diff's, and PSNR by the number of reverse steps</title>"
+        "<title>PSNR of the rows of Table 1 against HI-Diff's, and PSNR by the number of reverse steps</title>\n{style}"
     ));
-    drawing.put(format_args!("<style>\n{STYLE}</style>"));
     drawing.put(format_args!(
         "<rect class=\"ground\" width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"8\"/>"
     ));
@@ -50,93 +58,6 @@ pub fn svg(report: &Report) -> String {
     sweep(report, &mut drawing);
     drawing.put(format_args!("</svg>"));
     drawing.0
-}
-
-struct Drawing(String);
-
-impl Drawing {
-    fn put(&mut self, element: std::fmt::Arguments<'_>) {
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "{element}");
-    }
-
-    fn text(&mut self, class: &str, x: f64, y: f64, text: &str) {
-        self.put(format_args!(
-            "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{text}</text>"
-        ));
-    }
-
-    fn line(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
-        self.put(format_args!(
-            "<line class=\"{class}\" x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\"/>",
-            from.0, from.1, to.0, to.1
-        ));
-    }
-
-    fn dot(&mut self, x: f64, y: f64) {
-        self.put(format_args!(
-            "<circle class=\"dot\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5\"/>"
-        ));
-    }
-
-    fn diamond(&mut self, x: f64, y: f64) {
-        self.put(format_args!(
-            "<path class=\"paper\" d=\"M{x:.1} {:.1}l6 6l-6 6l-6 -6z\"/>",
-            y - 6.0
-        ));
-    }
-}
-
-/// Values on a line of the drawing.
-struct Axis {
-    low: f64,
-    high: f64,
-    start: f64,
-    end: f64,
-    step: f64,
-}
-
-impl Axis {
-    /// From `start` to `end` of the drawing, with room around the values and about four round ticks.
-    fn over(values: impl Iterator<Item = f64>, start: f64, end: f64) -> Self {
-        let finite = values.filter(|value| value.is_finite());
-        let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
-            (low.min(value), high.max(value))
-        });
-        let (low, high) = if low <= high { (low, high) } else { (0.0, 0.0) };
-        let room = ((high - low) * 0.1).max(0.02);
-        let (low, high) = (low - room, high + room);
-        let rough = (high - low) / 4.0;
-        let power = 10_f64.powf(rough.log10().floor());
-        let factor = [1.0, 2.0, 5.0]
-            .into_iter()
-            .find(|factor| factor * power >= rough);
-        Self {
-            low,
-            high,
-            start,
-            end,
-            step: factor.unwrap_or(10.0) * power,
-        }
-    }
-
-    fn at(&self, value: f64) -> f64 {
-        self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
-    }
-
-    fn ticks(&self) -> impl Iterator<Item = f64> {
-        let (first, last) = (
-            (self.low / self.step).ceil(),
-            (self.high / self.step).floor(),
-        );
-        (first as i64..=last as i64).map(|tick| tick as f64 * self.step)
-    }
-
-    /// A tick's label, with the digits that the steps need.
-    fn label(&self, tick: f64) -> String {
-        let digits = (-self.step.log10().floor()).max(0.0) as usize;
-        format!("{tick:.digits$}").replace('-', "−")
-    }
 }
 
 fn table(report: &Report, drawing: &mut Drawing) {
@@ -241,7 +162,7 @@ fn sweep(report: &Report, drawing: &mut Drawing) {
         );
         drawing.dot(x, vertical.at(psnr));
         if row.row == Row::HiDiff {
-            let label = format!("HI-Diff {}", signed(psnr).trim_start_matches('+'));
+            let label = format!("HI-Diff {psnr:.2}");
             drawing.text("quiet middle", x, vertical.at(psnr) - 12.0, &label);
         }
     }
@@ -287,23 +208,5 @@ mod tests {
             drawing.contains("HI-Diff is not done yet.") && drawing.contains("No T is done yet.")
         );
         assert_eq!(count(&drawing, "<circle"), 0);
-    }
-
-    #[test]
-    fn ticks_are_round_and_few() {
-        for (values, expected) in [
-            ([-1.51, 0.0], vec!["−1.5", "−1.0", "−0.5", "0.0"]),
-            ([25.91, 26.02], vec!["25.90", "25.95", "26.00"]),
-            ([20.0, 30.0], vec!["20", "25", "30"]),
-            (
-                [26.0, 26.0],
-                vec!["25.98", "25.99", "26.00", "26.01", "26.02"],
-            ),
-        ] {
-            let axis = Axis::over(values.into_iter(), 0.0, 100.0);
-            let labels: Vec<_> = axis.ticks().map(|tick| axis.label(tick)).collect();
-            assert_eq!(labels, expected, "{values:?}");
-            assert!(axis.at(values[0]) > 0.0 && axis.at(values[1]) < 100.0);
-        }
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::rows::{Published, Row};
 use super::score::{Difference, Mean, Score, difference, mean};
 use crate::config::{Config, PatchConfig};
+use crate::numbers::{signed, thousands};
 
 /// What a row is found to be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,7 +19,7 @@ pub struct Finished {
 }
 
 /// All rows that are done, and what they have in common.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// As the user gave it.
     pub budget: String,
@@ -41,10 +42,11 @@ pub struct Report {
 }
 
 /// A line of the table.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReportRow {
-    /// The name on the command line.
-    pub name: String,
+    /// What kind of row it is; in JSON by its name on the command line.
+    #[serde(rename = "name")]
+    pub row: Row,
     /// The name in tables.
     pub title: String,
     /// Reverse steps, T; none without a diffusion.
@@ -62,9 +64,6 @@ pub struct ReportRow {
     pub to_hi_diff: Option<Difference>,
     /// The paper's figures, for a row of Table 1.
     pub published: Option<Published>,
-    /// What kind of row it is.
-    #[serde(skip)]
-    pub row: Row,
 }
 
 impl Report {
@@ -78,7 +77,7 @@ impl Report {
     ) -> Self {
         let reference = finished.iter().find(|(row, _)| *row == Row::HiDiff);
         let rows = finished.iter().map(|(row, result)| ReportRow {
-            name: row.to_string(),
+            row: *row,
             title: row.title(),
             timesteps: match row {
                 Row::Baseline => None,
@@ -91,7 +90,6 @@ impl Report {
             to_blurred: difference(&result.scores, blurred),
             to_hi_diff: reference.and_then(|(_, hi)| difference(&result.scores, &hi.scores)),
             published: row.published(),
-            row: *row,
         });
         let training = &config.training;
         Self {
@@ -128,7 +126,7 @@ impl ReportRow {
             Some(difference) if self.row != Row::HiDiff => {
                 let error = difference.standard_error;
                 let error = error.map_or_else(String::new, |error| format!(" ± {error:.2}"));
-                format!("{}{error}", signed(difference.mean))
+                format!("{}{error}", signed(difference.mean, 2))
             }
             _ => "–".to_string(),
         }
@@ -187,7 +185,7 @@ fn table(report: &Report, page: &mut String) {
         let paper = row.published.map_or_else(String::new, |paper| {
             let difference = match row.row {
                 Row::HiDiff => "–".to_string(),
-                _ => signed(paper.psnr - ours),
+                _ => signed(paper.psnr - ours, 2),
             };
             format!(
                 "{:.2} | {:.2} | {:.2} | {:.4} | {difference}",
@@ -228,18 +226,8 @@ fn sweep(report: &Report, page: &mut String) {
     }
 }
 
-/// With its sign, a true minus; two digits.
-pub(super) fn signed(value: f64) -> String {
-    let digits = format!("{:.2}", value.abs());
-    match (digits.as_str(), value < 0.0) {
-        ("0.00", _) => digits,
-        (_, true) => format!("−{digits}"),
-        (_, false) => format!("+{digits}"),
-    }
-}
-
 /// Two digits, or as many as a small model needs.
-fn giga(macs: u64) -> String {
+pub(crate) fn giga(macs: u64) -> String {
     let giga = macs as f64 / 1e9;
     match giga {
         giga if giga >= 10.0 => format!("{giga:.2}"),
@@ -248,19 +236,7 @@ fn giga(macs: u64) -> String {
     }
 }
 
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-fn sizes(patches: &[PatchConfig]) -> String {
+pub(crate) fn sizes(patches: &[PatchConfig]) -> String {
     let entries = patches.iter().map(|entry| {
         format!(
             "{} × {}² for {}",
@@ -353,12 +329,6 @@ pub(super) mod tests {
 
     #[test]
     fn numbers_are_written_for_reading() {
-        assert_eq!(thousands(19_132_158), "19,132,158");
-        assert_eq!(thousands(100), "100");
-        assert_eq!(
-            [signed(-0.284), signed(0.031), signed(-0.004)],
-            ["−0.28", "+0.03", "0.00"]
-        );
         assert_eq!(
             [giga(117_250_000_000), giga(2_860_000_000), giga(41_234_000)],
             ["117.25", "2.860", "0.04123"]

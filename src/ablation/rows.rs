@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{
     Config, DenoiserSettings, DiffusionConfig, LatentEncoderSettings, Objective, Prior, StageConfig,
@@ -17,7 +17,8 @@ const SINGLE_GUIDE_GROUP: usize = 2;
 pub const SWEEP: [usize; 6] = [1, 2, 4, 8, 16, 32];
 
 /// A model of the ablation study.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum Row {
     /// A plain Restormer: no prior, one stage with the steps of both.
     Baseline,
@@ -32,7 +33,7 @@ pub enum Row {
 }
 
 /// What the paper states for a row of Table 1: trained and tested on GoPro, 100K iterations a stage.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Published {
     /// Parameters in millions.
     pub params_m: f64,
@@ -202,6 +203,20 @@ impl FromStr for Row {
             "expected baseline, single-guide, split-training, hi-diff, or t-N for N reverse steps"
                 .to_string()
         })
+    }
+}
+
+impl From<Row> for String {
+    fn from(row: Row) -> Self {
+        row.to_string()
+    }
+}
+
+impl TryFrom<String> for Row {
+    type Error = String;
+
+    fn try_from(name: String) -> std::result::Result<Self, String> {
+        name.parse()
     }
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::backend::Backend as BurnBackend;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -21,15 +22,16 @@ use crate::data::pairs::{Pair, training_pairs};
 use crate::data::stop::Stop;
 use crate::error::{Error, Result};
 use crate::inference::Deblurrer;
+use crate::training::calls::Call;
 use crate::training::resume::changes;
-use crate::training::{Devices, Display, Stages, TrainingOptions, train};
+use crate::training::{Devices, Display, Hook, Stages, TrainingOptions, train};
 use crate::weights::{LoadOptions, Parts, load};
 use crate::whole::write_whole;
 
 /// What an ablation leaves in its folder, beside `runs/` with a training for each row and `rows/` with their scores.
-const PLAN_FILE: &str = "plan.toml";
+pub(crate) const PLAN_FILE: &str = "plan.toml";
 const BLURRED_FILE: &str = "blurred.json";
-const REPORT_FILES: [&str; 3] = ["ablation.json", "ablation.md", "ablation.svg"];
+pub(crate) const REPORT_FILES: [&str; 3] = ["ablation.json", "ablation.md", "ablation.svg"];
 
 /// What [`train`] leaves in a run's folder.
 const RUN_CONFIG: &str = "config.toml";
@@ -58,6 +60,10 @@ pub struct AblationOptions {
     pub resume: bool,
     /// How each training's progress is shown.
     pub display: Display,
+    /// The command line, to be written down in the study's folder.
+    pub command: Option<String>,
+    /// Called with the study's folder whenever its report has been written.
+    pub after_row: Option<Hook>,
     /// Ends the study after the step being made, with a checkpoint.
     pub stop: Stop,
 }
@@ -95,6 +101,10 @@ pub fn ablate<B: AutodiffBackend>(
             plan
         }
     };
+    if let Some(command) = &options.command {
+        let backend = <B::InnerBackend as BurnBackend>::name(&devices.main());
+        Call::new(command, backend).append(&options.out)?;
+    }
     let held_out = PairReader::new(held_out, DEFAULT_CACHE_BYTES / 4);
     let blurred = blurred::<B>(&options.out, &held_out)?;
     say(format_args!(
@@ -383,6 +393,8 @@ impl Study<'_> {
             out,
             initial,
             display: self.options.display,
+            command: None,
+            after_validation: None,
             stop: self.options.stop.clone(),
         };
         Ok(train::<B>(config, &options, devices)?.weights)
@@ -413,6 +425,9 @@ impl Study<'_> {
         write(&svg, plot::svg(&report).as_bytes())?;
         let picture = REPORT_FILES[2];
         write(&markdown, report::markdown(&report, picture).as_bytes())?;
+        if let Some(hook) = &self.options.after_row {
+            hook.call(&self.options.out)?;
+        }
         Ok(report)
     }
 

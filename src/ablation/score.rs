@@ -26,16 +26,17 @@ fn infinite_if_null<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<
 }
 
 /// Means over images.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Mean {
-    /// In dB over RGB.
+    /// In dB over RGB; infinite for equal images, which JSON has as `null`.
+    #[serde(deserialize_with = "infinite_if_null")]
     pub psnr: f64,
     /// As MATLAB takes an RGB array, the GoPro protocol's.
     pub ssim_volumetric: f64,
 }
 
 /// How one model's PSNR differs from another's on the same images.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// Mean over the images, in dB.
     pub mean: f64,

@@ -163,6 +163,8 @@ impl<B: AutodiffBackend> Timer<'_, B> {
                 resume: false,
                 initial: initial.clone(),
                 display: Display::Quiet,
+                command: None,
+                after_validation: None,
                 stop: self.options.stop.clone(),
             };
             let start = Instant::now();

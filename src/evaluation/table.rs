@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::published::{PublishedRow, published};
 use super::results::{Evaluation, Scores};
+use crate::numbers::fixed;
 
 /// A row for this model and for each published one: PSNR and SSIM on every dataset.
 pub fn markdown(evaluation: &Evaluation) -> String {
@@ -156,10 +157,7 @@ fn row(
 
 /// With two digits, as papers have it.
 pub fn decibels(psnr: f64) -> String {
-    match psnr.is_finite() {
-        true => format!("{psnr:.2}"),
-        false => "∞".into(),
-    }
+    fixed(psnr, 2)
 }
 
 #[cfg(test)]

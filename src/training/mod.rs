@@ -7,12 +7,13 @@
 //! | how a step changes the weights | [`optimizer`], [`learning_rate`], `average` |
 //! | which devices compute | [`devices`] |
 //! | what is measured, and where it is shown | [`metrics`], [`log`], `dashboard` |
-//! | what a run leaves on disk, and how it goes on from there | [`checkpoint`], `resume` |
+//! | what a run leaves on disk, and how it goes on from there | [`checkpoint`], `resume`, [`calls`] |
 //! | a run from folders of photographs to a weight file | [`run`] |
 //!
 //! Which samples a step sees is the matter of [`data`](crate::data).
 
 mod average;
+pub mod calls;
 pub mod checkpoint;
 mod dashboard;
 pub mod devices;
@@ -27,6 +28,6 @@ pub mod stage_two;
 pub mod step;
 
 pub use devices::Devices;
-pub use run::{Display, Stages, TrainingOptions, TrainingReport, train};
+pub use run::{Display, Hook, Stages, TrainingOptions, TrainingReport, train};
 pub use stage_one::StageOne;
 pub use stage_two::StageTwo;

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use burn::module::{AutodiffModule, Module};
 use burn::tensor::DType;
+use burn::tensor::backend::Backend as BurnBackend;
 use burn::train::metric::LearningRateMetric;
 use burn::train::{
     InferenceStep, Interrupter, Learner, SupervisedTraining, TrainStep, TrainingStrategy,
 };
 
 use super::average;
+use super::calls::Call;
 use super::checkpoint::{
     self, Interval, KeepLastAndBest, RunState, SealedRecorder, Validation, latest, write_whole,
 };
@@ -21,7 +23,7 @@ use super::dashboard::{Nothing, Watch, dashboard};
 use super::devices::Devices;
 use super::learning_rate::CyclicCosine;
 use super::log::recorder::OnFailure;
-use super::log::{JsonLines, Lines, Pictures, Recorder, Sink, TensorBoard};
+use super::log::{JsonLines, Lines, Pictures, Record, Recorder, Sink, TensorBoard};
 use super::metrics::{
     DiffusionLoss, GradientNormMetric, ImageScore, NoFiles, PixelLoss, Psnr, QuantityMetric, Ssim,
     StepLosses, StepRecording, ValidationRecording,
@@ -47,12 +49,12 @@ use crate::weights::{
 };
 
 /// What a run leaves in its folder, beside a folder for each stage.
-const CONFIG_FILE: &str = "config.toml";
+pub(crate) const CONFIG_FILE: &str = "config.toml";
 const STAGE_ONE_WEIGHTS: &str = "stage-one.safetensors";
 const FINAL_WEIGHTS: &str = "model.safetensors";
-const LOG: &str = "log.jsonl";
+pub(crate) const LOG: &str = "log.jsonl";
 const TENSORBOARD: &str = "tensorboard";
-const PICTURES: &str = "pictures";
+pub(crate) const PICTURES: &str = "pictures";
 
 /// What to train, besides what the configuration says.
 #[derive(Debug, Clone)]
@@ -71,8 +73,51 @@ pub struct TrainingOptions {
     pub initial: Option<PathBuf>,
     /// How progress is shown.
     pub display: Display,
+    /// The command line, to be written down in the run's folder.
+    pub command: Option<String>,
+    /// Called with the run's folder after each validation, when its numbers and pictures are there.
+    pub after_validation: Option<Hook>,
     /// Ends the run after the step being made, with a checkpoint.
     pub stop: Stop,
+}
+
+/// What is done with a folder whenever something new lies there. If it fails, the training stops with a checkpoint, as
+/// for a log that cannot be written.
+#[derive(Clone)]
+pub struct Hook(Arc<Action>);
+
+type Action = dyn Fn(&Path) -> Result<()> + Send + Sync;
+
+impl Hook {
+    /// A hook that calls `act`.
+    pub fn new(act: impl Fn(&Path) -> Result<()> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(act))
+    }
+
+    pub(crate) fn call(&self, folder: &Path) -> Result<()> {
+        (self.0)(folder)
+    }
+}
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
+}
+
+/// Calls a hook after each validation.
+struct AfterValidation {
+    hook: Hook,
+    folder: PathBuf,
+}
+
+impl Sink for AfterValidation {
+    fn write(&mut self, record: &Record) -> Result<()> {
+        match record {
+            Record::Validation(_) => self.hook.call(&self.folder),
+            Record::Train(_) => Ok(()),
+        }
+    }
 }
 
 /// Which stages of the training.
@@ -123,7 +168,7 @@ pub struct StageReport {
 
 /// Trains a model as `config` says and writes its weights.
 ///
-/// In `options.out` lie afterwards `config.toml`, `log.jsonl` with all numbers, `tensorboard/` with the same as event
+/// In `options.out` lie afterwards `config.toml`, `calls.jsonl` with the commands, `log.jsonl` with all numbers, `tensorboard/` with the same as event
 /// files, `stage-one/` and `stage-two/` with checkpoints and validation pictures, `stage-one.safetensors` with LE, and
 /// `model.safetensors`, the result. Checkpoints are written after every `training.validation.every` iterations and
 /// where the run is stopped. A resumed run ends in the same weights as one that was never interrupted.
@@ -160,6 +205,10 @@ fn train_here<B: AutodiffBackend>(
     check_precision(config.training.precision, devices)?;
     let run = Run::prepare(config, options)?;
     let device = &devices.main();
+    if let Some(command) = &options.command {
+        let backend = <B::InnerBackend as BurnBackend>::name(device);
+        Call::new(command, backend).append(&options.out)?;
+    }
     B::seed(device, config.training.seed);
     // Forking initialises every parameter now and in order, so that the weights depend on the seed alone.
     let mut model = config.init_training::<B>(device).fork(device);
@@ -550,6 +599,11 @@ impl<'a> Run<'a> {
         ];
         if self.options.display == Display::Lines {
             sinks.push(Box::new(Lines::new(stdout())));
+        }
+        // The last, since it is to find what the others write.
+        if let Some(hook) = self.options.after_validation.clone() {
+            let folder = out.clone();
+            sinks.push(Box::new(AfterValidation { hook, folder }));
         }
         let stop = stop.clone();
         let on_failure: OnFailure = Arc::new(move |error| stop.fail(error, None));

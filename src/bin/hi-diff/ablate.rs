@@ -6,17 +6,20 @@ use hi_diff::Config;
 use hi_diff::ablation::budget::PatchOverride;
 use hi_diff::ablation::score::Mean;
 use hi_diff::ablation::{AblationOptions, Budget, Report, Row, ablate};
-use hi_diff::training::Display;
+use hi_diff::report::ablation::{FILE, write_beside};
+use hi_diff::training::{Display, Hook};
 
 use crate::backend::{BackendChoice, with_training_backend};
+use crate::command_line::command_line;
 use crate::output;
 use crate::stop::stop_on_signal;
+use crate::train::with_page;
 
 /// Train and compare the models of the paper's ablations
 ///
 /// Table 1 (baseline, single-guide, split-training, hi-diff) and Fig. 3 (T = 1, 2, 4, 8, 16, 32 reverse steps), each
-/// row with the same number of optimiser steps, scored on held-out pairs. OUT gets `ablation.md`, `ablation.json` and
-/// `ablation.svg`, written anew after each row. HI-Diff, Split-Training and every T start from one stage one, which
+/// row with the same number of optimiser steps, scored on held-out pairs. OUT gets `ablation.html` with the curves,
+/// `ablation.md`, `ablation.json` and `ablation.svg`, written anew after each row. HI-Diff, Split-Training and every T start from one stage one, which
 /// depends on none of what they differ in.
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -86,6 +89,8 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
             true => Display::Quiet,
             false => Display::Lines,
         },
+        command: Some(command_line()),
+        after_row: Some(Hook::new(|out| write_beside(out).map(drop))),
         stop: stop_on_signal("step")?,
     };
     let say = |text: std::fmt::Arguments<'_>| match (args.quiet, args.json) {
@@ -93,17 +98,17 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
         (false, true) => eprintln!("{text}"),
         (false, false) => output::line(text),
     };
-    let report = with_training_backend!(args.backend, config, (B, devices) => {
-        ablate::<B>(&config, &options, &devices, &say)?
+    let done = with_training_backend!(args.backend, config, (B, devices) => {
+        ablate::<B>(&config, &options, &devices, &say)
     });
+    let report = with_page(done, || write_beside(&options.out))?;
     if args.json {
         output::line(serde_json::json!(report));
     } else if !args.quiet {
         table(&report);
-        output::line(format!(
-            "report: {}",
-            options.out.join("ablation.md").display()
-        ));
+        for page in ["ablation.md", FILE] {
+            output::line(format!("report: {}", options.out.join(page).display()));
+        }
     }
     Ok(true)
 }

@@ -1,6 +1,6 @@
 //! `hi-diff eval`: a model measured on datasets.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use hi_diff::backend::Backend;
@@ -10,12 +10,16 @@ use hi_diff::evaluation::Protocol;
 use hi_diff::evaluation::datasets::Dataset;
 use hi_diff::evaluation::journal::Plan;
 use hi_diff::evaluation::results::{DatasetResult, Evaluation, Failure, ImageResult};
-use hi_diff::evaluation::run::{EvaluationOptions, evaluate};
+use hi_diff::evaluation::run::{EvaluationOptions, PictureFolder, evaluate};
 use hi_diff::evaluation::table::decibels;
 use hi_diff::inference::Deblurrer;
+use hi_diff::inference::files::write_whole;
+use hi_diff::inference::image::{Limits, Photograph};
+use hi_diff::report::{self, Pictures};
 use hi_diff::weights::StateDict;
 
 use crate::backend::with_backend;
+use crate::command_line::command_line;
 use crate::model::ModelArgs;
 use crate::output;
 use crate::protocol::ProtocolChoice;
@@ -76,15 +80,16 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
     }
     let stop = stop_on_signal("image")?;
     let evaluation = with_backend!(args.model.backend, B => run_on::<B>(&args, &datasets, stop)?);
+    let report = args.out.join("evaluation.html");
+    write_report(&report, &args, &datasets, &evaluation)?;
 
     if args.json {
         output::line(serde_json::json!(evaluation));
     } else if !args.quiet {
-        print(&evaluation);
-        output::line(format!(
-            "table: {}",
-            args.out.join("evaluation.md").display()
-        ));
+        for dataset in &evaluation.datasets {
+            output::line(summary(dataset));
+        }
+        output::line(format!("report: {}", report.display()));
     }
     Ok(evaluation
         .datasets
@@ -136,19 +141,6 @@ fn run_on<B: Backend>(
     evaluation
 }
 
-/// As a shell would take it.
-fn command_line() -> String {
-    let words = std::env::args().enumerate().map(|(index, word)| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
-        match word.chars().all(plain) && !word.is_empty() {
-            _ if index == 0 => "hi-diff".into(),
-            true => word,
-            false => format!("'{}'", word.replace('\'', r"'\''")),
-        }
-    });
-    words.collect::<Vec<_>>().join(" ")
-}
-
 fn line(dataset: &str, image: &ImageResult) -> String {
     let mut text = format!(
         "{dataset}, {}: {} dB, was {}; SSIM {:.4}, was {:.4}; {:.2} s",
@@ -165,10 +157,37 @@ fn line(dataset: &str, image: &ImageResult) -> String {
     text
 }
 
-fn print(evaluation: &Evaluation) {
-    for dataset in &evaluation.datasets {
-        output::line(summary(dataset));
-    }
+/// The page to look at, with the restored images that are kept.
+fn write_report(
+    path: &Path,
+    args: &Args,
+    datasets: &[Dataset],
+    evaluation: &Evaluation,
+) -> hi_diff::Result<()> {
+    let kept = PictureFolder::new(&args.out, args.save_images);
+    let mut pictures = |result: &DatasetResult, image: &ImageResult| {
+        let dataset = datasets.iter().find(|dataset| dataset.name == result.name);
+        let found = dataset.and_then(|dataset| {
+            let mut pairs = dataset.pairs.iter();
+            let pair = pairs.find(|pair| pair.name == image.name)?;
+            Some((dataset, pair))
+        });
+        let Some((dataset, pair)) = found else {
+            return Ok(None);
+        };
+        let Some(restored) = kept.read(dataset, &image.name)? else {
+            return Ok(None);
+        };
+        let open = |path| Photograph::open(path, &Limits::default()).map(|photo| photo.to_rgb8());
+        Ok(Some(Pictures {
+            blurred: open(&pair.blur)?,
+            restored,
+            sharp: open(&pair.sharp)?,
+        }))
+    };
+    write_whole(path, true, |file| {
+        report::evaluation::write(file, evaluation, args.pictures, &mut pictures)
+    })
 }
 
 fn summary(dataset: &DatasetResult) -> String {

@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand};
 #[cfg(feature = "train")]
 mod ablate;
 mod backend;
+#[cfg(feature = "train")]
+mod command_line;
 mod convert;
 mod crop;
 mod deblur;

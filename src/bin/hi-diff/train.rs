@@ -4,17 +4,20 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use hi_diff::Config;
-use hi_diff::training::{Display, Stages, TrainingOptions, TrainingReport, train};
+use hi_diff::report::training::{FILE, write_beside};
+use hi_diff::training::{Display, Hook, Stages, TrainingOptions, TrainingReport, train};
+use hi_diff::{Config, Error};
 
 use crate::backend::{BackendChoice, with_training_backend};
+use crate::command_line::command_line;
 use crate::output;
 use crate::stop::stop_on_signal;
 
 /// Train the model on pairs of blurred and sharp photographs
 ///
 /// DIR is the root of GoPro, HIDE or RealBlur as downloaded, or holds `input/` and `target/` (or `blur/` and `sharp/`)
-/// with images of the same names. OUT gets checkpoints, metrics and, at the end, `model.safetensors`.
+/// with images of the same names. OUT gets checkpoints, metrics, `report.html` with the curves and, at the end,
+/// `model.safetensors`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Preset or TOML file: the model, and how it is trained
@@ -94,15 +97,37 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
         resume: args.resume,
         initial: args.init,
         display,
+        command: Some(command_line()),
+        after_validation: Some(Hook::new(|out| write_beside(out).map(drop))),
         stop: stop_on_signal("step")?,
     };
-    let report = with_training_backend!(args.backend, config, (B, devices) => {
-        train::<B>(&config, &options, &devices)?
+    let trained = with_training_backend!(args.backend, config, (B, devices) => {
+        train::<B>(&config, &options, &devices)
     });
+    let report = with_page(trained, || write_beside(&options.out))?;
     if display != Display::Quiet {
         print(&report);
+        output::line(format!("report: {}", options.out.join(FILE).display()));
     }
     Ok(true)
+}
+
+/// What a run came to, after its page has been written: by the program, since pages know trainings, which therefore
+/// cannot know pages. A run that is refused or fails before it begins leaves no page.
+pub fn with_page<T>(
+    done: hi_diff::Result<T>,
+    write_page: impl FnOnce() -> hi_diff::Result<PathBuf>,
+) -> hi_diff::Result<T> {
+    match done {
+        Ok(value) => write_page().map(|_| value),
+        Err(stopped @ Error::Stopped { .. }) => {
+            if let Err(error) = write_page() {
+                output::error(&error);
+            }
+            Err(stopped)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn print(report: &TrainingReport) {

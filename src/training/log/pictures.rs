@@ -27,6 +27,20 @@ pub fn side_by_side(images: [&RgbImage; 3]) -> RgbImage {
     composed
 }
 
+/// The images that [`side_by_side`] put together, if they were of one size.
+pub fn apart(composed: &RgbImage) -> Option<[RgbImage; 3]> {
+    let images = composed.width().checked_sub(2 * GAP)?;
+    let width = images / 3;
+    if width == 0 || !images.is_multiple_of(3) {
+        return None;
+    }
+    let part = |index: u32| {
+        let left = index * (width + GAP);
+        imageops::crop_imm(composed, left, 0, width, composed.height()).to_image()
+    };
+    Some([0, 1, 2].map(part))
+}
+
 impl Picture {
     /// The three images of a validation pair as one picture.
     pub fn of(
@@ -117,6 +131,16 @@ mod tests {
             "below the lower image"
         );
         assert_eq!(composed.height(), 2);
+    }
+
+    #[test]
+    fn images_of_one_size_come_apart_again() {
+        let images = [plain(3, 2, 10), plain(3, 2, 20), plain(3, 2, 30)];
+        let composed = side_by_side([&images[0], &images[1], &images[2]]);
+        assert_eq!(apart(&composed), Some(images));
+        assert_eq!(apart(&plain(2 * GAP, 5, 0)), None);
+        assert_eq!(apart(&plain(2 * GAP + 4, 5, 0)), None);
+        assert_eq!(apart(&plain(1, 5, 0)), None);
     }
 
     #[test]

@@ -1,0 +1,295 @@
+//! The page of an ablation, from what the study leaves in its folder.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::curves::{Chart, Curve};
+use super::page::{Page, Row as TableRow};
+use super::training::{Run, Stage, put_calls};
+use crate::ablation::report::{ReportRow, giga, sizes};
+use crate::ablation::run::{PLAN_FILE, REPORT_FILES};
+use crate::ablation::{Report, Row, plot};
+use crate::drawing::Escaped;
+use crate::error::{Error, Result};
+use crate::numbers::{fixed, signed, thousands};
+use crate::training::calls::Call;
+use crate::whole::write_whole;
+
+/// The page's name in the study's folder.
+pub const FILE: &str = "ablation.html";
+
+/// Writes the page of the study in `folder` there, as `ablation.html`, in place of an earlier one. Returns its path.
+/// The study must have a report, if only an empty one.
+///
+/// # Errors
+/// [`Error::Io`] if the study's files cannot be read or the page cannot be written, [`Error::Data`] if its report is
+/// damaged; an earlier page is then as it was.
+pub fn write_beside(folder: &Path) -> Result<PathBuf> {
+    let study = Study::read(folder)?;
+    let path = folder.join(FILE);
+    write_whole(&path, true, |file| write(file, &study))?;
+    Ok(path)
+}
+
+/// What a study's folder says of it.
+#[derive(Debug, Clone)]
+pub struct Study {
+    /// The rows that are done.
+    pub report: Report,
+    /// The commands that made the study.
+    pub calls: Vec<Call>,
+    /// The budget and HI-Diff's configuration as TOML.
+    pub plan: String,
+    /// The trainings by title, done or not.
+    pub runs: Vec<(String, Run)>,
+}
+
+impl Study {
+    /// Reads the study in `folder`.
+    ///
+    /// # Errors
+    /// As [`write_beside`].
+    pub fn read(folder: &Path) -> Result<Self> {
+        let text = |name: &str| {
+            let path = folder.join(name);
+            fs::read_to_string(&path).map_err(Error::io(&path))
+        };
+        let report =
+            serde_json::from_str(&text(REPORT_FILES[0])?).map_err(|error| Error::Data {
+                path: folder.join(REPORT_FILES[0]),
+                reason: error.to_string(),
+            })?;
+        Ok(Self {
+            report,
+            calls: Call::all(folder)?,
+            plan: text(PLAN_FILE)?,
+            runs: runs(&folder.join("runs"))?,
+        })
+    }
+}
+
+/// The stage one that rows share, then the rows in the report's order.
+fn runs(folder: &Path) -> Result<Vec<(String, Run)>> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let row: Option<Row> = name.parse().ok();
+        let title = row.map_or(name, Row::title);
+        found.push((row, title, Run::read(&entry.path())?));
+    }
+    found.retain(|(_, _, run)| !run.stages.is_empty());
+    found.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    let titled = found.into_iter().map(|(row, title, run)| match row {
+        Some(_) => (title, run),
+        None => ("Stage one, shared".to_string(), run),
+    });
+    Ok(titled.collect())
+}
+
+/// Writes the page of `study` on `out`.
+///
+/// # Errors
+/// [`Error::Io`] if `out` cannot be written.
+pub fn write(out: &mut dyn Write, study: &Study) -> Result<()> {
+    let report = &study.report;
+    let mut facts = vec![
+        format!("{} optimiser steps a stage", thousands(report.steps as u64)),
+        format!("budget {}", report.budget),
+        format!("seed {}", report.seed),
+        format!("{} held-out images", report.images),
+    ];
+    if !report.missing.is_empty() {
+        facts.push(format!("not done yet: {}", report.missing.join(", ")));
+    }
+    let mut page = Page::begin(out, "Ablations · hi-diff", "Ablations", &facts)?;
+    page.section("result", "Results")?;
+    page.put(format_args!(
+        "<div class=\"scroll study\" role=\"region\" aria-label=\"Picture of the results\" tabindex=\"0\">\n{}</div>\n",
+        plot::unstyled(report)
+    ))?;
+    page.end_section()?;
+    table(&mut page, report)?;
+    sweep(&mut page, report)?;
+    curves(&mut page, &study.runs)?;
+    page.section("origin", "How this was made")?;
+    put_calls(&mut page, &study.calls)?;
+    page.facts(&[
+        ("Stage one", Some(sizes(&report.stage_one_patches))),
+        ("Stage two", Some(sizes(&report.stage_two_patches))),
+    ])?;
+    page.folded_code("Budget and HI-Diff's configuration (TOML)", &study.plan)?;
+    page.end_section()?;
+    page.end()
+}
+
+fn table(page: &mut Page, report: &Report) -> Result<()> {
+    if report.table().next().is_none() {
+        return Ok(());
+    }
+    page.section("table", "Table 1")?;
+    let headings = [
+        "Model",
+        "Parameters",
+        "MACs (G)",
+        "PSNR (dB)",
+        "SSIM",
+        "To HI-Diff (dB)",
+    ];
+    let ours = Row::HiDiff.published().map_or(f64::NAN, |paper| paper.psnr);
+    let mut rows = vec![
+        TableRow::new("", "Blurred input")
+            .number("–")
+            .number("–")
+            .number(fixed(report.blurred.psnr, 2))
+            .number(fixed(report.blurred.ssim_volumetric, 4))
+            .number("–"),
+    ];
+    for row in report.table() {
+        rows.push(numbers(
+            TableRow::new("", &row.title).number(thousands(row.params)),
+            row,
+        ));
+        if let Some(paper) = row.published {
+            let difference = match row.row {
+                Row::HiDiff => "–".to_string(),
+                _ => signed(paper.psnr - ours, 2),
+            };
+            rows.push(
+                TableRow::new("published", "paper, on GoPro")
+                    .number(format!("{:.2} M", paper.params_m))
+                    .number(fixed(paper.macs_g, 2))
+                    .number(fixed(paper.psnr, 2))
+                    .number(fixed(paper.ssim, 4))
+                    .number(difference),
+            );
+        }
+    }
+    page.table("Table 1", &headings, &rows)?;
+    page.put(format_args!(
+        "<ul class=\"quiet notes\">\n\
+         <li>PSNR and SSIM are of whole images, restored and rounded to 8 bits. SSIM is the volumetric one, which papers quote for GoPro.</li>\n\
+         <li>± is the standard error of the mean difference, image by image. It covers the choice of the images, not that of the training's seed: differences of a few standard errors may still be chance.</li>\n\
+         <li>MACs are of a 256×256 image and all T passes of the denoiser; the paper counts one pass.</li>\n\
+         <li>The paper's figures are of GoPro, 100,000 iterations a stage: its differences can be compared with these, its PSNR and SSIM cannot.</li>\n\
+         </ul>\n"
+    ))?;
+    page.end_section()
+}
+
+/// What both tables have.
+fn numbers(cells: TableRow, row: &ReportRow) -> TableRow {
+    cells
+        .number(giga(row.macs))
+        .number(fixed(row.mean.psnr, 2))
+        .number(fixed(row.mean.ssim_volumetric, 4))
+        .number(row.difference_text())
+}
+
+fn sweep(page: &mut Page, report: &Report) -> Result<()> {
+    let swept = report.sweep();
+    if swept.len() < 2 {
+        return Ok(());
+    }
+    page.section("sweep", "Reverse steps (Fig. 3)")?;
+    let rows: Vec<TableRow> = swept
+        .into_iter()
+        .map(|row| {
+            let steps = row.timesteps.unwrap_or_default();
+            numbers(TableRow::new("", format!("T = {steps}")), row)
+        })
+        .collect();
+    let headings = [
+        "HI-Diff with",
+        "MACs (G)",
+        "PSNR (dB)",
+        "SSIM",
+        "To HI-Diff (dB)",
+    ];
+    page.table("Reverse steps", &headings, &rows)?;
+    page.end_section()
+}
+
+/// All trainings in one chart for each number and stage, and each by itself.
+fn curves(page: &mut Page, runs: &[(String, Run)]) -> Result<()> {
+    if runs.is_empty() {
+        return Ok(());
+    }
+    page.section("curves", "Training curves")?;
+    page.put(format_args!("<div class=\"grid\">\n"))?;
+    for (number, titles) in [
+        (
+            1,
+            ["Stage one: pixel loss", "Stage one: validation PSNR (dB)"],
+        ),
+        (
+            2,
+            [
+                "Stage two: diffusion loss",
+                "Stage two: validation PSNR (dB)",
+            ],
+        ),
+    ] {
+        let loss = |stage: &Stage| match number {
+            1 => stage.trained(|record| record.pixel_loss),
+            _ => stage.trained(|record| record.diffusion_loss),
+        };
+        let psnr = |stage: &Stage| stage.validated(|record| record.psnr);
+        for figure in [
+            together(titles[0], number, runs, &loss)
+                .logarithmic()
+                .figure(),
+            together(titles[1], number, runs, &psnr).figure(),
+        ] {
+            page.put(format_args!("{}", figure.unwrap_or_default()))?;
+        }
+    }
+    page.put(format_args!("</div>\n"))?;
+    for (title, run) in runs {
+        for stage in &run.stages {
+            let name = match title.starts_with(stage.title()) {
+                true => title.clone(),
+                false => format!("{title}: {}", stage.title().to_lowercase()),
+            };
+            page.put(format_args!(
+                "<details><summary>{}</summary>\n",
+                Escaped(&name)
+            ))?;
+            stage.put_charts(page)?;
+            page.put(format_args!("</details>\n"))?;
+        }
+    }
+    page.end_section()
+}
+
+/// One number of one stage, of every training that has it. A training has the same colour everywhere.
+fn together(
+    title: &'static str,
+    number: u8,
+    runs: &[(String, Run)],
+    points: &dyn Fn(&Stage) -> Vec<(f64, f64)>,
+) -> Chart {
+    let mut chart = Chart {
+        title,
+        iterations: 0,
+        may_be_logarithmic: false,
+        curves: Vec::new(),
+    };
+    for (colour, (name, run)) in runs.iter().enumerate() {
+        for stage in run.stages.iter().filter(|stage| stage.number == number) {
+            chart.iterations = chart.iterations.max(stage.iterations());
+            let points = points(stage);
+            if !points.is_empty() {
+                chart.curves.push(Curve {
+                    name: name.clone(),
+                    colour,
+                    points,
+                });
+            }
+        }
+    }
+    chart
+}

@@ -1,0 +1,268 @@
+//! Numbers by iteration, as curves.
+
+use crate::drawing::{Axis, Drawing, Escaped, range};
+use crate::numbers::thousands;
+
+const WIDTH: f64 = 400.0;
+const HEIGHT: f64 = 236.0;
+const LEFT: f64 = 58.0;
+const RIGHT: f64 = 390.0;
+const TOP: f64 = 34.0;
+const BOTTOM: f64 = 190.0;
+
+/// A curve has no more points than a screen has pixels for it.
+const MOST_POINTS: usize = 400;
+/// So few points are marked.
+const MARKED_POINTS: usize = 60;
+/// From this ratio of the greatest to the least value, a chart that may be logarithmic is.
+const LOGARITHMIC_FROM: f64 = 8.0;
+/// The style has this many colours.
+const COLOURS: usize = 9;
+
+/// Curves over the same iterations.
+pub(super) struct Chart {
+    /// What the numbers are, with their unit.
+    pub title: &'static str,
+    /// Iterations that there will be.
+    pub iterations: usize,
+    /// Whether a logarithmic scale suits the numbers.
+    pub may_be_logarithmic: bool,
+    pub curves: Vec<Curve>,
+}
+
+pub(super) struct Curve {
+    /// Named in the legend, if there are several.
+    pub name: String,
+    /// Of the style's colours.
+    pub colour: usize,
+    /// Iterations and numbers; where a number is not finite, the curve has a gap.
+    pub points: Vec<(f64, f64)>,
+}
+
+impl Chart {
+    /// A chart of one curve.
+    pub fn single(title: &'static str, iterations: usize, points: Vec<(f64, f64)>) -> Self {
+        Self {
+            title,
+            iterations,
+            may_be_logarithmic: false,
+            curves: vec![Curve {
+                name: String::new(),
+                colour: 0,
+                points,
+            }],
+        }
+    }
+
+    pub fn logarithmic(self) -> Self {
+        Self {
+            may_be_logarithmic: true,
+            ..self
+        }
+    }
+
+    /// The chart as a figure of a page; none without a finite number.
+    pub fn figure(&self) -> Option<String> {
+        let curves: Vec<(&Curve, Vec<(f64, f64)>)> = self
+            .curves
+            .iter()
+            .map(|curve| (curve, thinned(&curve.points)))
+            .collect();
+        let values = || curves.iter().flat_map(|curve| &curve.1);
+        let (low, high) = range(values().map(|point| point.1))?;
+        let end = values()
+            .map(|point| point.0)
+            .fold(self.iterations as f64, f64::max);
+        let across = Axis::between(0.0, end.max(1.0), LEFT, RIGHT);
+        let logarithmic = self.may_be_logarithmic && low > 0.0 && high / low >= LOGARITHMIC_FROM;
+        let up = if logarithmic {
+            Axis::logarithmic(low / 1.15, high * 1.15, BOTTOM, TOP)
+        } else {
+            let room = ((high - low) * 0.06).max(high.abs() * 1e-3).max(1e-9);
+            // What is never negative is not drawn as if it could be.
+            let bottom = if low >= 0.0 {
+                (low - room).max(0.0)
+            } else {
+                low - room
+            };
+            Axis::between(bottom, high + room, BOTTOM, TOP)
+        };
+
+        let mut drawing = Drawing::default();
+        let scale = if logarithmic { " (logarithmic)" } else { "" };
+        drawing.put(format_args!(
+            "<figure class=\"chart\">\n<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\"><title>{} by iteration</title>",
+            Escaped(self.title)
+        ));
+        drawing.text("title", 8.0, 18.0, &format!("{}{scale}", self.title));
+        for tick in up.ticks() {
+            drawing.line("grid", (LEFT, up.at(tick)), (RIGHT, up.at(tick)));
+            drawing.text("quiet end", LEFT - 8.0, up.at(tick) + 4.0, &up.label(tick));
+        }
+        drawing.line("axis", (LEFT, BOTTOM), (RIGHT, BOTTOM));
+        for tick in across.ticks() {
+            let x = across.at(tick);
+            let class = if x > RIGHT - 20.0 {
+                "quiet end"
+            } else {
+                "quiet middle"
+            };
+            let x = if x > RIGHT - 20.0 {
+                x.min(RIGHT) + 2.0
+            } else {
+                x
+            };
+            drawing.text(class, x, BOTTOM + 17.0, &across.label(tick));
+        }
+        drawing.text(
+            "quiet middle",
+            (LEFT + RIGHT) / 2.0,
+            HEIGHT - 8.0,
+            "iteration",
+        );
+        for (curve, points) in &curves {
+            draw(&mut drawing, curve, points, &across, &up);
+        }
+        drawing.put(format_args!("</svg>"));
+        if curves.len() > 1 {
+            drawing.put(format_args!("<figcaption class=\"legend\">"));
+            for (curve, _) in &curves {
+                drawing.put(format_args!(
+                    "<span class=\"c{}\">{}</span>",
+                    curve.colour % COLOURS,
+                    Escaped(&curve.name)
+                ));
+            }
+            drawing.put(format_args!("</figcaption>"));
+        }
+        drawing.put(format_args!("</figure>"));
+        Some(drawing.0)
+    }
+}
+
+fn draw(drawing: &mut Drawing, curve: &Curve, points: &[(f64, f64)], across: &Axis, up: &Axis) {
+    let colour = curve.colour % COLOURS;
+    for part in points.split(|point| !point.1.is_finite()) {
+        let places: Vec<String> = part
+            .iter()
+            .map(|&(x, y)| format!("{:.1},{:.1}", across.at(x), up.at(y)))
+            .collect();
+        if places.len() > 1 {
+            drawing.put(format_args!(
+                "<polyline class=\"curve c{colour}\" points=\"{}\"/>",
+                places.join(" ")
+            ));
+        }
+        if points.len() <= MARKED_POINTS || places.len() == 1 {
+            for &(x, y) in part {
+                let name = Escaped(&curve.name);
+                let space = if curve.name.is_empty() { "" } else { ": " };
+                drawing.put(format_args!(
+                    "<circle class=\"point c{colour}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.5\"><title>{name}{space}{} after {}</title></circle>",
+                    across.at(x),
+                    up.at(y),
+                    number(y),
+                    thousands(x as u64)
+                ));
+            }
+        }
+    }
+}
+
+/// With four significant digits.
+fn number(value: f64) -> String {
+    let magnitude = value.abs().log10().floor();
+    match magnitude {
+        magnitude if (-4.0..4.0).contains(&magnitude) => {
+            format!("{value:.*}", (3.0 - magnitude) as usize)
+        }
+        _ => format!("{value:.3e}"),
+    }
+}
+
+/// Means of as many points in a row as make the curve short enough. A mean over something that is not finite is not.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let together = points.len().div_ceil(MOST_POINTS).max(1);
+    let mean = |points: &[(f64, f64)]| {
+        let count = points.len() as f64;
+        let sum = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>();
+        (sum(|point| point.0) / count, sum(|point| point.1) / count)
+    };
+    points.chunks(together).map(mean).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn points(values: &[f64]) -> Vec<(f64, f64)> {
+        let numbered = values.iter().enumerate();
+        numbered
+            .map(|(index, &value)| (10.0 * (1 + index) as f64, value))
+            .collect()
+    }
+
+    #[test]
+    fn a_curve_has_a_gap_where_a_number_is_not_finite() {
+        let chart = Chart::single(
+            "Loss",
+            100,
+            points(&[0.3, 0.2, f64::NAN, 0.1, f64::INFINITY, 0.05]),
+        );
+        let figure = chart.figure().unwrap();
+        assert_eq!(figure.matches("<polyline").count(), 1, "{figure}");
+        assert_eq!(figure.matches("<circle").count(), 4, "{figure}");
+        assert!(
+            !figure.contains("NaN") && !figure.contains("inf"),
+            "{figure}"
+        );
+        assert!(figure.contains("0.2000 after 20"), "{figure}");
+        assert!(
+            Chart::single("Loss", 100, points(&[f64::NAN]))
+                .figure()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn long_curves_are_means_and_wide_ranges_logarithmic() {
+        let values: Vec<f64> = (0..3_000).map(|i| 1.0 / (1.0 + f64::from(i))).collect();
+        let linear = Chart::single("Loss", 30_000, points(&values));
+        assert_eq!(thinned(&linear.curves[0].points).len(), 375);
+        let linear = linear.figure().unwrap();
+        assert!(!linear.contains("logarithmic") && !linear.contains("<circle"));
+        let figure = Chart::single("Loss", 30_000, points(&values))
+            .logarithmic()
+            .figure();
+        assert!(figure.unwrap().contains("Loss (logarithmic)"));
+    }
+
+    #[test]
+    fn equal_and_zero_numbers_are_drawn() {
+        for value in [0.0, 2e-4, 31.7, -4.0] {
+            let figure = Chart::single("PSNR", 0, points(&[value, value]))
+                .logarithmic()
+                .figure()
+                .unwrap();
+            assert!(
+                !figure.contains("NaN") && !figure.contains("inf"),
+                "{figure}"
+            );
+        }
+    }
+
+    #[test]
+    fn several_curves_have_a_legend_of_text() {
+        let mut chart = Chart::single("PSNR", 20, points(&[1.0, 2.0]));
+        chart.curves.push(Curve {
+            name: "<b>".into(),
+            colour: 1,
+            points: points(&[2.0, 1.0]),
+        });
+        let figure = chart.figure().unwrap();
+        assert!(
+            figure.contains("<span class=\"c1\">&lt;b&gt;</span>"),
+            "{figure}"
+        );
+    }
+}

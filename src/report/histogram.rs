@@ -1,0 +1,123 @@
+//! How gains are distributed, as bars.
+
+use crate::drawing::{Axis, Drawing, range, round_step};
+use crate::numbers::fixed;
+
+const WIDTH: f64 = 480.0;
+const HEIGHT: f64 = 270.0;
+const LEFT: f64 = 52.0;
+const RIGHT: f64 = 468.0;
+const TOP: f64 = 30.0;
+const BOTTOM: f64 = 222.0;
+
+/// About this many bars.
+const BARS: f64 = 18.0;
+/// In dB: finer bars say nothing.
+const NARROWEST: f64 = 0.01;
+
+/// Draws how many of the finite `gains`, in dB, lie where; bars meet at zero, so that each is of losses or of gains.
+/// None without a finite value.
+pub(super) fn svg(gains: &[f64]) -> Option<String> {
+    let (low, high) = range(gains.iter().copied())?;
+    // Zero is always there: whether images got better or worse is the question.
+    let (low, high) = (low.min(0.0), high.max(0.0));
+    let step = round_step(((high - low) / BARS).max(NARROWEST));
+    let first = (low / step).floor() as i64;
+    let last = ((high / step).floor() as i64).max(first + 3);
+    let mut counts = vec![0_usize; (last - first + 1) as usize];
+    for gain in gains.iter().filter(|gain| gain.is_finite()) {
+        counts[((gain / step).floor() as i64 - first) as usize] += 1;
+    }
+    let most = counts.iter().copied().max().unwrap_or(0);
+
+    let across = Axis::between(first as f64 * step, (last + 1) as f64 * step, LEFT, RIGHT);
+    let up = Axis::between(0.0, most as f64 * 1.05, BOTTOM, TOP);
+    let mut drawing = Drawing::default();
+    drawing.put(format_args!(
+        "<svg class=\"plot histogram\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\"><title>Histogram of the PSNR gains in dB</title>"
+    ));
+    for tick in up.ticks().into_iter().filter(|tick| tick.fract() == 0.0) {
+        drawing.line("grid", (LEFT, up.at(tick)), (RIGHT, up.at(tick)));
+        drawing.text(
+            "quiet end",
+            LEFT - 8.0,
+            up.at(tick) + 4.0,
+            &up.label(tick.round()),
+        );
+    }
+    for (index, &count) in counts.iter().enumerate().filter(|bar| *bar.1 > 0) {
+        let from = (first + index as i64) as f64 * step;
+        let class = if from < 0.0 { "loss" } else { "gain" };
+        let (x, y) = (across.at(from), up.at(count as f64));
+        let width = (across.at(from + step) - x - 1.0).max(1.0);
+        let digits = if step < 0.1 { 2 } else { 1 };
+        let (lower, upper) = (fixed(from, digits), fixed(from + step, digits));
+        drawing.put(format_args!(
+            "<rect class=\"bar {class}\" x=\"{:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{:.1}\"><title>{lower} to {upper} dB: {count}</title></rect>",
+            x + 0.5,
+            BOTTOM - y
+        ));
+    }
+    for tick in across.ticks() {
+        drawing.text(
+            "quiet middle",
+            across.at(tick),
+            BOTTOM + 18.0,
+            &across.label(tick),
+        );
+    }
+    drawing.line("axis", (LEFT, BOTTOM), (RIGHT, BOTTOM));
+    drawing.line(
+        "zero",
+        (across.at(0.0), TOP - 6.0),
+        (across.at(0.0), BOTTOM),
+    );
+    drawing.text(
+        "middle",
+        (LEFT + RIGHT) / 2.0,
+        HEIGHT - 8.0,
+        "PSNR gain (dB)",
+    );
+    drawing.text("", 8.0, 16.0, "images");
+    drawing.put(format_args!("</svg>"));
+    Some(drawing.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_image_is_in_a_bar_on_its_side_of_zero() {
+        let gains = [-0.31, -0.02, 0.0, 0.4, 0.41, 2.6, f64::INFINITY, f64::NAN];
+        let drawing = svg(&gains).unwrap();
+        let images = |class: &str| -> usize {
+            let bars = drawing.split(&format!("\"bar {class}\"")).skip(1);
+            let title = |bar: &str| -> usize {
+                let text = bar.split_once("dB: ").unwrap().1;
+                text.split_once('<').unwrap().0.parse().unwrap()
+            };
+            bars.map(title).sum()
+        };
+        assert_eq!((images("loss"), images("gain")), (2, 4), "{drawing}");
+        assert!(
+            !drawing.contains("NaN") && !drawing.contains("inf"),
+            "{drawing}"
+        );
+    }
+
+    #[test]
+    fn equal_gains_and_none_at_all_are_drawn() {
+        for gains in [[0.0; 3], [1.25; 3], [-1e-9; 3], [60.0; 3]] {
+            let drawing = svg(&gains).unwrap();
+            assert_eq!(drawing.matches("<rect class=\"bar").count(), 1, "{drawing}");
+            assert!(drawing.contains("dB: 3<"), "{drawing}");
+            assert!(
+                !drawing.contains("NaN") && !drawing.contains("inf"),
+                "{drawing}"
+            );
+        }
+        assert_eq!(svg(&[]), None);
+        assert_eq!(svg(&[f64::INFINITY]), None);
+    }
+}

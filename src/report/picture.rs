@@ -1,0 +1,93 @@
+//! Pictures within a page.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use base64::display::Base64Display;
+use base64::engine::general_purpose::STANDARD;
+use image::codecs::jpeg::JpegEncoder;
+use image::imageops::{self, FilterType};
+use image::{ExtendedColorType, ImageEncoder, RgbImage};
+
+use crate::error::Result;
+
+/// What a picture's sides are at most, in pixels.
+pub(super) const LONGEST: u32 = 1280;
+
+/// Of 100.
+pub(super) const QUALITY: u8 = 92;
+
+/// A picture as the address of an `img`.
+pub(super) struct JpegAddress(Vec<u8>);
+
+impl JpegAddress {
+    /// The picture as a JPEG, which is to be [`fitted`].
+    pub fn new(picture: &RgbImage) -> Result<Self> {
+        let mut bytes = Vec::new();
+        let (width, height) = picture.dimensions();
+        JpegEncoder::new_with_quality(&mut bytes, QUALITY)
+            .write_image(picture.as_raw(), width, height, ExtendedColorType::Rgb8)
+            .map_err(|error| {
+                crate::Error::image("a picture of the report".as_ref(), error.to_string())
+            })?;
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Display for JpegAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "data:image/jpeg;base64,{}",
+            Base64Display::new(&self.0, &STANDARD)
+        )
+    }
+}
+
+/// The picture, made smaller if a side is longer than [`LONGEST`].
+pub(super) fn fitted(picture: &RgbImage) -> Cow<'_, RgbImage> {
+    let (width, height) = picture.dimensions();
+    let longest = width.max(height);
+    if longest <= LONGEST {
+        return Cow::Borrowed(picture);
+    }
+    let side = |length: u32| {
+        let scaled = u64::from(length) * u64::from(LONGEST) / u64::from(longest);
+        (scaled as u32).max(1)
+    };
+    Cow::Owned(imageops::resize(
+        picture,
+        side(width),
+        side(height),
+        FilterType::CatmullRom,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use image::Rgb;
+
+    use super::*;
+
+    #[test]
+    fn a_picture_is_a_jpeg_that_looks_like_it() {
+        let picture = RgbImage::from_fn(40, 30, |x, y| Rgb([5 * x as u8, 8 * y as u8, 90]));
+        let address = JpegAddress::new(&fitted(&picture)).unwrap().to_string();
+        let encoded = address.strip_prefix("data:image/jpeg;base64,").unwrap();
+        let bytes = STANDARD.decode(encoded).unwrap();
+        let found = image::load_from_memory(&bytes).unwrap().into_rgb8();
+        assert_eq!(found.dimensions(), (40, 30));
+        let psnr = crate::evaluation::psnr(&found, &picture).unwrap();
+        assert!(psnr > 35.0, "{psnr} dB");
+    }
+
+    #[test]
+    fn only_long_sides_are_shortened() {
+        let fitted_size = |width, height| fitted(&RgbImage::new(width, height)).dimensions();
+        assert_eq!(fitted_size(1280, 720), (1280, 720));
+        assert_eq!(fitted_size(1920, 1080), (1280, 720));
+        assert_eq!(fitted_size(100, 2560), (50, 1280));
+        assert_eq!(fitted_size(2000, 1), (1280, 1));
+    }
+}
