@@ -26,6 +26,7 @@
 //! - [`model`]: the networks, one file per part of the paper's figure
 //! - [`diffusion`]: noise schedules and samplers
 //! - [`weights`]: published `.pth` folders and `.safetensors` files
+//! - [`memory`]: what the process takes
 //! - `inference` (feature `image`): photographs
 //! - `data`, `evaluation` (feature `image`) and `training` (feature `train`)
 //! - `ablation` (feature `train`): the paper's ablations as one run
@@ -48,6 +49,7 @@ pub mod error;
 pub mod evaluation;
 #[cfg(feature = "image")]
 pub mod inference;
+pub mod memory;
 pub mod model;
 #[cfg(feature = "image")]
 mod numbers;

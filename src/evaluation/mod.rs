@@ -10,7 +10,6 @@ pub mod datasets;
 mod gray;
 mod homography;
 pub mod journal;
-mod overlap;
 mod protocol;
 mod psnr;
 pub mod published;

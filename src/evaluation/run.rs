@@ -4,21 +4,21 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use image::RgbImage;
 
 use super::datasets::Dataset;
 use super::journal::{Done, Journal, Plan};
-use super::overlap::overlap;
 use super::results::{DatasetResult, Evaluation, Failure, ImageResult, Scores, extremes};
 use super::table;
 use crate::backend::Backend;
 use crate::data::dataset::{DecodedPair, PairReader};
 use crate::data::stop::Stop;
 use crate::error::{Error, Result};
-use crate::inference::Deblurrer;
 use crate::inference::image::{EncodeOptions, Photograph};
+use crate::inference::{Deblurrer, pipeline};
 use crate::whole::write_whole;
 
 /// What an evaluation leaves in its folder, beside `images/` or `pictures/`.
@@ -208,12 +208,22 @@ impl Notes<'_> {
             .map(|dataset| PairReader::new(dataset.pairs.clone(), 0))
             .collect();
         let jobs = self.jobs();
-        overlap(
-            jobs.into_iter().take_while(|_| !stop.is_asked()),
+        let failed = AtomicBool::new(false);
+        let goes_on = |_: &Job| !stop.is_asked() && !failed.load(Ordering::Relaxed);
+        let mut outcome = Ok(());
+        pipeline(
+            jobs.into_iter().take_while(goes_on),
             |job| (job, readers[job.dataset].read(job.pair)),
             |(job, pair)| (job, pair.and_then(|pair| restore(deblurrer, pair, seed))),
-            |(job, restored)| self.note(job, restored),
-        )
+            |(job, restored)| {
+                // What cannot be noted is not done.
+                if outcome.is_ok() {
+                    outcome = self.note(job, restored);
+                    failed.store(outcome.is_err(), Ordering::Relaxed);
+                }
+            },
+        );
+        outcome
     }
 
     fn jobs(&self) -> Vec<Job> {

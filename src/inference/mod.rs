@@ -1,7 +1,15 @@
 //! From photographs on disk to deblurred photographs on disk.
 
 mod deblurrer;
+mod disagreement;
 pub mod files;
 pub mod image;
+mod pipeline;
+mod planes;
+mod tiling;
 
-pub use deblurrer::Deblurrer;
+pub use deblurrer::{DeblurOptions, Deblurrer, Restored};
+pub use disagreement::Disagreement;
+pub use pipeline::pipeline;
+pub use planes::Planes;
+pub use tiling::Tiling;

@@ -133,17 +133,8 @@ impl<B: Backend> HiDiff<B> {
     /// # Errors
     /// [`Error::Shape`] for an empty image, another number of channels, or noise that does not fit.
     pub fn deblur(&self, blur: Tensor<B, 4>, noise: impl Into<Noise<B>>) -> Result<Tensor<B, 4>> {
-        let [batch, channels, height, width] = blur.dims();
-        check_image(
-            "blur",
-            &blur,
-            channels == 3 && batch * height * width > 0,
-            "[batch, 3, height, width]",
-        )?;
-        let blur = pad_reflect(blur, SIZE_MULTIPLE);
-        let prior = self.prior_of_padded(blur.clone(), noise.into())?;
-        let output = self.transformer.forward(blur, prior);
-        Ok(output.slice([0..batch, 0..3, 0..height, 0..width]))
+        let prior = self.prior(blur.clone(), noise)?;
+        self.restore(blur, prior)
     }
 
     /// The predicted prior ẑ alone; none if the model has no prior.
@@ -159,32 +150,75 @@ impl<B: Backend> HiDiff<B> {
         blur: Tensor<B, 4>,
         noise: impl Into<Noise<B>>,
     ) -> Result<Option<Tensor<B, 3>>> {
-        let [batch, channels, height, width] = blur.dims();
-        check_image(
-            "blur",
-            &blur,
-            channels == 3 && batch * height * width > 0,
-            "[batch, 3, height, width]",
-        )?;
-        self.prior_of_padded(pad_reflect(blur, SIZE_MULTIPLE), noise.into())
+        let condition = self.condition(blur)?;
+        condition.map(|c| self.prior_given(c, noise)).transpose()
     }
 
-    fn prior_of_padded(&self, blur: Tensor<B, 4>, noise: Noise<B>) -> Result<Option<Tensor<B, 3>>> {
-        let (Some(encoder), Some(denoiser)) = (&self.condition_encoder, &self.denoiser) else {
-            return Ok(None);
-        };
-        let noise = match noise {
-            Noise::Seed(seed) => self.seeded_noise(seed, blur.dims()[0], &blur.device()),
+    /// LE_DM's condition `c`, all that the prior has of the image; none if the model has no prior.
+    ///
+    /// # Shapes
+    /// - blur: `[batch, 3, height, width]`, RGB from 0 to 1
+    /// - output: `[batch, N, C']`
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for an empty image or another number of channels.
+    pub fn condition(&self, blur: Tensor<B, 4>) -> Result<Option<Tensor<B, 3>>> {
+        check_blur(&blur)?;
+        let encode = |encoder: &LatentEncoder<B>| encoder.forward(pad_reflect(blur, SIZE_MULTIPLE));
+        Ok(self.condition_encoder.as_ref().map(encode))
+    }
+
+    /// The prior ẑ that the reverse chain makes of a condition.
+    ///
+    /// # Shapes
+    /// - condition, output: `[batch, N, C']`
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for noise or a condition that does not fit, or if the model has no prior.
+    pub fn prior_given(
+        &self,
+        condition: Tensor<B, 3>,
+        noise: impl Into<Noise<B>>,
+    ) -> Result<Tensor<B, 3>> {
+        let denoiser = self.denoiser.as_ref().ok_or_else(|| missing("denoiser"))?;
+        let [batch, ..] = condition.dims();
+        self.check_prior("condition", &condition, batch)?;
+        let noise = match noise.into() {
+            Noise::Seed(seed) => self.seeded_noise(seed, batch, &condition.device()),
             Noise::Chain(noise) => noise,
         };
-        self.check_noise(&noise, blur.dims()[0])?;
-        let condition = encoder.forward(blur);
-        Ok(Some(self.reverse(
-            denoiser,
-            condition,
-            noise.start,
-            noise.steps,
-        )))
+        self.check_noise(&noise, batch)?;
+        Ok(self.reverse(denoiser, condition, noise.start, noise.steps))
+    }
+
+    /// What the Transformer makes of images of any size with a given prior, which may be that of another image, such
+    /// as one of which these are parts.
+    ///
+    /// # Shapes
+    /// - blur: `[batch, 3, height, width]`, RGB from 0 to 1
+    /// - prior: `[batch, N, C']`; none exactly if the model has none
+    /// - output: as blur; values may leave 0 to 1 slightly
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for an empty image, another number of channels, or a prior that does not fit.
+    pub fn restore(&self, blur: Tensor<B, 4>, prior: Option<Tensor<B, 3>>) -> Result<Tensor<B, 4>> {
+        check_blur(&blur)?;
+        let [batch, _, height, width] = blur.dims();
+        match &prior {
+            Some(prior) => self.check_prior("prior", prior, batch)?,
+            None if self.denoiser.is_none() => {}
+            None => {
+                return Err(Error::Shape {
+                    what: "prior".to_string(),
+                    found: Vec::new(),
+                    expected: "one, as the model has".to_string(),
+                });
+            }
+        }
+        let output = self
+            .transformer
+            .forward(pad_reflect(blur, SIZE_MULTIPLE), prior);
+        Ok(output.slice([0..batch, 0..3, 0..height, 0..width]))
     }
 
     fn reverse(
@@ -216,17 +250,22 @@ impl<B: Backend> HiDiff<B> {
         }
     }
 
-    fn check_noise(&self, noise: &ChainNoise<B>, batch: usize) -> Result<()> {
+    fn check_prior(&self, what: &str, tensor: &Tensor<B, 3>, batch: usize) -> Result<()> {
         let [tokens, channels] = self.prior_shape;
         let expected = [batch, tokens, channels];
+        if tensor.dims() == expected {
+            return Ok(());
+        }
+        Err(Error::Shape {
+            what: what.to_string(),
+            found: tensor.dims().to_vec(),
+            expected: format!("{expected:?}"),
+        })
+    }
+
+    fn check_noise(&self, noise: &ChainNoise<B>, batch: usize) -> Result<()> {
         for tensor in std::iter::once(&noise.start).chain(&noise.steps) {
-            if tensor.dims() != expected {
-                return Err(Error::Shape {
-                    what: "noise".to_string(),
-                    found: tensor.dims().to_vec(),
-                    expected: format!("{expected:?}"),
-                });
-            }
+            self.check_prior("noise", tensor, batch)?;
         }
         let (found, expected) = (noise.steps.len(), self.sampler.noise_steps());
         if found < expected {
@@ -314,6 +353,12 @@ impl<B: Backend> HiDiff<B> {
         )?;
         check_image("sharp", sharp, sharp.dims() == blur.dims(), "that of blur")
     }
+}
+
+fn check_blur<B: Backend>(blur: &Tensor<B, 4>) -> Result<()> {
+    let [batch, channels, height, width] = blur.dims();
+    let fits = channels == 3 && batch * height * width > 0;
+    check_image("blur", blur, fits, "[batch, 3, height, width]")
 }
 
 fn check_image<B: Backend>(

@@ -7,7 +7,6 @@ use hi_diff::evaluation::{psnr, ssim_per_channel};
 use hi_diff::inference::Deblurrer;
 use hi_diff::inference::image::{EncodeOptions, Limits, Photograph};
 use hi_diff::weights;
-use image::{GenericImage, RgbImage};
 
 use crate::backend::{BackendChoice, with_backend};
 use crate::output;
@@ -45,7 +44,8 @@ fn demo<B: Backend>(args: &Args) -> hi_diff::Result<bool> {
 
     let device = Default::default();
     let deblurrer = Deblurrer::<B>::new(weights::bundled(&device)?, device);
-    let restored = deblurrer.deblur(&photograph, args.seed)?.to_rgb8();
+    let deblurred = deblurrer.deblur(&photograph, args.seed)?;
+    let restored = deblurred.to_rgb8();
 
     output::line(format!(
         "{:<10}{:>10}{:>24}",
@@ -61,19 +61,9 @@ fn demo<B: Backend>(args: &Args) -> hi_diff::Result<bool> {
         force: true,
         ..EncodeOptions::default()
     };
-    Photograph::from_rgb8(&side_by_side(&blurred, &restored)).save(&args.output, &options)?;
+    photograph
+        .beside(&deblurred)?
+        .save(&args.output, &options)?;
     output::line(format!("blurred | deblurred: {}", args.output.display()));
     Ok(true)
-}
-
-/// Both images, of the same size, with a thin white line between.
-fn side_by_side(left: &RgbImage, right: &RgbImage) -> RgbImage {
-    const GAP: u32 = 4;
-    let (width, height) = left.dimensions();
-    let mut picture = RgbImage::from_pixel(2 * width + GAP, height, image::Rgb([255; 3]));
-    for (image, x) in [(left, 0), (right, width + GAP)] {
-        let fits = picture.copy_from(image, x, 0);
-        debug_assert!(fits.is_ok());
-    }
-    picture
 }

@@ -13,12 +13,23 @@ pub fn error(error: &Error) {
 
 /// Prints a line of results. A reader that has gone away (`hi-diff … | head`) ends the program quietly.
 pub fn line(text: impl std::fmt::Display) {
-    if let Err(error) = writeln!(std::io::stdout(), "{text}") {
-        process::exit(if error.kind() == ErrorKind::BrokenPipe {
-            0
-        } else {
-            1
-        });
+    or_end(writeln!(std::io::stdout(), "{text}"));
+}
+
+/// Writes a result that is no text. A reader that has gone away ends the program as for [`line`].
+pub fn bytes(bytes: &[u8]) {
+    let mut stdout = std::io::stdout().lock();
+    or_end(stdout.write_all(bytes).and_then(|()| stdout.flush()));
+}
+
+fn or_end(written: std::io::Result<()>) {
+    match written {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => process::exit(0),
+        Err(error) => {
+            eprintln!("error: standard output: {error}");
+            process::exit(1);
+        }
     }
 }
 

@@ -3,4 +3,4 @@
 mod plan;
 
 pub use crate::whole::write_whole;
-pub use plan::{Job, Plan};
+pub use plan::{Failure, Job, Plan, PlanOptions};

@@ -1,10 +1,12 @@
 //! From the inputs and the output of a command to one job for each image.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use alphanumeric_sort::compare_os_str;
 use walkdir::WalkDir;
 
 use crate::error::{Error, Result};
@@ -20,38 +22,81 @@ pub struct Job {
     pub output: PathBuf,
 }
 
+impl Job {
+    /// The file beside the output that has `ending` for the output's extension.
+    pub fn beside(&self, ending: &str) -> PathBuf {
+        self.output.with_extension(ending)
+    }
+}
+
+/// An input that has no job.
+#[derive(Debug)]
+pub struct Failure {
+    /// The file or folder.
+    pub input: PathBuf,
+    /// Why.
+    pub error: Error,
+}
+
+/// What becomes of outputs.
+#[derive(Debug, Clone, Default)]
+pub struct PlanOptions {
+    /// Outputs that exist are replaced.
+    pub force: bool,
+    /// Outputs that exist are kept. A job is done where all its files exist.
+    pub resume: bool,
+    /// The format of outputs in a folder, by their extensions; none: that of the inputs.
+    pub format: Option<Format>,
+    /// The endings of what is written beside each output (see [`Job::beside`]).
+    pub beside: Vec<&'static str>,
+}
+
 /// What to do, and what cannot be done.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// The images to work on: in the order of the inputs, within a folder sorted by name.
+    /// The images to work on: in the order of the inputs, within a folder sorted by name as people count, `frame2` before
+    /// `frame10`.
     pub jobs: Vec<Job>,
-    /// One error for each input or file that has no job. The others can go on.
-    pub failures: Vec<Error>,
+    /// The jobs that are done already, in the same order.
+    pub done: Vec<Job>,
+    /// One failure for each input or file that has no job. The others can go on.
+    pub failures: Vec<Failure>,
 }
 
 impl Plan {
+    /// As [`with`](Self::with), replacing existing outputs or not.
+    ///
+    /// # Errors
+    ///
+    /// As for [`with`](Self::with).
+    pub fn new(inputs: &[PathBuf], output: &Path, force: bool) -> Result<Plan> {
+        let options = PlanOptions {
+            force,
+            ..PlanOptions::default()
+        };
+        Self::with(inputs, output, &options)
+    }
+
     /// Maps `inputs`, files and folders, to files at `output`.
     ///
     /// Folders are searched recursively for files whose extension means a [`Format`]; hidden files
     /// and folders, and whatever lies in `output`, are left out. Symbolic links are followed,
     /// except to a folder that contains them.
     ///
-    /// `output` is a folder that is made when needed: a file keeps its name in it, and the files of
-    /// a folder keep their place below that folder. Only where the one input is a file and `output`
-    /// has an image's extension, and is not a folder already, is it the file to write.
+    /// `output` is a folder that is made when needed: a file keeps its name in it (but for the
+    /// extension, where the options have a format), and the files of a folder keep their place
+    /// below that folder. Only if it [`is_file`](Self::is_file) is it the file to write.
     ///
-    /// A failure is: a missing input, a folder without images, two inputs with the same output
-    /// (neither is done), an output that is one of the inputs (under whatever name), an output
-    /// without an image's extension, and an output that exists, unless `force` is given.
+    /// A failure is: a missing input, a folder without images, two inputs with the same output or
+    /// file beside it (neither is done), an output that is one of the inputs (under whatever name),
+    /// an output without an image's extension, and an output that exists, unless it is to be
+    /// replaced or kept. What is written beside an output counts as an output.
     ///
     /// # Errors
     ///
     /// `output` is a file where it has to be a folder.
-    pub fn new(inputs: &[PathBuf], output: &Path, force: bool) -> Result<Plan> {
-        let single_file = match inputs {
-            [input] => !input.is_dir() && !output.is_dir() && Format::of_path(output).is_some(),
-            _ => false,
-        };
+    pub fn with(inputs: &[PathBuf], output: &Path, options: &PlanOptions) -> Result<Plan> {
+        let single_file = Self::is_file(inputs, output);
         if !single_file && output.exists() && !output.is_dir() {
             let reason = "a file, expected a folder for the results of several images";
             return Err(Error::refused(output, reason));
@@ -60,23 +105,47 @@ impl Plan {
         let mut plan = Plan::default();
         for input in inputs {
             match fs::metadata(input) {
-                Err(source) => plan.failures.push(Error::Io {
-                    path: input.clone(),
-                    source,
-                }),
-                Ok(found) if found.is_dir() => plan.add_folder(input, output),
-                Ok(_) if single_file => plan.add(input.clone(), output.to_path_buf()),
+                Err(source) => plan.fail(input, Error::io(input)(source)),
+                Ok(found) if found.is_dir() => plan.add_folder(input, output, options.format),
+                Ok(_) if single_file => plan.add(input.clone(), output.to_path_buf(), None),
                 Ok(_) => match input.file_name() {
-                    Some(name) => plan.add(input.clone(), output.join(name)),
-                    None => plan.failures.push(Error::image(input, "not an image file")),
+                    Some(name) => plan.add(input.clone(), output.join(name), options.format),
+                    None => plan.fail(input, Error::image(input, "not an image file")),
                 },
             }
         }
-        plan.refuse_what_would_be_lost(force);
+        plan.refuse_what_would_be_lost(options);
         Ok(plan)
     }
 
-    fn add(&mut self, input: PathBuf, output: PathBuf) {
+    /// One job whose input is no file, or is known to be one.
+    pub fn of_job(job: Job, options: &PlanOptions) -> Plan {
+        let mut plan = Plan::default();
+        plan.add(job.input, job.output, None);
+        plan.refuse_what_would_be_lost(options);
+        plan
+    }
+
+    /// Whether `output` is the file to write: the one input is a file, and `output` has an image's extension and is not
+    /// a folder already.
+    pub fn is_file(inputs: &[PathBuf], output: &Path) -> bool {
+        match inputs {
+            [input] => !input.is_dir() && !output.is_dir() && Format::of_path(output).is_some(),
+            _ => false,
+        }
+    }
+
+    fn fail(&mut self, input: &Path, error: Error) {
+        let input = input.to_path_buf();
+        self.failures.push(Failure { input, error });
+    }
+
+    fn add(&mut self, input: PathBuf, mut output: PathBuf, format: Option<Format>) {
+        if let Some(format) = format
+            && Format::of_path(&output) != Some(format)
+        {
+            output.set_extension(format.extensions()[0]);
+        }
         if Format::of_path(&output).is_some() {
             self.jobs.push(Job { input, output });
         } else {
@@ -84,23 +153,23 @@ impl Plan {
                 "the extension means no image format, expected {}",
                 Format::LIST
             );
-            self.failures.push(Error::image(&output, reason));
+            self.fail(&input, Error::image(&output, reason));
         }
     }
 
-    fn add_folder(&mut self, folder: &Path, output: &Path) {
+    fn add_folder(&mut self, folder: &Path, output: &Path, format: Option<Format>) {
         let results = output.canonicalize().ok();
         let is_results = |path: &Path| results.is_some() && path.canonicalize().ok() == results;
         if is_results(folder) {
             let reason = "the folder of the inputs, expected another one for the results";
-            self.failures.push(Error::refused(output, reason));
+            self.fail(folder, Error::refused(output, reason));
             return;
         }
 
         let before = (self.jobs.len(), self.failures.len());
         let entries = WalkDir::new(folder)
             .follow_links(true)
-            .sort_by_file_name()
+            .sort_by(|a, b| as_people_count(a.file_name(), b.file_name()))
             .into_iter();
         let wanted = entries.filter_entry(|entry| {
             let path = entry.path();
@@ -115,69 +184,81 @@ impl Plan {
                         continue;
                     }
                     let below = path.strip_prefix(folder).unwrap_or(path);
-                    self.add(path.to_path_buf(), output.join(below));
+                    self.add(path.to_path_buf(), output.join(below), format);
                 }
                 Err(error) => self.failures.extend(walk_failure(folder, error)),
             }
         }
         if (self.jobs.len(), self.failures.len()) == before {
             let reason = format!("no images in this folder, expected {}", Format::LIST);
-            self.failures.push(Error::image(folder, reason));
+            self.fail(folder, Error::image(folder, reason));
         }
     }
 
-    /// Turns jobs that would overwrite an input, each other or an existing file into failures.
-    fn refuse_what_would_be_lost(&mut self, force: bool) {
+    /// Turns jobs that would overwrite an input, each other or an existing file into failures, and sets aside those that
+    /// are done.
+    fn refuse_what_would_be_lost(&mut self, options: &PlanOptions) {
         let jobs = std::mem::take(&mut self.jobs);
         let identities: Vec<_> = jobs.iter().map(|job| Identity::of(&job.input)).collect();
         let inputs: HashSet<&Identity> = identities.iter().flatten().collect();
+        let files = |job: &Job| -> Vec<PathBuf> {
+            let beside = options.beside.iter().map(|ending| job.beside(ending));
+            std::iter::once(job.output.clone()).chain(beside).collect()
+        };
 
-        let mut claims: HashMap<&Path, HashSet<Option<&Identity>>> = HashMap::new();
+        let mut claims: HashMap<PathBuf, HashSet<Option<&Identity>>> = HashMap::new();
         for (job, identity) in jobs.iter().zip(&identities) {
-            claims
-                .entry(&job.output)
-                .or_default()
-                .insert(identity.as_ref());
-        }
-        let mut planned = HashSet::new();
-        let mut kept = Vec::new();
-        for job in &jobs {
-            let rivals = claims.get(job.output.as_path()).map_or(0, HashSet::len);
-            let existing = Identity::of(&job.output);
-            if rivals > 1 {
-                let reason = format!(
-                    "{rivals} inputs would be written here, {} is one of them; \
-                     give them different names or write them one by one",
-                    job.input.display()
-                );
-                self.failures.push(Error::refused(&job.output, reason));
-            } else if !planned.insert(&job.output) {
-                // The same file given twice is done once.
-            } else if existing
-                .as_ref()
-                .is_some_and(|existing| inputs.contains(existing))
-            {
-                let reason = "one of the inputs, which are never overwritten";
-                self.failures.push(Error::refused(&job.output, reason));
-            } else if !force && fs::symlink_metadata(&job.output).is_ok() {
-                self.failures.push(Error::refused(&job.output, EXISTS));
-            } else {
-                kept.push(job.clone());
+            for file in files(job) {
+                claims.entry(file).or_default().insert(identity.as_ref());
             }
         }
-        self.jobs = kept;
+        let rivals = |file: &Path| claims.get(file).map_or(0, HashSet::len);
+        let is_input = |file: &Path| Identity::of(file).is_some_and(|it| inputs.contains(&it));
+        let exists = |file: &Path| fs::symlink_metadata(file).is_ok();
+
+        let mut planned = HashSet::new();
+        for job in &jobs {
+            let files = files(job);
+            if let Some(file) = files.iter().find(|file| rivals(file) > 1) {
+                let reason = format!(
+                    "{} inputs would be written here, {} is one of them; \
+                     give them different names or write them one by one",
+                    rivals(file),
+                    job.input.display()
+                );
+                self.fail(&job.input, Error::refused(file, reason));
+            } else if !planned.insert(&job.output) {
+                // The same file given twice is done once.
+            } else if let Some(file) = files.iter().find(|file| is_input(file)) {
+                let reason = "one of the inputs, which are never overwritten";
+                self.fail(&job.input, Error::refused(file, reason));
+            } else if options.resume && files.iter().all(|file| file.is_file()) {
+                self.done.push(job.clone());
+            } else if !options.force
+                && !options.resume
+                && let Some(file) = files.iter().find(|file| exists(file))
+            {
+                self.fail(&job.input, Error::refused(file, EXISTS));
+            } else {
+                self.jobs.push(job.clone());
+            }
+        }
     }
 }
 
+/// `frame2` before `frame10`; names that count the same in the order of their bytes.
+fn as_people_count(a: &OsStr, b: &OsStr) -> Ordering {
+    compare_os_str(a, b).then_with(|| a.cmp(b))
+}
+
 /// What went wrong while searching `folder`; nothing for a link to a folder around it.
-fn walk_failure(folder: &Path, error: walkdir::Error) -> Option<Error> {
+fn walk_failure(folder: &Path, error: walkdir::Error) -> Option<Failure> {
     let path = error.path().unwrap_or(folder).to_path_buf();
     if error.loop_ancestor().is_some() || is_hidden(&path) {
         return None;
     }
-    error
-        .into_io_error()
-        .map(|source| Error::Io { path, source })
+    let error = Error::io(&path)(error.into_io_error()?);
+    Some(Failure { input: path, error })
 }
 
 fn is_hidden(path: &Path) -> bool {
@@ -231,15 +312,37 @@ mod tests {
 
     /// Plans with paths below `root`; jobs as `input > output`, failures as their messages.
     fn plan(root: &TempDir, inputs: &[&str], output: &str, force: bool) -> (Vec<String>, String) {
+        let options = PlanOptions {
+            force,
+            ..PlanOptions::default()
+        };
+        let (jobs, _, failures) = plan_with(root, inputs, output, &options);
+        (jobs, failures)
+    }
+
+    /// As [`plan`], by any options; the jobs that are done between the others and the failures.
+    fn plan_with(
+        root: &TempDir,
+        inputs: &[&str],
+        output: &str,
+        options: &PlanOptions,
+    ) -> (Vec<String>, Vec<String>, String) {
         let root = root.path();
         let inputs: Vec<_> = inputs.iter().map(|input| root.join(input)).collect();
-        let plan = Plan::new(&inputs, &root.join(output), force).unwrap();
+        let plan = Plan::with(&inputs, &root.join(output), options).unwrap();
         let below = |path: &Path| path.strip_prefix(root).unwrap().display().to_string();
-        let jobs = plan.jobs.iter().map(|job| {
-            format!("{} > {}", below(&job.input), below(&job.output)).replace('\\', "/")
-        });
-        let failures: Vec<_> = plan.failures.iter().map(ToString::to_string).collect();
-        (jobs.collect(), failures.join("\n"))
+        let listed = |jobs: &[Job]| {
+            let line = |job: &Job| format!("{} > {}", below(&job.input), below(&job.output));
+            jobs.iter()
+                .map(|job| line(job).replace('\\', "/"))
+                .collect()
+        };
+        let failures = plan
+            .failures
+            .iter()
+            .map(|failure| failure.error.to_string());
+        let failures: Vec<_> = failures.collect();
+        (listed(&plan.jobs), listed(&plan.done), failures.join("\n"))
     }
 
     #[test]
@@ -384,5 +487,134 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("file: a file, expected a folder"), "{error}");
+    }
+
+    #[test]
+    fn frames_come_in_the_order_of_their_numbers() {
+        let names = [
+            "in/f10.png",
+            "in/f2.png",
+            "in/f02.png",
+            "in/f1.png",
+            "in/shot10/a.png",
+            "in/shot9/a.png",
+        ];
+        let (jobs, _) = plan(&folder(&names), &["in"], "out", false);
+        let inputs: Vec<_> = jobs
+            .iter()
+            .map(|job| job.split(" > ").next().unwrap())
+            .collect();
+        let position = |name: &str| inputs.iter().position(|&input| input == name).unwrap();
+        assert_eq!(position("in/f1.png"), 0);
+        assert!(position("in/f2.png") < 3 && position("in/f02.png") < 3);
+        assert_eq!(position("in/f10.png"), 3);
+        assert!(position("in/shot9/a.png") < position("in/shot10/a.png"));
+    }
+
+    #[test]
+    fn a_format_names_the_results_in_a_folder() {
+        let root = folder(&["in/a.JPG", "in/b.png", "in/c.d.webp", "scan"]);
+        let options = PlanOptions {
+            format: Some(Format::Jpeg),
+            ..PlanOptions::default()
+        };
+        let (jobs, _, failures) = plan_with(&root, &["in", "scan"], "out", &options);
+        let expected = [
+            "in/a.JPG > out/a.JPG",
+            "in/b.png > out/b.jpg",
+            "in/c.d.webp > out/c.d.jpg",
+            "scan > out/scan.jpg",
+        ];
+        assert_eq!(
+            (jobs, failures),
+            (expected.map(String::from).into(), String::new())
+        );
+        let root = folder(&["in/a.jpg", "in/a.png"]);
+        let (jobs, _, failures) = plan_with(&root, &["in"], "out", &options);
+        assert!(jobs.is_empty(), "{jobs:?}");
+        assert_eq!(
+            failures
+                .matches("a.jpg: 2 inputs would be written here")
+                .count(),
+            2,
+            "{failures}"
+        );
+    }
+
+    #[test]
+    fn what_is_written_beside_a_result_is_guarded_like_it() {
+        let options = |force| PlanOptions {
+            force,
+            beside: vec!["compare.png"],
+            ..PlanOptions::default()
+        };
+        let refused = |names: &[&str], inputs: &[&str], force: bool, words: &str, times: usize| {
+            let (jobs, _, failures) = plan_with(&folder(names), inputs, "out", &options(force));
+            assert_eq!(
+                failures.matches(words).count(),
+                times,
+                "{names:?}: {failures}"
+            );
+            jobs.len()
+        };
+        let both = "a.compare.png: 2 inputs would be written here";
+        assert_eq!(
+            refused(&["in/a.png", "in/a.jpg"], &["in"], true, both, 2),
+            0
+        );
+        assert_eq!(
+            refused(&["in/a.png", "in/a.compare.png"], &["in"], true, both, 2),
+            0
+        );
+        let exists = "a.compare.png: exists already";
+        assert_eq!(
+            refused(
+                &["in/a.png", "out/a.compare.png"],
+                &["in"],
+                false,
+                exists,
+                1
+            ),
+            0
+        );
+        assert_eq!(
+            refused(&["in/a.png", "out/a.compare.png"], &["in"], true, exists, 0),
+            1
+        );
+
+        let inputs = ["in/a.png", "out/a.compare.png"];
+        let options = PlanOptions {
+            format: Some(Format::Jpeg),
+            ..options(true)
+        };
+        let (jobs, _, failures) = plan_with(&folder(&inputs), &inputs, "out", &options);
+        assert_eq!(jobs, ["out/a.compare.png > out/a.compare.jpg"]);
+        assert!(
+            failures.contains("a.compare.png: one of the inputs"),
+            "{failures}"
+        );
+    }
+
+    #[test]
+    fn what_exists_as_a_whole_is_done_when_resuming() {
+        let root = folder(&[
+            "in/a.png",
+            "in/b.png",
+            "in/c.png",
+            "out/a.png",
+            "out/b.png",
+            "out/b.compare.png",
+        ]);
+        let mut options = PlanOptions {
+            resume: true,
+            ..PlanOptions::default()
+        };
+        let (jobs, done, failures) = plan_with(&root, &["in"], "out", &options);
+        assert_eq!((jobs.len(), failures), (1, String::new()));
+        assert_eq!(done, ["in/a.png > out/a.png", "in/b.png > out/b.png"]);
+        options.beside = vec!["compare.png"];
+        let (jobs, done, _) = plan_with(&root, &["in"], "out", &options);
+        assert_eq!(jobs, ["in/a.png > out/a.png", "in/c.png > out/c.png"]);
+        assert_eq!(done, ["in/b.png > out/b.png"]);
     }
 }

@@ -1,7 +1,7 @@
 //! Image files to pixels, within limits.
 
 use std::fs;
-use std::io::{Cursor, ErrorKind};
+use std::io::{Cursor, ErrorKind, Read};
 use std::path::Path;
 
 use image::codecs::bmp::BmpDecoder;
@@ -64,6 +64,18 @@ pub(super) fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
         return Err(Error::image(path, reason));
     }
     fs::read(path).map_err(Error::io(path))
+}
+
+/// All that `reader` has, if it is no more than `limits` allow.
+pub(super) fn read_all(reader: impl Read, origin: &Path, limits: &Limits) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut reader = reader.take(limits.max_alloc.saturating_add(1));
+    reader.read_to_end(&mut bytes).map_err(Error::io(origin))?;
+    if bytes.len() as u64 > limits.max_alloc {
+        let reason = format!("more bytes than the limit of {}", limits.max_alloc);
+        return Err(Error::image(origin, reason));
+    }
+    Ok(bytes)
 }
 
 /// Decodes `bytes`; `origin` names them in errors.

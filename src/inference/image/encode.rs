@@ -1,6 +1,6 @@
 //! Pixels to image files.
 
-use std::io::{Seek, Write};
+use std::io::{Cursor, Seek, Write};
 use std::path::Path;
 
 use image::codecs::bmp::BmpEncoder;
@@ -47,37 +47,58 @@ impl Photograph {
     /// the operating system refuses.
     pub fn save(&self, path: impl AsRef<Path>, options: &EncodeOptions) -> Result<()> {
         let path = path.as_ref();
-        let fail = |reason: String| Err(Error::image(path, reason));
         let Some(format) = Format::of_path(path) else {
-            return fail(format!(
-                "the extension means no image format, expected that of {}",
-                Format::LIST
-            ));
+            let expected = Format::LIST;
+            let reason =
+                format!("the extension means no image format, expected that of {expected}");
+            return Err(Error::image(path, reason));
         };
-        if !(1..=100).contains(&options.quality) {
-            return fail(format!(
-                "JPEG quality {}, expected 1 to 100",
-                options.quality
-            ));
-        }
-        let layout = Layout::of(self, format);
-        if format == Format::Jpeg && layout.alpha {
-            return fail("JPEG cannot keep the alpha channel, write PNG instead".into());
-        }
+        let layout = self.layout(format, options.quality, path)?;
         write_whole(path, options.force, |file| {
-            self.encode(layout, options.quality, file)
-                .map_err(|error| match error {
-                    ImageError::IoError(source) => Error::Io {
-                        path: path.to_path_buf(),
-                        source,
-                    },
-                    other => Error::image(path, other.to_string()),
-                })
+            self.encode(layout, options.quality, path, file)
         })
     }
 
-    fn encode(&self, layout: Layout, quality: u8, file: impl Write + Seek) -> ImageResult<()> {
-        match layout.format {
+    /// The bytes of a file in this format, as [`save`](Self::save) would write it; `destination` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// As for [`save`](Self::save).
+    pub fn to_bytes(
+        &self,
+        format: Format,
+        quality: u8,
+        destination: impl AsRef<Path>,
+    ) -> Result<Vec<u8>> {
+        let path = destination.as_ref();
+        let layout = self.layout(format, quality, path)?;
+        let mut file = Cursor::new(Vec::new());
+        self.encode(layout, quality, path, &mut file)?;
+        Ok(file.into_inner())
+    }
+
+    /// What the samples become in `format`, if it can hold them.
+    fn layout(&self, format: Format, quality: u8, path: &Path) -> Result<Layout> {
+        if !(1..=100).contains(&quality) {
+            let reason = format!("JPEG quality {quality}, expected 1 to 100");
+            return Err(Error::image(path, reason));
+        }
+        let layout = Layout::of(self, format);
+        if format == Format::Jpeg && layout.alpha {
+            let reason = "JPEG cannot keep the alpha channel, write PNG instead";
+            return Err(Error::image(path, reason));
+        }
+        Ok(layout)
+    }
+
+    fn encode(
+        &self,
+        layout: Layout,
+        quality: u8,
+        path: &Path,
+        file: impl Write + Seek,
+    ) -> Result<()> {
+        let encoded = match layout.format {
             Format::Png => self.encode_with(PngEncoder::new(file), layout),
             Format::Jpeg => self.encode_with(JpegEncoder::new_with_quality(file, quality), layout),
             Format::WebP => self.encode_with(WebPEncoder::new_lossless(file), layout),
@@ -86,7 +107,14 @@ impl Photograph {
                 let mut file = file;
                 self.encode_with(BmpEncoder::new(&mut file), layout)
             }
-        }
+        };
+        encoded.map_err(|error| match error {
+            ImageError::IoError(source) => Error::Io {
+                path: path.to_path_buf(),
+                source,
+            },
+            other => Error::image(path, other.to_string()),
+        })
     }
 
     fn encode_with(&self, mut encoder: impl ImageEncoder, layout: Layout) -> ImageResult<()> {

@@ -6,12 +6,14 @@
 //! applied to the pixels; other EXIF entries are not kept. Values are not converted between colour
 //! spaces, the model sees them as stored.
 
+use std::io::Read;
 use std::path::Path;
 
 use image::{DynamicImage, RgbImage};
 
 use crate::error::{Error, Result};
 
+mod beside;
 mod decode;
 mod encode;
 mod format;
@@ -93,6 +95,20 @@ impl Photograph {
         Self::decode(&decode::read(path, limits)?, path, limits)
     }
 
+    /// Reads to the end, and decodes; `origin` names the source in errors.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn from_reader(
+        reader: impl Read,
+        origin: impl AsRef<Path>,
+        limits: &Limits,
+    ) -> Result<Photograph> {
+        let origin = origin.as_ref();
+        Self::decode(&decode::read_all(reader, origin, limits)?, origin, limits)
+    }
+
     /// Decodes a file's `bytes`; `origin` names them in errors.
     ///
     /// # Errors
@@ -127,6 +143,32 @@ impl Photograph {
     /// A photograph of 8 bits and colour, without alpha and profile.
     pub fn from_rgb8(image: &RgbImage) -> Photograph {
         unpack(image, Tone::Colour, false, Depth::Eight)
+    }
+
+    /// A gray photograph of 8 bits, without alpha and profile, from `[height, width]` values in [0, 1].
+    ///
+    /// # Errors
+    ///
+    /// The number of values is not `width · height`, or a side is over 2³² − 1.
+    pub fn from_gray(width: usize, height: usize, values: Vec<f32>) -> Result<Photograph> {
+        let sides = (u32::try_from(width), u32::try_from(height));
+        let ((Ok(columns), Ok(rows)), true) = (sides, values.len() == width * height) else {
+            return Err(Error::Shape {
+                what: "gray photograph".into(),
+                found: vec![values.len()],
+                expected: format!("{height} · {width} values"),
+            });
+        };
+        Ok(Photograph {
+            width: columns,
+            height: rows,
+            rgb: values.repeat(3),
+            alpha: None,
+            tone: Tone::Gray,
+            depth: Depth::Eight,
+            icc: None,
+            format: Format::Png,
+        })
     }
 
     /// The pixels rounded to 8 bits, without alpha.

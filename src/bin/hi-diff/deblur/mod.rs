@@ -1,0 +1,88 @@
+//! `hi-diff deblur`: photographs, by file or folder.
+
+mod batch;
+mod report;
+mod settings;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use hi_diff::inference::Deblurrer;
+
+use self::settings::{FormatChoice, Settings};
+use crate::backend::with_backend;
+use crate::model::ModelArgs;
+
+/// Deblur photographs
+///
+/// Reads PNG, JPEG, WebP, TIFF and BMP. Size, bits, grayness, alpha and colour profile stay as they are; a rotation in
+/// the EXIF data is applied. A photograph that fails is reported, and the others are done.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Photographs, and folders that are searched for them; `-` is a photograph from standard input
+    #[arg(required = true, value_name = "INPUT")]
+    inputs: Vec<PathBuf>,
+    /// A folder for the results; or the file, if the one input is a file; or `-` for standard output
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Start of the diffusion: equal seeds give equal results
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Take the mean over the eight flips and rotations of the photograph: eight times the work
+    #[arg(long)]
+    tta: bool,
+    /// Take the mean over N starting noises, from --seed on, and write where they disagree to NAME.disagreement.png
+    #[arg(long, value_name = "N", default_value = "1")]
+    samples: NonZeroUsize,
+    /// Compute tiles of N×N pixels one at a time, for a GPU with little memory; the results differ somewhat
+    #[arg(long, value_name = "N")]
+    tile: Option<usize>,
+    /// Pixels that neighbouring tiles share
+    #[arg(long, value_name = "M", requires = "tile")]
+    overlap: Option<usize>,
+    /// Write the photograph and its result side by side, too, to NAME.compare.png
+    #[arg(long)]
+    compare: bool,
+    /// Format of the results in a folder or on standard output [default: that of each input]
+    #[arg(long, value_enum)]
+    format: Option<FormatChoice>,
+    /// Quality of JPEG results
+    #[arg(long, value_name = "1-100", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
+    quality: u8,
+    /// Replace results that exist
+    #[arg(long)]
+    force: bool,
+    /// Keep results that exist and do the others, after an interruption
+    #[arg(long, conflicts_with = "force")]
+    resume: bool,
+    /// Print one line of JSON for each photograph
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
+    /// Print errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Print size, time, speed and the program's peak memory with each photograph
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+/// Whether every photograph was deblurred.
+pub fn run(args: Args) -> hi_diff::Result<bool> {
+    let settings = Settings::of(&args).unwrap_or_else(|wrong| wrong.exit());
+    let plan = settings.plan(&args.inputs, &args.output)?;
+    for failure in &plan.failures {
+        settings.reports.failure(&failure.input, &failure.error);
+    }
+    settings.reports.kept(&plan.done);
+    if plan.jobs.is_empty() {
+        return Ok(plan.failures.is_empty());
+    }
+    let done = with_backend!(args.model.backend, B => {
+        let device = Default::default();
+        let deblurrer = Deblurrer::<B>::new(args.model.load(&device)?, device);
+        batch::deblur_all(&deblurrer, &plan.jobs, &settings)
+    });
+    Ok(done && plan.failures.is_empty())
+}

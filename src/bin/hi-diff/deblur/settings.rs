@@ -1,0 +1,192 @@
+//! The flags of `hi-diff deblur`, checked and turned once into what the work needs.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, ValueEnum};
+use hi_diff::inference::files::{Job, Plan, PlanOptions};
+use hi_diff::inference::image::{EncodeOptions, Format};
+use hi_diff::inference::{DeblurOptions, Tiling};
+
+use super::Args;
+use super::report::Reports;
+
+/// Standard input as an input, standard output as the output.
+pub const STREAM: &str = "-";
+
+/// Endings of what is written beside a result.
+pub const COMPARE: &str = "compare.png";
+pub const DISAGREEMENT: &str = "disagreement.png";
+
+/// Pixels that tiles share where the command line does not say, if the tile is at least four times as wide.
+const OVERLAP: usize = 32;
+
+/// An image format on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatChoice {
+    Png,
+    #[value(alias = "jpg")]
+    Jpeg,
+    Webp,
+    #[value(alias = "tif")]
+    Tiff,
+    Bmp,
+}
+
+impl From<FormatChoice> for Format {
+    fn from(choice: FormatChoice) -> Self {
+        match choice {
+            FormatChoice::Png => Self::Png,
+            FormatChoice::Jpeg => Self::Jpeg,
+            FormatChoice::Webp => Self::WebP,
+            FormatChoice::Tiff => Self::Tiff,
+            FormatChoice::Bmp => Self::Bmp,
+        }
+    }
+}
+
+/// What the work needs to know.
+#[derive(Debug)]
+pub struct Settings {
+    pub deblur: DeblurOptions,
+    pub encode: EncodeOptions,
+    pub format: Option<Format>,
+    /// Whether photograph and result are written side by side.
+    pub compare: bool,
+    /// Whether files that exist are kept.
+    pub resume: bool,
+    pub reports: Reports,
+}
+
+impl Settings {
+    /// # Errors
+    /// What is wrong with the flags together, for exit status 2.
+    pub fn of(args: &Args) -> Result<Self, clap::Error> {
+        let wrong =
+            |reason: String| crate::Cli::command().error(ErrorKind::ValueValidation, reason);
+        let settings = Self {
+            deblur: DeblurOptions {
+                seed: args.seed,
+                augment: args.tta,
+                samples: args.samples,
+                tiling: tiling(args).map_err(wrong)?,
+            },
+            encode: EncodeOptions {
+                quality: args.quality,
+                force: args.force,
+            },
+            format: args.format.map(Format::from),
+            compare: args.compare,
+            resume: args.resume,
+            reports: Reports::of(args),
+        };
+        settings.check_format(args).map_err(wrong)?;
+        check_streams(args).map_err(wrong)?;
+        Ok(settings)
+    }
+
+    /// The photographs and where their results go.
+    pub fn plan(&self, inputs: &[PathBuf], output: &Path) -> hi_diff::Result<Plan> {
+        let options = PlanOptions {
+            force: self.encode.force,
+            resume: self.resume,
+            format: self.format,
+            beside: self.beside(),
+        };
+        match inputs {
+            [input] if is_stream(output) => Ok(Plan {
+                jobs: vec![job(input, output)],
+                ..Plan::default()
+            }),
+            [input] if is_stream(input) => Ok(Plan::of_job(job(input, output), &options)),
+            _ => Plan::with(inputs, output, &options),
+        }
+    }
+
+    /// The endings of what is written beside each result.
+    fn beside(&self) -> Vec<&'static str> {
+        let several = self.deblur.samples.get() > 1;
+        let endings = [(self.compare, COMPARE), (several, DISAGREEMENT)];
+        let wanted = endings.into_iter().filter(|(wanted, _)| *wanted);
+        wanted.map(|(_, ending)| ending).collect()
+    }
+
+    fn check_format(&self, args: &Args) -> Result<(), String> {
+        let named =
+            Format::of_path(&args.output).filter(|_| Plan::is_file(&args.inputs, &args.output));
+        match (self.format, named) {
+            (Some(format), Some(named)) if format != named => {
+                let output = args.output.display();
+                Err(format!(
+                    "`--format` says {format}, but the extension of {output} means {named}"
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn job(input: &Path, output: &Path) -> Job {
+    Job {
+        input: input.to_path_buf(),
+        output: output.to_path_buf(),
+    }
+}
+
+pub fn is_stream(path: &Path) -> bool {
+    path == Path::new(STREAM)
+}
+
+fn tiling(args: &Args) -> Result<Option<Tiling>, String> {
+    let Some(tile) = args.tile else {
+        return Ok(None);
+    };
+    let overlap = args.overlap.unwrap_or(OVERLAP.min(tile / 4));
+    match Tiling::new(tile, overlap) {
+        Ok(tiling) => Ok(Some(tiling)),
+        Err(hi_diff::Error::Config { key, reason, .. }) => {
+            let flag = if key == "size" { "tile" } else { "overlap" };
+            Err(format!("`--{flag}`: {reason}"))
+        }
+        Err(other) => Err(other.to_string()),
+    }
+}
+
+/// Standard input and standard output are one photograph each.
+fn check_streams(args: &Args) -> Result<(), String> {
+    let from_stdin = args.inputs.iter().any(|input| is_stream(input));
+    let to_stdout = is_stream(&args.output);
+    let wrong = |reason: &str| Err(reason.to_string());
+    if from_stdin && args.inputs.len() > 1 {
+        return wrong("standard input (`-`) has to be the only input");
+    }
+    if from_stdin && !to_stdout && !Plan::is_file(&args.inputs, &args.output) {
+        return wrong(
+            "what comes from standard input has no name: give `-o` a file, such as out.png",
+        );
+    }
+    if !to_stdout {
+        return Ok(());
+    }
+    if args.inputs.len() > 1 || args.inputs.iter().any(|input| input.is_dir()) {
+        return wrong(
+            "standard output (`-o -`) takes the result of one photograph: give `-o` a folder",
+        );
+    }
+    let others = [
+        (args.compare, "--compare", "writes a second file"),
+        (args.samples.get() > 1, "--samples", "writes a second file"),
+        (args.resume, "--resume", "keeps files"),
+        (args.json, "--json", "prints on standard output"),
+    ];
+    if let Some((_, flag, does)) = others.iter().find(|(given, ..)| *given) {
+        return Err(format!(
+            "`{flag}` {does}, for which `-o -` has no place: give `-o` a file"
+        ));
+    }
+    if std::io::stdout().is_terminal() {
+        return wrong("standard output is a terminal: redirect it, or give `-o` a file");
+    }
+    Ok(())
+}
