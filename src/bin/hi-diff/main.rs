@@ -11,6 +11,7 @@ mod convert;
 mod crop;
 mod deblur;
 mod demo;
+mod metrics;
 mod model;
 mod output;
 mod summary;
@@ -34,6 +35,7 @@ enum Command {
     Train(train::Args),
     #[cfg(feature = "train")]
     Ablate(ablate::Args),
+    Metrics(metrics::Args),
     Synth(synth::Args),
     Crop(crop::Args),
     Convert(convert::Args),
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(args),
         #[cfg(feature = "train")]
         Command::Ablate(args) => ablate::run(args),
+        Command::Metrics(args) => metrics::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Crop(args) => crop::run(args),
         Command::Convert(args) => convert::run(args),
