@@ -1,11 +1,12 @@
 //! How good a model is: PSNR and SSIM over held-out pairs, and how sure a difference between two models is.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
 use crate::data::dataset::PairReader;
 use crate::error::Result;
-use crate::evaluation::{psnr, ssim_volumetric};
+use crate::evaluation::Protocol;
+use crate::evaluation::results::{Scores, infinite_if_null};
 use crate::inference::Deblurrer;
 use crate::inference::image::Photograph;
 
@@ -19,10 +20,6 @@ pub struct Score {
     pub psnr: f64,
     /// As MATLAB takes an RGB array, the GoPro protocol's.
     pub ssim_volumetric: f64,
-}
-
-fn infinite_if_null<'de, D: Deserializer<'de>>(value: D) -> std::result::Result<f64, D::Error> {
-    Ok(Option::deserialize(value)?.unwrap_or(f64::INFINITY))
 }
 
 /// Means over images.
@@ -63,10 +60,11 @@ pub fn score<B: Backend>(
             }
             None => decoded.blur.clone(),
         };
+        let Scores { psnr, ssim } = Protocol::Gopro.measure(&restored, &decoded.sharp)?.scores;
         Ok(Score {
             name: pair.name.clone(),
-            psnr: psnr(&restored, &decoded.sharp)?,
-            ssim_volumetric: ssim_volumetric(&restored, &decoded.sharp)?,
+            psnr,
+            ssim_volumetric: ssim,
         })
     });
     scores.collect()

@@ -26,6 +26,8 @@ const FLAT: f64 = 1e-12;
 pub struct Alignment {
     /// Takes the target's pixel `(x, y, 1)` to the restored image's, up to a factor; the last entry is 1.
     pub homography: [[f64; 3]; 3],
+    /// By what the restored image was multiplied before.
+    pub gain: f64,
     /// Of the smoothed images, before the last iteration: 1 for images that differ by brightness and contrast alone.
     pub correlation: f64,
     /// At most 100.
@@ -42,7 +44,7 @@ impl Alignment {
 }
 
 /// Finds the homography under which `restored` correlates best with `target`, from the identity on. Both are of one
-/// size, and neither has been smoothed.
+/// size, and neither has been smoothed. The gain is the caller's: it is 1 here.
 pub(super) fn align(restored: &Gray, target: &Gray) -> Result<Alignment> {
     let target = target.smoothed();
     let restored = Slopes::of(&restored.smoothed());
@@ -60,6 +62,7 @@ pub(super) fn align(restored: &Gray, target: &Gray) -> Result<Alignment> {
         if iterations == ITERATIONS || last_step <= STILL {
             return Ok(Alignment {
                 homography: map.0,
+                gain: 1.0,
                 correlation,
                 iterations,
                 last_step,
@@ -156,7 +159,7 @@ impl Sums {
         self.restored_target += other.restored_target;
     }
 
-    /// The parameters' step that maximises the correlation as the slopes predict it (equations 20 and 22 of the paper).
+    /// The parameters' step that maximises the correlation, as the slopes predict it.
     fn step(&self) -> Result<Step> {
         let fail = |reason: &str| Err(Error::Alignment(reason.into()));
         if self.count == 0.0 {

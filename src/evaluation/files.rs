@@ -1,1 +1,241 @@
-//! files
+//! Image files by protocol: two folders matched by name, or two images, to one report.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use image::metadata::Orientation;
+use image::{ImageDecoder, ImageReader, ImageResult};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::results::{Failure, Scores};
+use super::{Measurement, Protocol};
+use crate::data::layout::{self, data_error};
+use crate::error::{Error, Result};
+use crate::inference::image::{Limits, Photograph};
+
+/// A restored image and its sharp target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilePair {
+    /// What the report calls it.
+    pub name: String,
+    /// The restored image.
+    pub restored: PathBuf,
+    /// The sharp target.
+    pub target: PathBuf,
+}
+
+/// The scores of one image.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ImageScores {
+    /// The pair's.
+    pub name: String,
+    /// PSNR and SSIM as the protocol has them; JSON has them beside the name.
+    #[serde(flatten)]
+    pub scores: Scores,
+    /// What keeps the scores from being the protocol's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// What [`score_files`] finds; displays as a table, and serializes to the JSON of `hi-diff metrics`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MetricsReport {
+    /// What the figures mean.
+    pub protocol: Protocol,
+    /// Mean over `images` in dB; none without any. Infinite if one of them equals its target, which JSON has as `null`.
+    pub psnr: Option<f64>,
+    /// Mean over `images`; none without any.
+    pub ssim: Option<f64>,
+    /// How many images were measured.
+    pub count: usize,
+    /// In the order of the pairs.
+    pub images: Vec<ImageScores>,
+    /// The pairs that could not be measured, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<Failure>,
+}
+
+/// The pairs of two folders, or of two images.
+///
+/// # Errors
+/// [`Error::Io`] if one of them does not exist, [`Error::Data`] for a folder and a file or for two images of different
+/// sizes, and those of [`match_folders`].
+pub fn match_paths(restored: &Path, target: &Path) -> Result<Vec<FilePair>> {
+    let is_folder = |path: &Path| Ok(fs::metadata(path).map_err(Error::io(path))?.is_dir());
+    match (is_folder(restored)?, is_folder(target)?) {
+        (true, true) => match_folders(restored, target),
+        (false, false) => {
+            let name = restored.file_stem().unwrap_or(restored.as_os_str());
+            let pair = FilePair {
+                name: name.to_string_lossy().into_owned(),
+                restored: restored.to_path_buf(),
+                target: target.to_path_buf(),
+            };
+            match pair.sizes_differ() {
+                Some(problem) => Err(data_error(restored, problem)),
+                None => Ok(vec![pair]),
+            }
+        }
+        (restored_is_folder, _) => {
+            let other = if restored_is_folder { target } else { restored };
+            let reason =
+                "an image, but its counterpart is a folder; expected two images or two folders";
+            Err(data_error(other, reason))
+        }
+    }
+}
+
+/// The images of two folders that have the same path there but for the extension, sorted by that name; folders inside
+/// are searched too, and hidden files and folders left out. Never matched by order.
+///
+/// # Errors
+/// [`Error::Data`] with every image that lacks a partner, shares its name, or differs from its partner in size (turned
+/// upright, as far as the headers can be read), or if there are no images; [`Error::Io`] for an unreadable folder.
+pub fn match_folders(restored: &Path, target: &Path) -> Result<Vec<FilePair>> {
+    let listing = layout::match_folders(restored, target)?;
+    let couples = listing.couples.into_iter();
+    let pairs: Vec<_> = couples
+        .map(|(name, couple)| FilePair {
+            name,
+            restored: couple.blur,
+            target: couple.sharp,
+        })
+        .collect();
+    let mut problems = listing.problems;
+    let sizes: Vec<_> = pairs.par_iter().map(FilePair::sizes_differ).collect();
+    for (pair, problem) in pairs.iter().zip(sizes) {
+        problems.extend(problem.map(|problem| format!("{}: {problem}", pair.restored.display())));
+    }
+    if !problems.is_empty() {
+        let problems = problems.join("\n  ");
+        return Err(data_error(
+            restored,
+            format!("does not match {}:\n  {problems}", target.display()),
+        ));
+    }
+    if pairs.is_empty() {
+        let reason = "no images; expected PNG, JPEG, WebP, TIFF or BMP files";
+        return Err(data_error(restored, reason));
+    }
+    Ok(pairs)
+}
+
+/// Measures each pair, as 8-bit RGB ([`Photograph::to_rgb8`]). `progress` hears the number of pairs dealt with, in no
+/// particular order.
+///
+/// Images of no more pairs than there are threads in the current rayon pool are in memory at once. The report does not
+/// depend on the number of threads. A pair that cannot be read, aligned or otherwise measured does not stop the others.
+pub fn score_files(
+    pairs: &[FilePair],
+    protocol: Protocol,
+    progress: &(dyn Fn(usize) + Sync),
+) -> MetricsReport {
+    let done = AtomicUsize::new(0);
+    let mut outcomes = Vec::with_capacity(pairs.len());
+    // In groups, since a thread that waits for others begins another pair, if there is one.
+    for group in pairs.chunks(rayon::current_num_threads()) {
+        outcomes.par_extend(group.par_iter().map(|pair| {
+            let outcome = pair.measure(protocol);
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+            outcome
+        }));
+    }
+    MetricsReport::new(protocol, pairs, outcomes)
+}
+
+impl FilePair {
+    fn measure(&self, protocol: Protocol) -> Result<Measurement> {
+        let open = |path| Photograph::open(path, &Limits::default()).map(|image| image.to_rgb8());
+        protocol.measure(&open(&self.restored)?, &open(&self.target)?)
+    }
+
+    /// How the sizes differ, if both can be read.
+    fn sizes_differ(&self) -> Option<String> {
+        let restored = upright_size(&self.restored).ok()?;
+        let target = upright_size(&self.target).ok()?;
+        let ((width, height), (target_width, target_height)) = (restored, target);
+        (restored != target).then(|| {
+            format!(
+                "{width}×{height}, but its target {} is {target_width}×{target_height}",
+                self.target.display()
+            )
+        })
+    }
+}
+
+/// Width and height after the rotation that the EXIF data ask for, from the file's header.
+fn upright_size(path: &Path) -> ImageResult<(u32, u32)> {
+    let mut decoder = ImageReader::open(path)?
+        .with_guessed_format()?
+        .into_decoder()?;
+    let (width, height) = decoder.dimensions();
+    Ok(match decoder.orientation()? {
+        Orientation::Rotate90
+        | Orientation::Rotate270
+        | Orientation::Rotate90FlipH
+        | Orientation::Rotate270FlipH => (height, width),
+        _ => (width, height),
+    })
+}
+
+impl MetricsReport {
+    fn new(protocol: Protocol, pairs: &[FilePair], outcomes: Vec<Result<Measurement>>) -> Self {
+        let (mut images, mut failures) = (Vec::new(), Vec::new());
+        for (pair, outcome) in pairs.iter().zip(outcomes) {
+            let name = pair.name.clone();
+            match outcome {
+                Ok(measurement) => images.push(ImageScores {
+                    name,
+                    scores: measurement.scores,
+                    warnings: measurement.warnings(),
+                }),
+                Err(error) => failures.push(Failure {
+                    name,
+                    reason: error.to_string(),
+                }),
+            }
+        }
+        let mean = Scores::mean(images.iter().map(|image| image.scores));
+        Self {
+            protocol,
+            psnr: mean.map(|mean| mean.psnr),
+            ssim: mean.map(|mean| mean.ssim),
+            count: images.len(),
+            images,
+            failures,
+        }
+    }
+}
+
+impl fmt::Display for MetricsReport {
+    /// The protocol, a line for each image, their mean, and the warnings. Failures are not in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "protocol {}: {}", self.protocol, self.protocol.figures())?;
+        let mean = format!("mean of {}", self.count);
+        let names = self.images.iter().map(|image| image.name.as_str());
+        let lengths = names
+            .chain(["image", &mean])
+            .map(|name| name.chars().count());
+        let width = lengths.max().unwrap_or_default();
+        write!(f, "{:width$}  {:>9}  {:>6}", "image", "PSNR (dB)", "SSIM")?;
+        for ImageScores { name, scores, .. } in &self.images {
+            write!(
+                f,
+                "\n{name:width$}  {:9.2}  {:6.4}",
+                scores.psnr, scores.ssim
+            )?;
+        }
+        if let Some((psnr, ssim)) = self.psnr.zip(self.ssim) {
+            write!(f, "\n{mean:width$}  {psnr:9.2}  {ssim:6.4}")?;
+        }
+        for ImageScores { name, warnings, .. } in &self.images {
+            for warning in warnings {
+                write!(f, "\nwarning: {name}: {warning}")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -2,11 +2,12 @@
 //!
 //! Papers on deblurring quote two different SSIMs. [`ssim_volumetric`] is the one beside GoPro and HIDE results,
 //! [`ssim_per_channel`] the one that BasicSR logs while training; always say which. [`Protocol::measure`] computes
-//! the figures that belong together.
+//! the figures that belong together, [`files`] those of image files.
 
 mod align;
 mod cholesky;
 pub mod datasets;
+pub mod files;
 mod gray;
 mod homography;
 pub mod journal;

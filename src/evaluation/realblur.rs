@@ -2,7 +2,7 @@
 
 use image::{Rgb, Rgb32FImage, RgbImage};
 
-use super::align::align;
+use super::align::{Alignment, align};
 use super::check_pair;
 use super::gray::Gray;
 use super::homography::Homography;
@@ -41,7 +41,7 @@ pub(super) fn measure(restored: &RgbImage, target: &RgbImage) -> Result<Measurem
     }
     Ok(Measurement {
         scores,
-        alignment: Some(alignment),
+        alignment: Some(Alignment { gain, ..alignment }),
     })
 }
 

@@ -14,6 +14,7 @@ mod crop;
 mod deblur;
 mod demo;
 mod eval;
+mod metrics;
 mod model;
 mod output;
 mod protocol;
@@ -40,6 +41,7 @@ enum Command {
     #[cfg(feature = "train")]
     Ablate(ablate::Args),
     Eval(eval::Args),
+    Metrics(metrics::Args),
     Synth(synth::Args),
     Crop(crop::Args),
     Convert(convert::Args),
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "train")]
         Command::Ablate(args) => ablate::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Metrics(args) => metrics::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Crop(args) => crop::run(args),
         Command::Convert(args) => convert::run(args),

@@ -3,11 +3,10 @@
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process;
 
-use hi_diff::Error;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Prints an error on standard error, below the progress bar's place.
-pub fn error(error: &Error) {
+pub fn error(error: impl std::fmt::Display) {
     eprintln!("error: {error}");
 }
 

@@ -6,12 +6,12 @@ use hi_diff::evaluation::Protocol;
 /// A choice on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ProtocolChoice {
-    /// PSNR over 8-bit RGB, SSIM of the RGB volume as MATLAB has it
+    /// GoPro's and HIDE's: PSNR over RGB, SSIM as MATLAB's of a volume. `hide` means the same
     #[value(alias = "hide")]
     Gopro,
-    /// PSNR over 8-bit RGB, SSIM of each channel by itself
+    /// BasicSR's validation: PSNR over RGB, 2-D SSIM of each channel
     Basicsr,
-    /// PSNR and SSIM over the pixels covered after a gain and an alignment
+    /// RealBlur's: PSNR and 2-D SSIM after gain and alignment by ECC, where the aligned image covers its target
     Realblur,
 }
 

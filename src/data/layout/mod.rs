@@ -49,7 +49,7 @@ impl fmt::Display for Part {
 
 /// The files of a part; no image has been opened.
 #[derive(Debug, Default)]
-pub(super) struct Listing {
+pub(crate) struct Listing {
     /// The part, where the dataset is divided.
     pub part: Option<Part>,
     /// Blurry and sharp file by name, in order of the names.
@@ -62,7 +62,7 @@ pub(super) struct Listing {
 
 /// The two files of a name.
 #[derive(Debug)]
-pub(super) struct Couple {
+pub(crate) struct Couple {
     pub blur: PathBuf,
     pub sharp: PathBuf,
 }
@@ -159,6 +159,24 @@ pub(super) fn list(root: &Path, layout: Layout, part: Part) -> Result<Listing> {
             Ok(listing)
         }
     }
+}
+
+/// The images of two folders that have the same path there but for the extension, whatever the folders are called.
+///
+/// # Errors
+/// [`Error::Data`] if one of them is no folder, [`Error::Io`] for an unreadable one.
+pub(crate) fn match_folders(blur: &Path, sharp: &Path) -> Result<Listing> {
+    for folder in [blur, sharp] {
+        if !folder.is_dir() {
+            return Err(data_error(
+                folder,
+                "is not a folder; expected one of images",
+            ));
+        }
+    }
+    let mut listing = Listing::default();
+    listing.match_folders(blur, sharp, "")?;
+    Ok(listing)
 }
 
 /// The folder names of the blurry and the sharp side.
@@ -297,7 +315,7 @@ impl Listing {
     }
 }
 
-pub(super) fn data_error(path: &Path, reason: impl Into<String>) -> Error {
+pub(crate) fn data_error(path: &Path, reason: impl Into<String>) -> Error {
     Error::Data {
         path: path.to_path_buf(),
         reason: reason.into(),
