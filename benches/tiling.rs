@@ -15,19 +15,14 @@ use hi_diff::inference::{DeblurOptions, Deblurrer, Planes, Tiling};
 use hi_diff::{Noise, Result, weights};
 
 /// Tile and overlap.
-const TILINGS: [[usize; 2]; 12] = [
-    [64, 0],
+const TILINGS: [[usize; 2]; 7] = [
     [64, 16],
-    [64, 32],
     [128, 0],
     [128, 16],
     [128, 32],
     [128, 64],
-    [256, 0],
-    [256, 16],
     [256, 32],
     [256, 64],
-    [256, 128],
 ];
 
 fn main() -> Result<()> {

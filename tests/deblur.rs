@@ -189,7 +189,7 @@ fn samples_are_the_mean_of_their_seeds_with_a_map_of_where_they_disagree() {
     let (a, b, mean) = (values("5.png"), values("6.png"), values("mean.png"));
     for ((a, b), mean) in a.iter().zip(&b).zip(&mean) {
         assert!(
-            ((a + b) / 2.0 - mean).abs() < 2.0 / 65_535.0,
+            ((a + b) / 2.0 - mean).abs() < 1.5 / 65_535.0,
             "{a}, {b}: {mean}"
         );
     }
@@ -203,12 +203,13 @@ fn samples_are_the_mean_of_their_seeds_with_a_map_of_where_they_disagree() {
         })
         .collect();
     let most = deviation.iter().copied().fold(0.0, f64::max);
-    assert!(most > 0.0005, "the samples hardly differ: {most}");
+    let step = 1.0 / 65_535.0; // to which the results are rounded
+    assert!(most > 6.0 * step, "the samples hardly differ: {most}");
     let disagreement = &lines[0]["disagreement"];
     assert_eq!(disagreement["file"], "mean.disagreement.png");
     let white = disagreement["white"].as_f64().unwrap();
     assert!(
-        (white - most).abs() < 4.0 / 65_535.0,
+        (white - most).abs() < 2.0 * step,
         "{white}, expected {most}"
     );
     let map = open(&folder, "mean.disagreement.png");
@@ -216,14 +217,16 @@ fn samples_are_the_mean_of_their_seeds_with_a_map_of_where_they_disagree() {
     for (found, deviation) in map.to_luma8().as_raw().iter().zip(&deviation) {
         let expected = 255.0 * deviation / most;
         assert!(
-            (f64::from(*found) - expected).abs() < 6.0,
+            (f64::from(*found) - expected).abs() < 1.0 + 255.0 * 2.0 * step / most,
             "{found}, expected {expected}"
         );
     }
     // In words, too.
     let assert = deblur(&folder, &[&flags[..], &["--force"]].concat()).success();
     let line = stdout(&assert);
-    let words = format!("white in mean.disagreement.png is a standard deviation of {white:.4}");
+    let levels = 255.0 * white;
+    let words =
+        format!("white in mean.disagreement.png is a standard deviation of {levels:.3}/255");
     assert!(
         line.starts_with("mean.png: ") && line.contains(&words),
         "{line}"
@@ -493,7 +496,7 @@ fn impossible_flags_are_wrong_usage() {
             &["a.png", "-o", "out.png", "--tile", "0"],
             "`--tile`: found 0",
         ),
-        (&["a.png", "-o", "out.png", "--tile", "-8"], "--tile"),
+        (&["a.png", "-o", "out.png", "--tile=-8"], "--tile"),
         (
             &["a.png", "-o", "out.png", "--tile", "64", "--overlap", "64"],
             "`--overlap`: found 64, expected less",
@@ -559,7 +562,7 @@ fn an_interruption_leaves_whole_files_and_resuming_does_the_rest() {
     };
     for (signal, code) in [("-INT", Some(130)), ("-KILL", None)] {
         let before = results().len();
-        let child = Command::new(env!("CARGO_BIN_EXE_hi-diff"))
+        let mut child = Command::new(env!("CARGO_BIN_EXE_hi-diff"))
             .current_dir(&folder)
             .args([
                 "deblur",
@@ -574,7 +577,7 @@ fn an_interruption_leaves_whole_files_and_resuming_does_the_rest() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        while results().len() < before + 2 {
+        while results().len() < before + 2 && child.try_wait().unwrap().is_none() {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         let kill = Command::new("kill")
