@@ -88,7 +88,6 @@ fn compute<B: Backend>(
 
 /// Writes the result and what belongs beside it.
 fn write(job: &Job, computed: &Computed, settings: &Settings) -> Result<Report> {
-    let _whole = writing();
     let result = &computed.restored.photograph;
     let (width, height) = (result.width(), result.height());
     let mut report = Report::new(job, width, height, computed.seconds);
@@ -98,6 +97,7 @@ fn write(job: &Job, computed: &Computed, settings: &Settings) -> Result<Report> 
         output::bytes(&bytes);
         return Ok(report);
     }
+    let _whole = writing();
     save(result, &job.output, settings)?;
     if let Some(blurred) = &computed.blurred {
         let file = job.beside(COMPARE);

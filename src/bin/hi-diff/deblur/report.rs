@@ -169,7 +169,7 @@ impl Report {
         }
         if let Some(Map { file, white }) = &self.disagreement {
             parts.push(format!(
-                "white in {} is a standard deviation of {white:.4} ({:.1} of 255)",
+                "white in {} is a standard deviation of {:.3}/255",
                 file.display(),
                 255.0 * white
             ));

@@ -1,0 +1,730 @@
+//! `hi-diff deblur` with each of its flags, and the same as a library.
+#![cfg(all(feature = "cli", feature = "flex"))]
+
+use std::fs;
+use std::path::Path;
+
+use assert_cmd::Command;
+use assert_cmd::assert::Assert;
+use burn::backend::Flex;
+use burn::tensor::{Tensor, TensorData};
+use hi_diff::inference::image::Photograph;
+use hi_diff::inference::{DeblurOptions, Deblurrer, Tiling};
+use hi_diff::{Noise, weights};
+use image::{DynamicImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const ALL: [&str; 7] = ["--tta", "--samples", "2", "--tile", "16", "--overlap", "8"];
+
+/// `hi-diff deblur` in a folder.
+fn deblur(folder: &TempDir, arguments: &[&str]) -> Assert {
+    command(folder, arguments).assert()
+}
+
+fn command(folder: &TempDir, arguments: &[&str]) -> Command {
+    let mut command = Command::cargo_bin("hi-diff").expect("the program is built");
+    command.env_remove("RUST_BACKTRACE");
+    command.current_dir(folder);
+    command
+        .args(["deblur", "--backend", "flex"])
+        .args(arguments);
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn stdout(assert: &Assert) -> String {
+    text(&assert.get_output().stdout)
+}
+
+fn stderr(assert: &Assert) -> String {
+    text(&assert.get_output().stderr)
+}
+
+/// A smooth picture with edges, so that the model has something to do.
+fn picture(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        let edge = if (x / 7 + y / 5) % 2 == 0 { 60 } else { 0 };
+        Rgb([
+            (40 + x * 3 % 150 + edge) as u8,
+            (30 + y * 4 % 160 + edge) as u8,
+            (100 + edge) as u8,
+        ])
+    })
+}
+
+/// A folder with `name` of this size.
+fn folder(images: &[(&str, u32, u32)]) -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (name, width, height) in images {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        picture(*width, *height).save(path).unwrap();
+    }
+    folder
+}
+
+fn open(folder: &TempDir, name: &str) -> DynamicImage {
+    let path = folder.path().join(name);
+    image::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn bytes(folder: &TempDir, name: &str) -> Vec<u8> {
+    fs::read(folder.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn exists(folder: &TempDir, name: &str) -> bool {
+    folder.path().join(name).exists()
+}
+
+fn json_lines(assert: &Assert) -> Vec<Value> {
+    let lines = stdout(assert);
+    let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+    lines.lines().map(parse).collect()
+}
+
+#[test]
+fn every_way_of_deblurring_keeps_bits_grayness_alpha_and_size() {
+    let folder = folder(&[
+        ("in/odd.png", 29, 19),
+        ("in/pixel.bmp", 1, 1),
+        ("in/web.webp", 24, 17),
+    ]);
+    let deep = |x: u32, y: u32| (x * 1500 + y * 900) as u16;
+    let save = |name: &str, image: DynamicImage| image.save(folder.path().join(name)).unwrap();
+    save(
+        "in/gray16.tiff",
+        ImageBuffer::from_fn(21, 33, |x, y| Luma([deep(x, y)])).into(),
+    );
+    save(
+        "in/rgb16.png",
+        ImageBuffer::from_fn(33, 9, |x, y| Rgb([deep(x, y), 500, deep(y, x)])).into(),
+    );
+    let alpha = |x: u32, y: u32| Rgba([x as u8 * 9, 90, y as u8 * 9, (x * y) as u8]);
+    save("in/alpha.png", ImageBuffer::from_fn(25, 18, alpha).into());
+
+    let ways: [&[&str]; 4] = [&ALL[..1], &ALL[1..3], &ALL[3..], &ALL];
+    for (number, way) in ways.into_iter().enumerate() {
+        let out = format!("out{number}");
+        deblur(&folder, &[&["in", "-o", &out, "-q"], way].concat()).success();
+        for entry in fs::read_dir(folder.path().join("in")).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let (before, after) = (
+                open(&folder, &format!("in/{name}")),
+                open(&folder, &format!("{out}/{name}")),
+            );
+            assert_eq!(after.color(), before.color(), "{name} {way:?}");
+            let size = |image: &DynamicImage| (image.width(), image.height());
+            assert_eq!(size(&after), size(&before), "{name} {way:?}");
+        }
+        let alpha = |name: &str| {
+            open(&folder, name)
+                .to_rgba8()
+                .pixels()
+                .map(|p| p[3])
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            alpha(&format!("{out}/alpha.png")),
+            alpha("in/alpha.png"),
+            "{way:?}"
+        );
+    }
+}
+
+#[test]
+fn flips_and_rotations_averaged_make_the_result_turn_with_the_photograph() {
+    let folder = folder(&[("in/upright.png", 40, 27)]);
+    let turned = open(&folder, "in/upright.png").rotate90().fliph();
+    turned.save(folder.path().join("in/turned.png")).unwrap();
+    let difference = |out: &str, flags: &[&str]| {
+        deblur(&folder, &[&["in", "-o", out], flags].concat()).success();
+        let upright = open(&folder, &format!("{out}/upright.png"))
+            .rotate90()
+            .fliph()
+            .to_rgb8();
+        let turned = open(&folder, &format!("{out}/turned.png")).to_rgb8();
+        let pairs = upright.as_raw().iter().zip(turned.as_raw());
+        pairs.map(|(a, b)| a.abs_diff(*b)).max().unwrap()
+    };
+    assert!(
+        difference("plain", &[]) > 1,
+        "the model alone does not turn with its input"
+    );
+    // But for the order of a sum.
+    assert!(difference("averaged", &["--tta"]) <= 1);
+}
+
+#[test]
+fn samples_are_the_mean_of_their_seeds_with_a_map_of_where_they_disagree() {
+    let folder = tempfile::tempdir().unwrap();
+    let image: ImageBuffer<Rgb<u16>, Vec<u16>> = ImageBuffer::from_fn(40, 24, |x, y| {
+        Rgb([
+            (9_000 + x * 900) as u16,
+            (y * 2_000) as u16,
+            ((x / 6 + y / 6) % 2 * 40_000) as u16,
+        ])
+    });
+    image.save(folder.path().join("in.png")).unwrap();
+    let values = |name: &str| -> Vec<f64> {
+        let image = open(&folder, name).to_rgb16();
+        image
+            .as_raw()
+            .iter()
+            .map(|&v| f64::from(v) / 65_535.0)
+            .collect()
+    };
+    for seed in ["5", "6"] {
+        deblur(
+            &folder,
+            &["in.png", "-o", &format!("{seed}.png"), "--seed", seed],
+        )
+        .success();
+    }
+    let flags = ["in.png", "-o", "mean.png", "--seed", "5", "--samples", "2"];
+    let lines = json_lines(&deblur(&folder, &[&flags[..], &["--json"]].concat()).success());
+    let (a, b, mean) = (values("5.png"), values("6.png"), values("mean.png"));
+    for ((a, b), mean) in a.iter().zip(&b).zip(&mean) {
+        assert!(
+            ((a + b) / 2.0 - mean).abs() < 1.5 / 65_535.0,
+            "{a}, {b}: {mean}"
+        );
+    }
+
+    // Of two values, the variance is half their squared difference.
+    let pixels = a.chunks(3).zip(b.chunks(3));
+    let deviation: Vec<f64> = pixels
+        .map(|(a, b)| {
+            let squares: f64 = a.iter().zip(b).map(|(a, b)| (a - b).powi(2) / 2.0).sum();
+            (squares / 3.0).sqrt()
+        })
+        .collect();
+    let most = deviation.iter().copied().fold(0.0, f64::max);
+    let step = 1.0 / 65_535.0; // to which the results are rounded
+    assert!(most > 6.0 * step, "the samples hardly differ: {most}");
+    let disagreement = &lines[0]["disagreement"];
+    assert_eq!(disagreement["file"], "mean.disagreement.png");
+    let white = disagreement["white"].as_f64().unwrap();
+    assert!(
+        (white - most).abs() < 2.0 * step,
+        "{white}, expected {most}"
+    );
+    let map = open(&folder, "mean.disagreement.png");
+    assert_eq!(map.color(), image::ColorType::L8);
+    for (found, deviation) in map.to_luma8().as_raw().iter().zip(&deviation) {
+        let expected = 255.0 * deviation / most;
+        assert!(
+            (f64::from(*found) - expected).abs() < 1.0 + 255.0 * 2.0 * step / most,
+            "{found}, expected {expected}"
+        );
+    }
+    // In words, too.
+    let assert = deblur(&folder, &[&flags[..], &["--force"]].concat()).success();
+    let line = stdout(&assert);
+    let levels = 255.0 * white;
+    let words =
+        format!("white in mean.disagreement.png is a standard deviation of {levels:.3}/255");
+    assert!(
+        line.starts_with("mean.png: ") && line.contains(&words),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_tile_that_holds_the_image_gives_the_same_bytes_and_smaller_ones_a_warning() {
+    let folder = folder(&[("in/a.png", 45, 30), ("in/b.png", 30, 45)]);
+    let whole = deblur(&folder, &["in", "-o", "whole"]).success();
+    let held = deblur(&folder, &["in", "-o", "held", "--tile", "48"]).success();
+    for name in ["a.png", "b.png"] {
+        let (whole, held) = (
+            bytes(&folder, &format!("whole/{name}")),
+            bytes(&folder, &format!("held/{name}")),
+        );
+        assert!(whole == held, "{name}");
+    }
+    assert_eq!(
+        (stderr(&whole), stderr(&held)),
+        (String::new(), String::new())
+    );
+
+    let tiles = ["--tile", "24", "--overlap", "8"];
+    let tiled = deblur(&folder, &[&["in", "-o", "tiled"], &tiles[..]].concat()).success();
+    assert_eq!(stderr(&tiled).matches("warning: ").count(), 1);
+    assert!(
+        stderr(&tiled).contains("without seeing the rest"),
+        "{}",
+        stderr(&tiled)
+    );
+    assert!(bytes(&folder, "tiled/a.png") != bytes(&folder, "whole/a.png"));
+    let quiet = deblur(
+        &folder,
+        &[&["in", "-o", "quiet", "-q"], &tiles[..]].concat(),
+    )
+    .success();
+    assert_eq!(stderr(&quiet), "");
+}
+
+#[test]
+fn compare_writes_photograph_and_result_side_by_side() {
+    let folder = folder(&[("in.jpg", 31, 22)]);
+    let assert = deblur(
+        &folder,
+        &["in.jpg", "-o", "out/a.b.png", "--compare", "--json"],
+    )
+    .success();
+    assert_eq!(json_lines(&assert)[0]["compare"], "out/a.b.compare.png");
+    let picture = open(&folder, "out/a.b.compare.png").to_rgb8();
+    assert_eq!(picture.dimensions(), (2 * 31 + 4, 22));
+    let part = |x| image::imageops::crop_imm(&picture, x, 0, 31, 22).to_image();
+    assert_eq!(part(0), open(&folder, "in.jpg").to_rgb8());
+    assert_eq!(part(35), open(&folder, "out/a.b.png").to_rgb8());
+}
+
+#[test]
+fn a_format_applies_to_all_results_of_a_folder() {
+    let folder = folder(&[
+        ("in/a.png", 16, 16),
+        ("in/b.bmp", 16, 9),
+        ("in/c.jpeg", 8, 8),
+    ]);
+    let flags = ["in", "-o", "out", "--format", "jpeg"];
+    let assert = deblur(&folder, &flags).success();
+    let names: Vec<_> = ["a.jpg", "b.jpg", "c.jpeg"]
+        .map(|name| Path::new("out").join(name))
+        .into();
+    let printed: Vec<_> = stdout(&assert).lines().map(Into::into).collect();
+    assert_eq!(names, printed as Vec<std::path::PathBuf>);
+    for name in names {
+        assert!(
+            bytes(&folder, name.to_str().unwrap()).starts_with(&[0xff, 0xd8]),
+            "{name:?}"
+        );
+    }
+    let size = |quality: &str| {
+        let flags = ["in/a.png", "-o", "a.jpg", "--force", "--quality", quality];
+        deblur(&folder, &flags).success();
+        bytes(&folder, "a.jpg").len()
+    };
+    assert!(size("30") < size("95"));
+}
+
+#[test]
+fn standard_input_becomes_standard_output_and_nothing_else() {
+    let folder = folder(&[("in.png", 27, 20), ("in.bmp", 27, 20)]);
+    deblur(&folder, &["in.png", "-o", "out.png"]).success();
+    let through = |input: &str, flags: &[&str]| {
+        let flags = [&["-", "-o", "-"], flags].concat();
+        let assert = command(&folder, &flags)
+            .write_stdin(bytes(&folder, input))
+            .assert()
+            .success();
+        (assert.get_output().stdout.clone(), stderr(&assert))
+    };
+    let (image, said) = through("in.png", &[]);
+    assert!(
+        image == bytes(&folder, "out.png") && said.is_empty(),
+        "{said}"
+    );
+    let (image, said) = through("in.png", &["-v"]);
+    assert!(
+        image == bytes(&folder, "out.png") && said.contains("27×20"),
+        "{said}"
+    );
+    assert!(through("in.bmp", &[]).0.starts_with(b"BM"));
+    assert!(through("in.bmp", &["--format", "png"]).0 == bytes(&folder, "out.png"));
+
+    // And either with a file.
+    let assert = deblur(&folder, &["in.png", "-o", "-"]).success();
+    assert!(assert.get_output().stdout == bytes(&folder, "out.png"));
+    let mut from_stdin = command(&folder, &["-", "-o", "new.png", "--compare"]);
+    from_stdin
+        .write_stdin(bytes(&folder, "in.png"))
+        .assert()
+        .success();
+    assert!(bytes(&folder, "new.png") == bytes(&folder, "out.png"));
+    assert!(exists(&folder, "new.compare.png"));
+    from_stdin.assert().code(1);
+
+    // A bad input gives nothing at all.
+    let flags = ["-", "-o", "-"];
+    let assert = command(&folder, &flags)
+        .write_stdin("no image")
+        .assert()
+        .code(1);
+    assert_eq!(stdout(&assert), "");
+    assert!(
+        stderr(&assert).contains("standard input: not an image"),
+        "{}",
+        stderr(&assert)
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_went_away_ends_the_program_quietly() {
+    use std::process::{Command, Stdio};
+    let folder = folder(&[("in.png", 60, 60)]);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hi-diff"))
+        .current_dir(&folder)
+        .args(["deblur", "--backend", "flex", "in.png", "-o", "-"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        (output.status.code(), text(&output.stderr)),
+        (Some(0), String::new())
+    );
+}
+
+#[test]
+fn json_has_a_line_for_each_photograph_in_order() {
+    let folder = folder(&[
+        ("in/f1.png", 24, 16),
+        ("in/f10.png", 8, 8),
+        ("in/f2.png", 16, 16),
+    ]);
+    fs::write(folder.path().join("in/f3.png"), "no image").unwrap();
+    let flags = ["in", "gone.png", "-o", "out", "--json"];
+    let assert = deblur(&folder, &flags).code(1);
+    let lines = json_lines(&assert);
+    let inputs: Vec<_> = lines
+        .iter()
+        .map(|line| line["input"].as_str().unwrap().replace('\\', "/"))
+        .collect();
+    // What has no job is known before.
+    assert_eq!(
+        inputs,
+        [
+            "gone.png",
+            "in/f1.png",
+            "in/f2.png",
+            "in/f3.png",
+            "in/f10.png"
+        ]
+    );
+    let first = &lines[1];
+    assert_eq!(
+        (&first["width"], &first["height"]),
+        (&24.into(), &16.into())
+    );
+    let number = |key: &str| {
+        first[key]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{key}: {first}"))
+    };
+    let rate = 24.0 * 16.0 / 1e6 / number("seconds");
+    assert!((number("megapixels_per_second") / rate - 1.0).abs() < 1e-6);
+    assert_eq!(
+        first["output"].as_str().unwrap().replace('\\', "/"),
+        "out/f1.png"
+    );
+    assert!(!cfg!(target_os = "linux") || number("peak_memory_bytes") > 1e6);
+    for failed in [&lines[0], &lines[3]] {
+        let keys: Vec<_> = failed.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["error", "input"]);
+        let error = failed["error"].as_str().unwrap();
+        assert!(stderr(&assert).contains(error), "{error}");
+    }
+}
+
+#[test]
+fn resuming_keeps_what_is_there_and_does_the_rest() {
+    let folder = folder(&[("in/a.png", 16, 16), ("in/b.png", 16, 16)]);
+    fs::create_dir(folder.path().join("out")).unwrap();
+    fs::write(folder.path().join("out/a.png"), "mine").unwrap();
+    let assert = deblur(&folder, &["in", "-o", "out", "--resume"]).success();
+    assert_eq!(stderr(&assert), "kept: 1 result of an earlier run\n");
+    assert_eq!(bytes(&folder, "out/a.png"), b"mine");
+    assert_eq!(open(&folder, "out/b.png").width(), 16);
+    // What is still missing beside a result is written, and the result is kept.
+    let assert = deblur(&folder, &["in", "-o", "out", "--resume", "--compare"]).success();
+    assert_eq!(stderr(&assert), "");
+    assert!(exists(&folder, "out/a.compare.png") && exists(&folder, "out/b.compare.png"));
+    assert_eq!(bytes(&folder, "out/a.png"), b"mine");
+    let assert = deblur(
+        &folder,
+        &["in", "-o", "out", "--resume", "--compare", "--json"],
+    )
+    .success();
+    let kept: Vec<_> = json_lines(&assert)
+        .iter()
+        .map(|line| line["kept"].clone())
+        .collect();
+    assert_eq!(kept, [true, true]);
+}
+
+#[test]
+fn files_beside_results_are_guarded_like_results() {
+    let folder = folder(&[("in/a.png", 8, 8), ("in/a.bmp", 8, 8), ("in/b.png", 8, 8)]);
+    fs::create_dir(folder.path().join("out")).unwrap();
+    fs::write(folder.path().join("out/b.compare.png"), "mine").unwrap();
+    let flags = ["in", "-o", "out", "--compare"];
+    let assert = deblur(&folder, &flags).code(1);
+    assert_eq!(
+        stderr(&assert).matches("a.compare.png: 2 inputs").count(),
+        2
+    );
+    assert!(
+        stderr(&assert).contains("b.compare.png: exists already"),
+        "{}",
+        stderr(&assert)
+    );
+    assert!(!exists(&folder, "out/a.png") && !exists(&folder, "out/b.png"));
+    let flags = [
+        "in/b.png",
+        "out/b.compare.png",
+        "-o",
+        "out",
+        "--compare",
+        "--force",
+    ];
+    deblur(&folder, &flags).code(1);
+    assert_eq!(bytes(&folder, "out/b.compare.png"), b"mine");
+}
+
+#[test]
+fn impossible_flags_are_wrong_usage() {
+    let folder = folder(&[("a.png", 8, 8), ("b.png", 8, 8), ("in/c.png", 8, 8)]);
+    let cases: [(&[&str], &str); 18] = [
+        (
+            &["a.png", "-o", "out.png", "--tile", "0"],
+            "`--tile`: found 0",
+        ),
+        (&["a.png", "-o", "out.png", "--tile=-8"], "--tile"),
+        (
+            &["a.png", "-o", "out.png", "--tile", "64", "--overlap", "64"],
+            "`--overlap`: found 64, expected less",
+        ),
+        (
+            &["a.png", "-o", "out.png", "--tile", "60", "--overlap", "58"],
+            "`--overlap`: found 58",
+        ),
+        (&["a.png", "-o", "out.png", "--overlap", "8"], "--tile"),
+        (&["a.png", "-o", "out.png", "--samples", "0"], "--samples"),
+        (
+            &["a.png", "-o", "out.png", "--format", "gif"],
+            "possible values: png",
+        ),
+        (
+            &["a.png", "-o", "out.png", "--format", "jpeg"],
+            "out.png means PNG",
+        ),
+        (&["a.png", "-o", "out.png", "--quality", "0"], "--quality"),
+        (
+            &["a.png", "-o", "out.png", "--resume", "--force"],
+            "--force",
+        ),
+        (&["a.png", "-o", "out.png", "--json", "-q"], "--json"),
+        (&["-", "a.png", "-o", "out"], "the only input"),
+        (&["-", "-o", "out"], "has no name"),
+        (&["a.png", "b.png", "-o", "-"], "one photograph"),
+        (&["in", "-o", "-"], "one photograph"),
+        (
+            &["a.png", "-o", "-", "--compare"],
+            "`--compare` writes a second file",
+        ),
+        (
+            &["a.png", "-o", "-", "--samples", "2"],
+            "`--samples` writes a second file",
+        ),
+        (&["a.png", "-o", "-", "--json"], "`--json`"),
+    ];
+    for (flags, words) in cases {
+        let assert = deblur(&folder, flags).code(2);
+        let said = stderr(&assert);
+        assert!(said.contains(words), "{flags:?}: {said}");
+        assert_eq!(stdout(&assert), "", "{flags:?}");
+    }
+    assert!(!exists(&folder, "out.png") && !exists(&folder, "out"));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interruption_leaves_whole_files_and_resuming_does_the_rest() {
+    use std::process::{Command, Stdio};
+    const COUNT: usize = 40;
+    let names: Vec<_> = (0..COUNT).map(|n| format!("in/{n}.png")).collect();
+    let images: Vec<_> = names.iter().map(|name| (name.as_str(), 64, 64)).collect();
+    let folder = folder(&images);
+    let results = || -> Vec<_> {
+        let entries = fs::read_dir(folder.path().join("out"));
+        let names = entries
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    };
+    for (signal, code) in [("-INT", Some(130)), ("-KILL", None)] {
+        let before = results().len();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_hi-diff"))
+            .current_dir(&folder)
+            .args([
+                "deblur",
+                "--backend",
+                "flex",
+                "in",
+                "-o",
+                "out",
+                "--resume",
+                "-q",
+            ])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        while results().len() < before + 2 && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let kill = Command::new("kill")
+            .args([signal, &child.id().to_string()])
+            .status();
+        assert!(kill.unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), code, "{}", text(&output.stderr));
+        let (hidden, whole): (Vec<_>, Vec<_>) = results()
+            .into_iter()
+            .partition(|name| name.starts_with('.'));
+        assert!(hidden.is_empty() || signal == "-KILL", "{hidden:?}");
+        assert!(whole.len() < COUNT, "all {COUNT} were done before {signal}");
+        for name in whole {
+            assert_eq!(open(&folder, &format!("out/{name}")).width(), 64);
+        }
+    }
+    deblur(&folder, &["in", "-o", "out", "--resume"]).success();
+    for n in 0..COUNT {
+        assert_eq!(open(&folder, &format!("out/{n}.png")).width(), 64);
+    }
+}
+
+fn deblurrer() -> Deblurrer<Flex> {
+    let device = Default::default();
+    Deblurrer::new(weights::bundled(&device).unwrap(), device)
+}
+
+fn difference(a: &Photograph, b: &Photograph) -> f32 {
+    let pairs = a.rgb().iter().zip(b.rgb());
+    pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn plain_options_are_the_model_itself_bit_for_bit() {
+    let deblurrer = deblurrer();
+    let blurred = Photograph::from_rgb8(&picture(37, 26));
+    let data = TensorData::new(blurred.rgb().to_vec(), [1, 3, 26, 37]);
+    let tensor = Tensor::from_data(data, &Default::default());
+    let direct = deblurrer.model().deblur(tensor, Noise::Seed(3)).unwrap();
+    let direct = blurred
+        .with_rgb(direct.into_data().into_vec().unwrap())
+        .unwrap();
+    assert_eq!(deblurrer.deblur(&blurred, 3).unwrap(), direct);
+    let whole = DeblurOptions {
+        seed: 3,
+        tiling: Some(Tiling::new(40, 8).unwrap()),
+        ..DeblurOptions::default()
+    };
+    let restored = deblurrer.deblur_with(&blurred, &whole).unwrap();
+    assert_eq!((restored.photograph, restored.disagreement), (direct, None));
+}
+
+#[test]
+fn tiles_differ_little_from_the_whole_and_less_the_larger_they_are() {
+    let deblurrer = deblurrer();
+    let blurred = Photograph::from_rgb8(&picture(130, 97));
+    let whole = deblurrer.deblur(&blurred, 0).unwrap();
+    let tiled = |size, overlap| {
+        let options = DeblurOptions {
+            tiling: Some(Tiling::new(size, overlap).unwrap()),
+            ..DeblurOptions::default()
+        };
+        let tiled = deblurrer
+            .deblur_with(&blurred, &options)
+            .unwrap()
+            .photograph;
+        let squares = tiled
+            .rgb()
+            .iter()
+            .zip(whole.rgb())
+            .map(|(a, b)| (a - b).powi(2));
+        let error = squares.sum::<f32>() / whole.rgb().len() as f32;
+        error.sqrt()
+    };
+    let (small, large) = (tiled(32, 8), tiled(96, 32));
+    assert!(
+        0.0 < large && large < small && small < 0.05,
+        "large {large}, small {small}"
+    );
+}
+
+#[test]
+fn all_options_together_are_the_mean_over_views_and_seeds() {
+    let deblurrer = deblurrer();
+    let blurred = Photograph::from_rgb8(&picture(33, 20));
+    let tiling = Some(Tiling::new(16, 8).unwrap());
+    let of = |seed, samples| {
+        let options = DeblurOptions {
+            seed,
+            augment: true,
+            samples,
+            tiling,
+        };
+        deblurrer.deblur_with(&blurred, &options).unwrap()
+    };
+    let one = std::num::NonZeroUsize::MIN;
+    let (a, b) = (of(u64::MAX, one), of(0, one)); // seeds go round
+    let both = of(u64::MAX, one.saturating_add(1));
+    let mean = a
+        .photograph
+        .rgb()
+        .iter()
+        .zip(b.photograph.rgb())
+        .map(|(a, b)| (a + b) / 2.0);
+    let mean = blurred.with_rgb(mean.collect()).unwrap();
+    assert!(difference(&both.photograph, &mean) < 1e-6);
+    let disagreement = both.disagreement.unwrap();
+    assert_eq!(disagreement.deviation().len(), 33 * 20);
+    assert!(
+        disagreement.white() > 0.0
+            && disagreement.white() <= difference(&a.photograph, &b.photograph)
+    );
+}
+
+#[test]
+fn parts_of_deblurring_refuse_what_does_not_fit() {
+    let device = Default::default();
+    let model = weights::bundled::<Flex>(&device).unwrap();
+    let [tokens, channels] = model.prior_shape;
+    let blur = Tensor::<Flex, 4>::zeros([1, 3, 9, 9], &device);
+    let fails = |result: hi_diff::Result<()>, words: &str| {
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    };
+    fails(model.restore(blur.clone(), None).map(drop), "prior");
+    let other = Tensor::zeros([2, tokens, channels], &device);
+    fails(
+        model.restore(blur.clone(), Some(other)).map(drop),
+        "prior: found shape [2, ",
+    );
+    let short = Tensor::zeros([1, tokens, channels - 1], &device);
+    fails(
+        model.prior_given(short, Noise::Seed(0)).map(drop),
+        "condition: found shape [1, ",
+    );
+    let gray = Tensor::zeros([1, 1, 9, 9], &device);
+    fails(
+        model.condition(gray).map(drop),
+        "blur: found shape [1, 1, 9, 9]",
+    );
+
+    let condition = Tensor::zeros([1, tokens, channels], &device);
+    let mut without = model;
+    without.denoiser = None;
+    fails(
+        without.prior_given(condition, Noise::Seed(0)).map(drop),
+        "denoiser",
+    );
+}
