@@ -84,7 +84,9 @@ pub struct TrainingOptions {
 /// What is done with a folder whenever something new lies there. If it fails, the training stops with a checkpoint, as
 /// for a log that cannot be written.
 #[derive(Clone)]
-pub struct Hook(Arc<dyn Fn(&Path) -> Result<()> + Send + Sync>);
+pub struct Hook(Arc<Act>);
+
+type Act = dyn Fn(&Path) -> Result<()> + Send + Sync;
 
 impl Hook {
     /// A hook that calls `act`.
