@@ -3,12 +3,12 @@
 use crate::drawing::{Axis, Drawing, range, round_step};
 use crate::numbers::fixed;
 
-const WIDTH: f64 = 400.0;
-const HEIGHT: f64 = 240.0;
+const WIDTH: f64 = 360.0;
+const HEIGHT: f64 = 226.0;
 const LEFT: f64 = 40.0;
-const RIGHT: f64 = 384.0;
+const RIGHT: f64 = 346.0;
 const TOP: f64 = 30.0;
-const BOTTOM: f64 = 194.0;
+const BOTTOM: f64 = 180.0;
 
 /// About this many bars.
 const BARS: f64 = 18.0;

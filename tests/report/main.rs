@@ -153,6 +153,7 @@ fn both_sides_zoom_and_move_together() {
     );
     assert!(moved[2] < zoomed[2], "{zoomed:?} to {moved:?}");
     assert_eq!(transform(&mut browser, "blurred"), moved);
+    browser.click(&format!("{FIRST} button[data-view=sharp]"));
     assert_eq!(transform(&mut browser, "sharp"), moved);
 
     browser.evaluate(&format!("document.querySelector('{stage}').focus()"));
@@ -195,6 +196,7 @@ fn differences_are_dark_where_an_image_is_right() {
     );
     assert!(after < 0.5, "restored less sharp: {after}");
     assert!(before > 5.0, "blurred less sharp: {before}");
+    save(&mut browser, Path::new("evaluation"), "differences");
 
     browser.evaluate(&format!(
         "document.querySelector('{FIRST} .amplify input').focus()"

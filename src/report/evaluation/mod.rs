@@ -14,7 +14,8 @@ use crate::evaluation::results::{DatasetResult, Evaluation, ImageResult};
 /// Writes the page of `evaluation` on `out`.
 ///
 /// The page has pictures of at most `most` images of each dataset: those that [`chosen`] names. `pictures` is asked
-/// for one image after the other, none of which is kept; where it has none, the page goes without.
+/// for one image after the other, none of which is kept; where it has none, the page goes without. An image of 1280×720
+/// takes about 1.5 MB of the page, a larger one no more.
 ///
 /// # Errors
 /// [`Error::Io`] if `out` cannot be written, [`Error::Shape`] if an image's
@@ -203,7 +204,8 @@ mod tests {
     ) -> String {
         let mut out = Vec::new();
         write(&mut out, evaluation, most, pictures).unwrap();
-        String::from_utf8(out).unwrap()
+        let page = String::from_utf8(out).unwrap();
+        page.split_once("<body>").unwrap().1.to_string()
     }
 
     fn plain(width: u32) -> RgbImage {
@@ -297,7 +299,7 @@ mod tests {
                 sharp,
             }))
         });
-        assert!(!page.contains("<i") && !page.contains("id=\"x\""));
+        assert!(!page.contains("<i ") && !page.contains("id=\"x\""));
         let text = "&lt;i id=&quot;x&quot;&gt;&amp;&#39;&lt;/i&gt;";
         assert!(page.matches(text).count() > 20);
     }
