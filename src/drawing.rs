@@ -121,7 +121,11 @@ impl Axis {
     pub fn ticks(&self) -> Vec<f64> {
         match self.scale {
             Scale::Linear { step } => {
-                let (first, last) = ((self.low / step).ceil(), (self.high / step).floor());
+                // An end that is a tick is one, whatever its digits beyond the ninth.
+                let (first, last) = (
+                    (self.low / step - 1e-9).ceil(),
+                    (self.high / step + 1e-9).floor(),
+                );
                 (first as i64..=last as i64)
                     .map(|tick| tick as f64 * step)
                     .collect()

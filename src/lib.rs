@@ -43,6 +43,8 @@ pub mod config;
 pub mod data;
 pub mod diffusion;
 #[cfg(feature = "image")]
+// Trainings and ablations are drawn with more than evaluations need.
+#[cfg_attr(not(feature = "train"), allow(dead_code))]
 mod drawing;
 pub mod error;
 #[cfg(feature = "image")]

@@ -151,7 +151,8 @@ patches = [{ patch = 16, batch = 2, iterations = 300_000 }]
             .stdout(contains("[2/4] Baseline: its one stage, 4 steps"))
             .stdout(contains("[3/4] Split-Training: stage two, 2 steps"))
             .stdout(contains("[4/4] HI-Diff, T = 1: PSNR"))
-            .stdout(contains("report: study/ablation.md"));
+            .stdout(contains("report: study/ablation.md"))
+            .stdout(contains("report: study/ablation.html"));
         let report = |name: &str| fs::read_to_string(study.join(name)).unwrap();
         let before = [
             report("ablation.json"),
@@ -219,6 +220,17 @@ patches = [{ patch = 16, batch = 2, iterations = 300_000 }]
         let json: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(json["rows"][4]["name"], "t-3");
         assert_eq!(json["rows"][4]["timesteps"], 3);
+
+        let page = report("ablation.html");
+        for part in [
+            "Table 1",
+            "HI-Diff, T = 3: stage two",
+            "Split-Training: stage two",
+            "Stage one, shared",
+            "hi-diff ablate --config base.toml --data pairs --out study --backend flex --budget 2",
+        ] {
+            assert!(page.contains(part), "{part}");
+        }
     }
 
     #[test]

@@ -141,7 +141,19 @@ fn an_interrupted_training_says_how_to_go_on() {
     assert!(errors.contains("stopping after this step"), "{errors}");
     assert!(errors.contains("is saved up to iteration"), "{errors}");
     assert!(errors.contains("--resume goes on from there"), "{errors}");
+    let page = || std::fs::read_to_string(folder.path().join("interrupted/report.html")).unwrap();
+    let command = "hi-diff train --config config.toml --data pairs --backend flex --resume";
+    assert!(page().contains("Stage one: ") && page().contains(command));
+    assert!(!page().contains("Stage two: 40 of 40 iterations"));
     finish(start(folder.path(), "interrupted"));
+    for part in [
+        "Stage one: 40 of 40 iterations",
+        "Stage two: 40 of 40 iterations",
+        "2 calls",
+        "data:image/jpeg",
+    ] {
+        assert!(page().contains(part), "{part}");
+    }
     let weights =
         |out: &str| std::fs::read(folder.path().join(out).join("model.safetensors")).unwrap();
     assert!(weights("interrupted") == weights("whole"));

@@ -249,7 +249,7 @@ pub(crate) fn sizes(patches: &[PatchConfig]) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::ablation::budget::{PatchOverride, scaled};
 
@@ -325,6 +325,14 @@ pub(super) mod tests {
         assert!((doubt - 0.3).abs() < 1e-9, "{doubt}");
         assert_eq!(json["rows"][0]["timesteps"], serde_json::Value::Null);
         assert_eq!(json["missing"][0], "single-guide");
+    }
+
+    #[test]
+    fn a_report_comes_back_from_its_json() {
+        let mut report = example();
+        report.rows[1].mean.psnr = f64::INFINITY;
+        let json = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
     }
 
     #[test]

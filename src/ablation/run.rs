@@ -33,6 +33,9 @@ pub(crate) const PLAN_FILE: &str = "plan.toml";
 const BLURRED_FILE: &str = "blurred.json";
 pub(crate) const REPORT_FILES: [&str; 3] = ["ablation.json", "ablation.md", "ablation.svg"];
 
+/// The training of `runs/` that HI-Diff, Split-Training and every T start from.
+pub(crate) const SHARED_STAGE_ONE: &str = "stage-one";
+
 /// What [`train`] leaves in a run's folder.
 const RUN_CONFIG: &str = "config.toml";
 const RUN_STAGE_ONE: &str = "stage-one.safetensors";
@@ -365,7 +368,7 @@ impl Study<'_> {
         place: &str,
         devices: &Devices<B>,
     ) -> Result<PathBuf> {
-        let folder = self.run_folder("stage-one");
+        let folder = self.run_folder(SHARED_STAGE_ONE);
         let weights = folder.join(RUN_STAGE_ONE);
         if weights.is_file() {
             return Ok(weights);

@@ -62,6 +62,16 @@ pub struct ImageResult {
     pub warnings: Vec<String>,
 }
 
+impl ImageResult {
+    /// Restored less blurred PSNR in dB. An image that was right before and after has gained nothing.
+    pub fn gain(&self) -> f64 {
+        match self.blurred.psnr == self.restored.psnr {
+            true => 0.0,
+            false => self.restored.psnr - self.blurred.psnr,
+        }
+    }
+}
+
 /// An image that has no scores.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -121,11 +131,7 @@ impl Evaluation {
 /// The images with the largest losses and gains of PSNR, `most` in all and as many of either; all if they are few. In order
 /// of the gain.
 pub fn extremes(images: &[ImageResult], most: usize) -> Vec<usize> {
-    let gain = |index: &usize| {
-        let image = &images[*index];
-        let gain = image.restored.psnr - image.blurred.psnr;
-        if gain.is_nan() { 0.0 } else { gain }
-    };
+    let gain = |index: &usize| images[*index].gain();
     let mut order: Vec<usize> = (0..images.len()).collect();
     order.sort_by(|a, b| {
         let names = || images[*a].name.cmp(&images[*b].name);

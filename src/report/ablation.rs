@@ -8,7 +8,7 @@ use super::curves::{Chart, Curve};
 use super::page::{Page, Row as TableRow};
 use super::training::{Run, Stage, put_calls};
 use crate::ablation::report::{ReportRow, giga, sizes};
-use crate::ablation::run::{PLAN_FILE, REPORT_FILES};
+use crate::ablation::run::{PLAN_FILE, REPORT_FILES, SHARED_STAGE_ONE};
 use crate::ablation::{Report, Row, plot};
 use crate::drawing::Escaped;
 use crate::error::{Error, Result};
@@ -78,16 +78,19 @@ fn runs(folder: &Path) -> Result<Vec<(String, Run)>> {
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let row: Option<Row> = name.parse().ok();
-        let title = row.map_or(name, Row::title);
+        let title = match row {
+            Some(row) => row.title(),
+            None if name == SHARED_STAGE_ONE => "Stage one, shared".to_string(),
+            None => name,
+        };
         found.push((row, title, Run::read(&entry.path())?));
     }
     found.retain(|(_, _, run)| !run.stages.is_empty());
     found.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-    let titled = found.into_iter().map(|(row, title, run)| match row {
-        Some(_) => (title, run),
-        None => ("Stage one, shared".to_string(), run),
-    });
-    Ok(titled.collect())
+    Ok(found
+        .into_iter()
+        .map(|(_, title, run)| (title, run))
+        .collect())
 }
 
 /// Writes the page of `study` on `out`.
@@ -292,4 +295,47 @@ fn together(
         }
     }
     chart
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ablation::report::tests::example;
+
+    #[test]
+    fn a_page_has_rows_and_the_runs_of_those_that_are_not_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        assert!(matches!(write_beside(folder.path()), Err(Error::Io { .. })));
+        write(PLAN_FILE, "budget = '<b>'");
+        write(REPORT_FILES[0], "{}");
+        let error = write_beside(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(REPORT_FILES[0]), "{error}");
+
+        write(REPORT_FILES[0], &serde_json::to_string(&example()).unwrap());
+        for (run, stage) in [("stage-one", 1), ("single-guide", 2), ("<b>", 1)] {
+            let record = format!(
+                r#"{{"kind":"validation","stage":{stage},"iteration":10,"psnr":30.25,"ssim":0.8,"images":3}}"#
+            );
+            write(&format!("runs/{run}/log.jsonl"), &record);
+        }
+        let path = write_beside(folder.path()).unwrap();
+        let page = fs::read_to_string(path).unwrap();
+        for part in [
+            "1,200 optimiser steps a stage",
+            "not done yet: single-guide",
+            "−0.70 ± 0.20",
+            "paper, on GoPro",
+            "T = 16",
+            "Single-Guide: stage two",
+            "&#39;&lt;b&gt;",
+        ] {
+            assert!(page.contains(part), "{part}");
+        }
+        assert!(!page.contains("<b>") && !page.contains("<style>\n  text"));
+    }
 }

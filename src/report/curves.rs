@@ -3,12 +3,12 @@
 use crate::drawing::{Axis, Drawing, Escaped, range};
 use crate::numbers::thousands;
 
-const WIDTH: f64 = 400.0;
-const HEIGHT: f64 = 236.0;
-const LEFT: f64 = 58.0;
-const RIGHT: f64 = 390.0;
+const WIDTH: f64 = 360.0;
+const HEIGHT: f64 = 222.0;
+const LEFT: f64 = 50.0;
+const RIGHT: f64 = 330.0;
 const TOP: f64 = 34.0;
-const BOTTOM: f64 = 190.0;
+const BOTTOM: f64 = 178.0;
 
 /// A curve has no more points than a screen has pixels for it.
 const MOST_POINTS: usize = 400;
@@ -94,25 +94,15 @@ impl Chart {
             "<figure class=\"chart\">\n<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\"><title>{} by iteration</title>",
             Escaped(self.title)
         ));
-        drawing.text("title", 8.0, 18.0, &format!("{}{scale}", self.title));
+        drawing.text("title", 4.0, 18.0, &format!("{}{scale}", self.title));
         for tick in up.ticks() {
             drawing.line("grid", (LEFT, up.at(tick)), (RIGHT, up.at(tick)));
             drawing.text("quiet end", LEFT - 8.0, up.at(tick) + 4.0, &up.label(tick));
         }
         drawing.line("axis", (LEFT, BOTTOM), (RIGHT, BOTTOM));
         for tick in across.ticks() {
-            let x = across.at(tick);
-            let class = if x > RIGHT - 20.0 {
-                "quiet end"
-            } else {
-                "quiet middle"
-            };
-            let x = if x > RIGHT - 20.0 {
-                x.min(RIGHT) + 2.0
-            } else {
-                x
-            };
-            drawing.text(class, x, BOTTOM + 17.0, &across.label(tick));
+            let label = across.label(tick);
+            drawing.text("quiet middle", across.at(tick), BOTTOM + 17.0, &label);
         }
         drawing.text(
             "quiet middle",

@@ -3,12 +3,12 @@
 use crate::drawing::{Axis, Drawing, range, round_step};
 use crate::numbers::fixed;
 
-const WIDTH: f64 = 480.0;
-const HEIGHT: f64 = 270.0;
-const LEFT: f64 = 52.0;
-const RIGHT: f64 = 468.0;
+const WIDTH: f64 = 360.0;
+const HEIGHT: f64 = 226.0;
+const LEFT: f64 = 40.0;
+const RIGHT: f64 = 346.0;
 const TOP: f64 = 30.0;
-const BOTTOM: f64 = 222.0;
+const BOTTOM: f64 = 180.0;
 
 /// About this many bars.
 const BARS: f64 = 18.0;
@@ -42,7 +42,7 @@ pub(super) fn svg(gains: &[f64]) -> Option<String> {
             "quiet end",
             LEFT - 8.0,
             up.at(tick) + 4.0,
-            &up.label(tick.round()),
+            &format!("{tick:.0}"),
         );
     }
     for (index, &count) in counts.iter().enumerate().filter(|bar| *bar.1 > 0) {
@@ -78,7 +78,7 @@ pub(super) fn svg(gains: &[f64]) -> Option<String> {
         HEIGHT - 8.0,
         "PSNR gain (dB)",
     );
-    drawing.text("", 8.0, 16.0, "images");
+    drawing.text("", 4.0, 14.0, "images");
     drawing.put(format_args!("</svg>"));
     Some(drawing.0)
 }
@@ -92,7 +92,8 @@ mod tests {
         let gains = [-0.31, -0.02, 0.0, 0.4, 0.41, 2.6, f64::INFINITY, f64::NAN];
         let drawing = svg(&gains).unwrap();
         let images = |class: &str| -> usize {
-            let bars = drawing.split(&format!("\"bar {class}\"")).skip(1);
+            let class = format!("\"bar {class}\"");
+            let bars = drawing.split(&class).skip(1);
             let title = |bar: &str| -> usize {
                 let text = bar.split_once("dB: ").unwrap().1;
                 text.split_once('<').unwrap().0.parse().unwrap()

@@ -8,6 +8,7 @@
 //! | what all pages have: head, style, script, tables | `page` |
 //! | before and after, with a slider, zoom and differences | `viewer`, `picture` |
 //! | plots | `histogram`, `curves` |
+//! | what a training run has left in its folder | `run` |
 //!
 //! File names, paths and whatever else comes from data is written as text that cannot become markup, and the pages
 //! forbid the browser to load anything. Without JavaScript, tables, plots and pictures still show.
@@ -20,6 +21,8 @@ pub mod evaluation;
 mod histogram;
 mod page;
 mod picture;
+#[cfg(feature = "train")]
+mod run;
 #[cfg(feature = "train")]
 pub mod training;
 mod viewer;

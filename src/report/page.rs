@@ -74,8 +74,13 @@ impl<'a> Page<'a> {
             "<div class=\"scroll\" role=\"region\" aria-label=\"{}\" tabindex=\"0\">\n<table>\n<thead><tr>",
             Escaped(label)
         ))?;
-        for heading in headings {
-            self.put(format_args!("<th scope=\"col\">{}</th>", Escaped(heading)))?;
+        for (column, heading) in headings.iter().enumerate() {
+            let is_number = rows.first().is_some_and(|row| row.is_number(column));
+            let class = if is_number { "number" } else { "" };
+            self.put(format_args!(
+                "<th scope=\"col\" class=\"{class}\">{}</th>",
+                Escaped(heading)
+            ))?;
         }
         self.put(format_args!("</tr></thead>\n<tbody>\n"))?;
         for row in rows {
@@ -152,6 +157,10 @@ impl Row {
     pub fn number(mut self, number: impl Display) -> Self {
         self.cells.push(Cell::Number(number.to_string()));
         self
+    }
+
+    fn is_number(&self, column: usize) -> bool {
+        matches!(self.cells.get(column), Some(Cell::Number(_)))
     }
 
     fn put(&self, page: &mut Page) -> Result<()> {

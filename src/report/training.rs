@@ -1,33 +1,30 @@
 //! The page of a training run, from what the run leaves in its folder.
 
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::curves::Chart;
 use super::page::{Page, Row, counted};
+use super::run::iteration_and_name;
+pub use super::run::{Run, Stage};
 use super::viewer::{self, Pictures};
 use crate::drawing::Escaped;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::numbers::{fixed, thousands};
 use crate::training::calls::Call;
 use crate::training::log::pictures::apart;
-use crate::training::log::{Record, TrainRecord, ValidationRecord};
-use crate::training::run::{CONFIG_FILE, LOG, PICTURES};
 use crate::whole::write_whole;
 
 /// The page's name in the run's folder.
 pub const FILE: &str = "report.html";
 
-/// So many validation images of a stage are shown, of its last validation.
-const MOST_PICTURES: usize = 4;
 /// Longer tables of validations are folded.
 const LONG_TABLE: usize = 12;
 
 /// Writes the page of the run in `folder` there, as `report.html`, in place of an earlier one. Returns its path.
 ///
 /// # Errors
-/// [`Error::Io`] if the run's files cannot be read or the page cannot be written; an earlier page is then as it was.
+/// [`Error::Io`](crate::Error::Io) if the run's files cannot be read or the page cannot be written; an earlier page is then as it was.
 pub fn write_beside(folder: &Path) -> Result<PathBuf> {
     let run = Run::read(folder)?;
     let path = folder.join(FILE);
@@ -35,145 +32,7 @@ pub fn write_beside(folder: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// What a run's folder says of it.
-#[derive(Debug, Clone)]
-pub struct Run {
-    /// The run's folder.
-    pub folder: PathBuf,
-    /// The commands that made the run.
-    pub calls: Vec<Call>,
-    /// The configuration as TOML.
-    pub config: String,
-    /// Stages one and two, as far as they have begun.
-    pub stages: Vec<Stage>,
-}
-
-/// What the log has of a stage.
-#[derive(Debug, Clone, Default)]
-pub struct Stage {
-    /// 1 or 2.
-    pub number: u8,
-    /// Means over steps, in order.
-    pub training: Vec<TrainRecord>,
-    /// Validations, in order.
-    pub validations: Vec<ValidationRecord>,
-    /// Picture files of the last validation that has some.
-    pub pictures: Vec<PathBuf>,
-}
-
-impl Run {
-    /// Reads the run in `folder`. What is not there yet is empty, and what is no record in its log is left out.
-    ///
-    /// # Errors
-    /// [`Error::Io`] for a file that is there and cannot be read.
-    pub fn read(folder: &Path) -> Result<Self> {
-        let text = |name: &str| {
-            let path = folder.join(name);
-            match path.is_file() {
-                true => fs::read(&path).map_err(Error::io(&path)),
-                false => Ok(Vec::new()),
-            }
-        };
-        let (log, config) = (text(LOG)?, text(CONFIG_FILE)?);
-        let records = log
-            .split(|&byte| byte == b'\n')
-            .filter_map(|line| serde_json::from_slice(line).ok());
-        let mut stages = [1, 2].map(|number| Stage {
-            number,
-            ..Stage::default()
-        });
-        for record in records {
-            let number = match &record {
-                Record::Train(record) => record.stage,
-                Record::Validation(record) => record.stage,
-            };
-            let stage = stages.iter_mut().find(|stage| stage.number == number);
-            match (stage, record) {
-                (Some(stage), Record::Train(record)) => stage.training.push(record),
-                (Some(stage), Record::Validation(record)) => stage.validations.push(record),
-                (None, _) => {}
-            }
-        }
-        let mut stages: Vec<Stage> = stages.into();
-        stages.retain(|stage| !stage.training.is_empty() || !stage.validations.is_empty());
-        for stage in &mut stages {
-            stage.pictures = latest_pictures(folder, stage.number);
-        }
-        Ok(Self {
-            folder: folder.to_path_buf(),
-            calls: Call::all(folder)?,
-            config: String::from_utf8_lossy(&config).into_owned(),
-            stages,
-        })
-    }
-}
-
-/// Files are called `<iteration>-<name>.png`.
-fn latest_pictures(folder: &Path, stage: u8) -> Vec<PathBuf> {
-    let stage = if stage == 1 { "stage-one" } else { "stage-two" };
-    let Ok(entries) = fs::read_dir(folder.join(stage).join(PICTURES)) else {
-        return Vec::new();
-    };
-    let paths = entries.flatten().map(|entry| entry.path());
-    let mut numbered: Vec<(usize, PathBuf)> = paths
-        .filter_map(|path| Some((iteration_and_name(&path)?.0, path)))
-        .collect();
-    numbered.sort();
-    let last = numbered.last().map_or(0, |picture| picture.0);
-    numbered.retain(|picture| picture.0 == last);
-    numbered.truncate(MOST_PICTURES);
-    numbered.into_iter().map(|picture| picture.1).collect()
-}
-
-fn iteration_and_name(path: &Path) -> Option<(usize, String)> {
-    let name = path.file_name()?.to_string_lossy();
-    let (iteration, name) = name.strip_suffix(".png")?.split_once('-')?;
-    Some((iteration.parse().ok()?, name.to_string()))
-}
-
 impl Stage {
-    /// `Stage one` or `Stage two`.
-    pub fn title(&self) -> &'static str {
-        match self.number {
-            1 => "Stage one",
-            _ => "Stage two",
-        }
-    }
-
-    /// Optimiser steps in all.
-    pub(super) fn iterations(&self) -> usize {
-        self.training.last().map_or(0, |record| record.iterations)
-    }
-
-    fn progress(&self) -> String {
-        let done = self.training.last().map_or(0, |record| record.iteration);
-        format!(
-            "{} of {} iterations",
-            thousands(done as u64),
-            thousands(self.iterations() as u64)
-        )
-    }
-
-    fn best(&self) -> Option<&ValidationRecord> {
-        let finite = self
-            .validations
-            .iter()
-            .filter(|record| !record.psnr.is_nan());
-        finite.max_by(|a, b| a.psnr.total_cmp(&b.psnr))
-    }
-
-    /// A number of the training records by iteration.
-    pub(super) fn trained(&self, number: impl Fn(&TrainRecord) -> Option<f64>) -> Vec<(f64, f64)> {
-        let numbered = |record: &TrainRecord| Some((record.iteration as f64, number(record)?));
-        self.training.iter().filter_map(numbered).collect()
-    }
-
-    /// A number of the validations by iteration.
-    pub(super) fn validated(&self, number: impl Fn(&ValidationRecord) -> f64) -> Vec<(f64, f64)> {
-        let numbered = |record: &ValidationRecord| (record.iteration as f64, number(record));
-        self.validations.iter().map(numbered).collect()
-    }
-
     fn charts(&self) -> Vec<String> {
         let chart = |title, points| Chart::single(title, self.iterations(), points);
         let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
@@ -302,7 +161,7 @@ impl Stage {
 /// Writes the page of `run` on `out`.
 ///
 /// # Errors
-/// [`Error::Io`] if `out` cannot be written.
+/// [`Error::Io`](crate::Error::Io) if `out` cannot be written.
 pub fn write(out: &mut dyn Write, run: &Run) -> Result<()> {
     let mut facts: Vec<String> = Vec::new();
     for stage in &run.stages {
@@ -342,13 +201,57 @@ pub(super) fn put_calls(page: &mut Page, calls: &[Call]) -> Result<()> {
             "<p class=\"quiet\">The command is not written down.</p>\n"
         ));
     }
-    for call in calls {
+    // A run that was resumed often has been called alike.
+    for alike in calls.chunk_by(|a, b| a == b) {
+        let call = &alike[0];
         page.code(&call.command)?;
         page.put(format_args!(
-            "<p class=\"quiet\">hi-diff {}, backend {}</p>\n",
+            "<p class=\"quiet\">{}, hi-diff {}, backend {}</p>\n",
+            counted(alike.len(), "call", "calls"),
             Escaped(&call.version),
             Escaped(&call.backend)
         ))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_page_is_written_of_whatever_is_there_and_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = write_beside(folder.path()).unwrap();
+        assert_eq!(path, folder.path().join("report.html"));
+        assert!(
+            fs::read_to_string(&path)
+                .unwrap()
+                .contains("nothing is logged yet")
+        );
+
+        let pictures = folder.path().join("stage-one/pictures");
+        fs::create_dir_all(&pictures).unwrap();
+        fs::write(pictures.join("000010-<b>.png"), "no picture").unwrap();
+        let record =
+            r#"{"kind":"validation","stage":1,"iteration":10,"psnr":30.25,"ssim":0.8,"images":3}"#;
+        fs::write(folder.path().join("log.jsonl"), record).unwrap();
+        fs::write(folder.path().join("config.toml"), "# <b>").unwrap();
+        Call::new("hi-diff train '<b>'", "flex")
+            .append(folder.path())
+            .unwrap();
+        write_beside(folder.path()).unwrap();
+        let page = fs::read_to_string(&path).unwrap();
+        for part in [
+            "best validation 30.25 dB after 10",
+            "could not be read",
+            "# &lt;b&gt;",
+            "train &#39;&lt;b&gt;",
+        ] {
+            assert!(page.contains(part), "{part}");
+        }
+        assert!(!page.contains("<b>"));
+    }
 }

@@ -84,9 +84,9 @@ pub struct TrainingOptions {
 /// What is done with a folder whenever something new lies there. If it fails, the training stops with a checkpoint, as
 /// for a log that cannot be written.
 #[derive(Clone)]
-pub struct Hook(Arc<Action>);
+pub struct Hook(Arc<Act>);
 
-type Action = dyn Fn(&Path) -> Result<()> + Send + Sync;
+type Act = dyn Fn(&Path) -> Result<()> + Send + Sync;
 
 impl Hook {
     /// A hook that calls `act`.

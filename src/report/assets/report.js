@@ -18,7 +18,7 @@
   // Before and after. Offsets are shares of the stage's size, so they hold when the window changes.
   function startViewer(viewer) {
     const stage = viewer.querySelector(".stage");
-    const image = viewer.querySelector("img");
+    const pixels = Number(viewer.querySelector("img").getAttribute("width"));
     const divide = viewer.querySelector(".divide input");
     const scaleText = viewer.querySelector(".scale");
     const views = all(viewer, "button[data-view]");
@@ -29,7 +29,7 @@
       place.x = clamp(place.x, 1 - place.scale, 0);
       place.y = clamp(place.y, 1 - place.scale, 0);
       for (const [name, value] of Object.entries(place)) stage.style.setProperty(`--${name}`, value);
-      const shown = (place.scale * stage.clientWidth) / image.width || 1;
+      const shown = (place.scale * stage.clientWidth) / pixels;
       scaleText.textContent = `${Math.round(shown * 100)} %`;
       stage.classList.toggle("zoomed", place.scale > 1);
       stage.classList.toggle("pixels", shown >= 3);

@@ -1,0 +1,116 @@
+//! A model's means by dataset, and how its gains are distributed.
+
+use super::super::histogram;
+use super::super::page::{Page, Row, counted};
+use crate::drawing::Escaped;
+use crate::error::Result;
+use crate::evaluation::Protocol;
+use crate::evaluation::published::published;
+use crate::evaluation::results::{DatasetResult, ImageResult};
+use crate::numbers::{fixed, signed};
+
+/// The datasets, each with the paper's rows below it.
+pub(super) fn summary(page: &mut Page, datasets: &[DatasetResult]) -> Result<()> {
+    page.section("summary", "Summary")?;
+    let headings = [
+        "Dataset",
+        "PSNR before (dB)",
+        "after (dB)",
+        "gain (dB)",
+        "SSIM before",
+        "after",
+        "gain",
+        "Images",
+        "Failed",
+        "Protocol",
+    ];
+    let mut rows = Vec::new();
+    for dataset in datasets {
+        let mut figures = ["–"; 6].map(str::to_string);
+        if let (Some(before), Some(after)) = (dataset.blurred, dataset.restored) {
+            figures = [
+                fixed(before.psnr, 2),
+                fixed(after.psnr, 2),
+                signed(after.psnr - before.psnr, 2),
+                fixed(before.ssim, 4),
+                fixed(after.ssim, 4),
+                signed(after.ssim - before.ssim, 4),
+            ];
+        }
+        let row = Row::new("", &dataset.name);
+        let row = figures.into_iter().fold(row, Row::number);
+        rows.push(
+            row.number(dataset.images.len())
+                .number(dataset.failures.len())
+                .text(dataset.protocol.name()),
+        );
+        for paper in published(&dataset.name) {
+            let (psnr, ssim) = (fixed(paper.psnr, 2), fixed(paper.ssim, 3));
+            let figures = ["", &psnr, "", "", &ssim, "", "", ""];
+            let name = format!("{}, trained on {}", paper.model, paper.trained_on);
+            let row = Row::new("published", name);
+            let row = figures.into_iter().fold(row, Row::number);
+            rows.push(row.text(paper.protocol.name()));
+        }
+    }
+    page.table("Summary", &headings, &rows)?;
+    page.put(format_args!("<ul class=\"quiet notes\">\n"))?;
+    for protocol in [Protocol::Gopro, Protocol::Basicsr, Protocol::Realblur] {
+        if datasets.iter().any(|dataset| dataset.protocol == protocol) {
+            page.put(format_args!(
+                "<li>Protocol <code>{protocol}</code>: {}.</li>\n",
+                protocol.figures()
+            ))?;
+        }
+    }
+    if datasets
+        .iter()
+        .any(|dataset| !published(&dataset.name).is_empty())
+    {
+        page.put(format_args!(
+            "<li>Lines in lighter type are the HI-Diff paper's (Tables 2 and 3). They compare only with figures by the same protocol, over the whole test set.</li>\n"
+        ))?;
+    }
+    page.put(format_args!("</ul>\n"))?;
+    page.end_section()
+}
+
+/// A histogram for each dataset.
+pub(super) fn distribution(page: &mut Page, datasets: &[DatasetResult]) -> Result<()> {
+    if datasets.iter().all(|dataset| dataset.images.is_empty()) {
+        return Ok(());
+    }
+    page.section("distribution", "PSNR gain, image by image")?;
+    page.put(format_args!("<div class=\"grid\">\n"))?;
+    for dataset in datasets.iter().filter(|dataset| !dataset.images.is_empty()) {
+        let mut gains: Vec<f64> = dataset.images.iter().map(ImageResult::gain).collect();
+        gains.sort_by(f64::total_cmp);
+        page.put(format_args!(
+            "<div class=\"card\">\n<h3><bdi>{}</bdi></h3>\n",
+            Escaped(&dataset.name)
+        ))?;
+        if let Some(drawing) = histogram::svg(&gains) {
+            page.put(format_args!("{drawing}"))?;
+        }
+        let count = gains.len();
+        let better = gains.iter().filter(|&&gain| gain > 0.0).count();
+        let median = (gains[(count - 1) / 2] + gains[count / 2]) / 2.0;
+        let mut facts = vec![
+            format!("{better} of {} better", counted(count, "image", "images")),
+            format!("median {} dB", signed(median, 2)),
+            format!("worst {}", signed(gains[0], 2)),
+            format!("best {}", signed(gains[count - 1], 2)),
+        ];
+        let infinite = gains.iter().filter(|gain| gain.is_infinite()).count();
+        if infinite > 0 {
+            facts.push(format!("{infinite} infinite, not drawn"));
+        }
+        page.put(format_args!("<p class=\"quiet facts\">"))?;
+        for fact in facts {
+            page.put(format_args!("<span>{}</span> ", Escaped(&fact)))?;
+        }
+        page.put(format_args!("</p>\n</div>\n"))?;
+    }
+    page.put(format_args!("</div>\n"))?;
+    page.end_section()
+}

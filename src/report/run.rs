@@ -1,0 +1,235 @@
+//! What a training run has left in its folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::numbers::thousands;
+use crate::training::calls::Call;
+use crate::training::log::{Record, TrainRecord, ValidationRecord};
+use crate::training::run::{CONFIG_FILE, LOG, PICTURES};
+
+/// So many validation images of a stage are shown, of its last validation.
+const MOST_PICTURES: usize = 4;
+
+/// What a run's folder says of it.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The run's folder.
+    pub folder: PathBuf,
+    /// The commands that made the run.
+    pub calls: Vec<Call>,
+    /// The configuration as TOML.
+    pub config: String,
+    /// Stages one and two, as far as they have begun.
+    pub stages: Vec<Stage>,
+}
+
+/// What the log has of a stage.
+#[derive(Debug, Clone, Default)]
+pub struct Stage {
+    /// 1 or 2.
+    pub number: u8,
+    /// Means over steps, in order.
+    pub training: Vec<TrainRecord>,
+    /// Validations, in order.
+    pub validations: Vec<ValidationRecord>,
+    /// Picture files of the last validation that has some.
+    pub pictures: Vec<PathBuf>,
+}
+
+impl Run {
+    /// Reads the run in `folder`. What is not there yet is empty, and what is no record in its log is left out.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for a file that is there and cannot be read.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let text = |name: &str| {
+            let path = folder.join(name);
+            match path.is_file() {
+                true => fs::read(&path).map_err(Error::io(&path)),
+                false => Ok(Vec::new()),
+            }
+        };
+        let (log, config) = (text(LOG)?, text(CONFIG_FILE)?);
+        let records = log
+            .split(|&byte| byte == b'\n')
+            .filter_map(|line| serde_json::from_slice(line).ok());
+        let mut stages = [1, 2].map(|number| Stage {
+            number,
+            ..Stage::default()
+        });
+        for record in records {
+            let number = match &record {
+                Record::Train(record) => record.stage,
+                Record::Validation(record) => record.stage,
+            };
+            let stage = stages.iter_mut().find(|stage| stage.number == number);
+            match (stage, record) {
+                (Some(stage), Record::Train(record)) => stage.training.push(record),
+                (Some(stage), Record::Validation(record)) => stage.validations.push(record),
+                (None, _) => {}
+            }
+        }
+        let mut stages: Vec<Stage> = stages.into();
+        stages.retain(|stage| !stage.training.is_empty() || !stage.validations.is_empty());
+        for stage in &mut stages {
+            stage.pictures = latest_pictures(folder, stage.number);
+        }
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            calls: Call::all(folder)?,
+            config: String::from_utf8_lossy(&config).into_owned(),
+            stages,
+        })
+    }
+}
+
+/// Files are called `<iteration>-<name>.png`.
+fn latest_pictures(folder: &Path, stage: u8) -> Vec<PathBuf> {
+    let stage = if stage == 1 { "stage-one" } else { "stage-two" };
+    let Ok(entries) = fs::read_dir(folder.join(stage).join(PICTURES)) else {
+        return Vec::new();
+    };
+    let paths = entries.flatten().map(|entry| entry.path());
+    let mut numbered: Vec<(usize, PathBuf)> = paths
+        .filter_map(|path| Some((iteration_and_name(&path)?.0, path)))
+        .collect();
+    numbered.sort();
+    let last = numbered.last().map_or(0, |picture| picture.0);
+    numbered.retain(|picture| picture.0 == last);
+    numbered.truncate(MOST_PICTURES);
+    numbered.into_iter().map(|picture| picture.1).collect()
+}
+
+pub(super) fn iteration_and_name(path: &Path) -> Option<(usize, String)> {
+    let name = path.file_name()?.to_string_lossy();
+    let (iteration, name) = name.strip_suffix(".png")?.split_once('-')?;
+    Some((iteration.parse().ok()?, name.to_string()))
+}
+
+impl Stage {
+    /// `Stage one` or `Stage two`.
+    pub fn title(&self) -> &'static str {
+        match self.number {
+            1 => "Stage one",
+            _ => "Stage two",
+        }
+    }
+
+    /// Optimiser steps in all.
+    pub(super) fn iterations(&self) -> usize {
+        self.training.last().map_or(0, |record| record.iterations)
+    }
+
+    pub(super) fn progress(&self) -> String {
+        let done = self.training.last().map_or(0, |record| record.iteration);
+        format!(
+            "{} of {} iterations",
+            thousands(done as u64),
+            thousands(self.iterations() as u64)
+        )
+    }
+
+    pub(super) fn best(&self) -> Option<&ValidationRecord> {
+        let finite = self
+            .validations
+            .iter()
+            .filter(|record| !record.psnr.is_nan());
+        finite.max_by(|a, b| a.psnr.total_cmp(&b.psnr))
+    }
+
+    /// A number of the training records by iteration.
+    pub(super) fn trained(&self, number: impl Fn(&TrainRecord) -> Option<f64>) -> Vec<(f64, f64)> {
+        let numbered = |record: &TrainRecord| Some((record.iteration as f64, number(record)?));
+        self.training.iter().filter_map(numbered).collect()
+    }
+
+    /// A number of the validations by iteration.
+    pub(super) fn validated(&self, number: impl Fn(&ValidationRecord) -> f64) -> Vec<(f64, f64)> {
+        let numbered = |record: &ValidationRecord| (record.iteration as f64, number(record));
+        self.validations.iter().map(numbered).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::RgbImage;
+
+    use super::*;
+    use crate::training::log::Sink;
+    use crate::training::log::{Picture, Pictures};
+
+    #[test]
+    fn an_empty_folder_is_a_run_that_has_not_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = Run::read(folder.path()).unwrap();
+        assert!(run.stages.is_empty() && run.calls.is_empty() && run.config.is_empty());
+    }
+
+    #[test]
+    fn records_are_by_stage_and_what_is_none_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let train = |stage: u8, iteration: usize| {
+            format!(
+                r#"{{"kind":"train","stage":{stage},"iteration":{iteration},"iterations":90,"pixel_loss":null,"learning_rate":0.1,"images_per_second":2.0,"seconds_left":1.0}}"#
+            )
+        };
+        let validation = |psnr: &str| {
+            format!(
+                r#"{{"kind":"validation","stage":2,"iteration":20,"psnr":{psnr},"ssim":0.8,"images":3}}"#
+            )
+        };
+        let lines = [
+            train(1, 90),
+            "no record".into(),
+            train(2, 10),
+            train(7, 10),
+            validation("null"),
+            validation("31.5"),
+            train(2, 30)[..40].into(),
+        ];
+        fs::write(folder.path().join(LOG), lines.join("\n")).unwrap();
+        let run = Run::read(folder.path()).unwrap();
+        let [one, two] = run.stages.as_slice() else {
+            panic!("{run:?}");
+        };
+        assert_eq!((one.training.len(), two.training.len()), (1, 1));
+        assert!(one.training[0].pixel_loss.unwrap().is_nan());
+        assert_eq!(two.progress(), "10 of 90 iterations");
+        assert_eq!(two.best().unwrap().psnr, 31.5);
+    }
+
+    #[test]
+    fn pictures_are_those_of_the_last_validation() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = |iteration| {
+            let names = ["f", "e", "d", "c", "b/1-2", "a"];
+            let pictures = names.map(|name| Picture {
+                name: name.into(),
+                image: RgbImage::new(11, 1),
+            });
+            Record::Validation(ValidationRecord {
+                stage: 1,
+                iteration,
+                psnr: 30.0,
+                ssim: 0.9,
+                images: 6,
+                pictures: pictures.into(),
+            })
+        };
+        let mut sink = Pictures::new(folder.path().join("stage-one/pictures"));
+        // The longer number would come first by name.
+        for iteration in [999_999, 1_000_000, 500] {
+            sink.write(&record(iteration)).unwrap();
+        }
+        let found = latest_pictures(folder.path(), 1);
+        let found: Vec<_> = found
+            .iter()
+            .filter_map(|path| iteration_and_name(path))
+            .collect();
+        let expected = ["a", "b-1-2", "c", "d"].map(|name| (1_000_000, name.to_string()));
+        assert_eq!(found, expected);
+        assert!(latest_pictures(folder.path(), 2).is_empty());
+    }
+}
