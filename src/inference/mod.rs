@@ -1,7 +1,8 @@
-//! From photographs on disk to deblurred photographs on disk.
+//! From photographs and videos on disk to deblurred ones on disk.
 
 mod deblurrer;
 pub mod files;
 pub mod image;
+pub mod video;
 
 pub use deblurrer::Deblurrer;

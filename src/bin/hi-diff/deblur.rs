@@ -1,5 +1,6 @@
-//! `hi-diff deblur`: photographs, by file or folder.
+//! `hi-diff deblur`: photographs, by file or folder, and videos.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -7,18 +8,23 @@ use hi_diff::backend::Backend;
 use hi_diff::inference::Deblurrer;
 use hi_diff::inference::files::{Job, Plan};
 use hi_diff::inference::image::{EncodeOptions, Limits, Photograph};
+use hi_diff::inference::video::{self, Options};
 
 use crate::backend::with_backend;
 use crate::model::ModelArgs;
 use crate::output;
+use crate::video::{Verbosity, deblur_all as deblur_videos};
 
-/// Deblur photographs
+/// Deblur photographs and videos
 ///
 /// Reads PNG, JPEG, WebP, TIFF and BMP. Size, bits, grayness, alpha and colour profile stay as they are; a rotation in
 /// the EXIF data is applied. A photograph that fails is reported, and the others are done.
+///
+/// Where ffmpeg is on the PATH, files of the usual video formats are deblurred frame by frame, with their audio, text
+/// subtitles and timing kept. Restored frames wait in OUT.frames until all are done; --resume goes on from them.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Photographs, and folders that are searched for them
+    /// Photographs, folders that are searched for them, and videos
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
     /// A folder for the results; or the file, if the one input is a file
@@ -29,12 +35,15 @@ pub struct Args {
     /// Start of the diffusion: equal seeds give equal results
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Quality of JPEG results
+    /// Quality of JPEG and video results
     #[arg(long, value_name = "1-100", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
     /// Replace results that exist
     #[arg(long)]
     force: bool,
+    /// Go on with videos from the frames of an earlier run
+    #[arg(long)]
+    resume: bool,
     /// Print errors only
     #[arg(short, long, conflicts_with = "verbose")]
     quiet: bool,
@@ -43,20 +52,43 @@ pub struct Args {
     verbose: bool,
 }
 
-/// Whether every photograph was deblurred.
+/// Whether every photograph and video was deblurred.
 pub fn run(args: Args) -> hi_diff::Result<bool> {
-    let plan = Plan::new(&args.inputs, &args.output, args.force)?;
-    for failure in &plan.failures {
+    let (videos, others) = video::split(&args.inputs);
+    let replace = args.force || args.resume;
+    let clips = match videos.is_empty() {
+        true => Plan::default(),
+        false => video::plan(&videos, &args.output, others.is_empty(), replace)?,
+    };
+    let plan = match others.is_empty() {
+        true => Plan::default(),
+        false => Plan::new(&others, &args.output, args.force)?,
+    };
+    for failure in plan.failures.iter().chain(&clips.failures) {
         output::error(failure);
     }
-    if plan.jobs.is_empty() {
+    if plan.jobs.is_empty() && clips.jobs.is_empty() {
         return Ok(false);
     }
-    let done = with_backend!(args.model.backend, B => deblur_all::<B>(&args, &plan.jobs)?);
-    Ok(done && plan.failures.is_empty())
+    let done =
+        with_backend!(args.model.backend, B => deblur_all::<B>(&args, &plan.jobs, &clips.jobs)?);
+    Ok(done && plan.failures.is_empty() && clips.failures.is_empty())
 }
 
-fn deblur_all<B: Backend>(args: &Args, jobs: &[Job]) -> hi_diff::Result<bool> {
+/// How the videos among the inputs are restored.
+fn video_options(args: &Args) -> hi_diff::Result<Options> {
+    Ok(Options {
+        quality: args.quality,
+        force: args.force,
+        resume: args.resume,
+        recipe: BTreeMap::from([
+            ("weights".to_string(), args.model.identity()?),
+            ("seed".to_string(), args.seed.to_string()),
+        ]),
+    })
+}
+
+fn deblur_all<B: Backend>(args: &Args, jobs: &[Job], clips: &[Job]) -> hi_diff::Result<bool> {
     let device = Default::default();
     let deblurrer = Deblurrer::<B>::new(args.model.load(&device)?, device);
     let bar = output::progress_bar(jobs.len(), "photographs", args.quiet);
@@ -74,7 +106,16 @@ fn deblur_all<B: Backend>(args: &Args, jobs: &[Job]) -> hi_diff::Result<bool> {
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(failures == 0)
+    if clips.is_empty() {
+        return Ok(failures == 0);
+    }
+    let print = Verbosity {
+        quiet: args.quiet,
+        verbose: args.verbose,
+    };
+    let options = video_options(args)?;
+    let restore = |frame: &Photograph| deblurrer.deblur(frame, args.seed);
+    Ok(deblur_videos(clips, &options, print, restore)? && failures == 0)
 }
 
 /// Deblurs one photograph and returns the line to print.

@@ -12,6 +12,7 @@ mod convert;
 mod crop;
 mod deblur;
 mod demo;
+mod interrupt;
 mod man;
 mod model;
 mod output;
@@ -19,6 +20,7 @@ mod summary;
 mod synth;
 #[cfg(feature = "train")]
 mod train;
+mod video;
 
 /// Deblur photographs with HI-Diff, and train it
 #[derive(Parser)]

@@ -127,7 +127,7 @@ impl Plan {
     }
 
     /// Turns jobs that would overwrite an input, each other or an existing file into failures.
-    fn refuse_what_would_be_lost(&mut self, force: bool) {
+    pub(crate) fn refuse_what_would_be_lost(&mut self, force: bool) {
         let jobs = std::mem::take(&mut self.jobs);
         let identities: Vec<_> = jobs.iter().map(|job| Identity::of(&job.input)).collect();
         let inputs: HashSet<&Identity> = identities.iter().flatten().collect();
