@@ -57,6 +57,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A video that cannot be read, written or gone on with.
+    #[error("{}: {reason}", path.display())]
+    Video {
+        /// The video's file.
+        path: PathBuf,
+        /// What is wrong with it, or what ffmpeg said.
+        reason: String,
+    },
+
     /// A tensor whose shape does not suit the operation.
     #[error("{what}: found shape {found:?}, expected {expected}")]
     Shape {
@@ -153,6 +162,14 @@ impl Error {
     #[cfg(feature = "image")]
     pub(crate) fn image(path: &Path, reason: impl Into<String>) -> Error {
         Error::Image {
+            path: path.to_path_buf(),
+            reason: reason.into(),
+        }
+    }
+
+    #[cfg(feature = "image")]
+    pub(crate) fn video(path: &Path, reason: impl Into<String>) -> Error {
+        Error::Video {
             path: path.to_path_buf(),
             reason: reason.into(),
         }

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
+use tempfile::NamedTempFile;
+
 use crate::error::{Error, Result};
 
 pub(crate) const EXISTS: &str = "exists already and is only overwritten by force";
@@ -31,6 +33,16 @@ pub fn write_whole(
     };
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
 
+    let mut temporary = temporary_in(folder).map_err(Error::io(path))?;
+    let mut buffered = BufWriter::new(temporary.as_file_mut());
+    write(&mut buffered)?;
+    buffered.flush().map_err(Error::io(path))?;
+    drop(buffered);
+    persist(temporary, path, force)
+}
+
+/// A file that goes away unless it gets its name by [`persist`].
+pub(crate) fn temporary_in(folder: &Path) -> std::io::Result<NamedTempFile> {
     // The leading dot keeps a folder's search from taking an unfinished file for an image.
     let mut builder = tempfile::Builder::new();
     builder.prefix(".hi-diff-").suffix(".tmp");
@@ -38,14 +50,11 @@ pub fn write_whole(
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666); // less the umask
     #[cfg(unix)]
     builder.permissions(permissions);
-    let mut temporary = builder.tempfile_in(folder).map_err(Error::io(path))?;
+    builder.tempfile_in(folder)
+}
 
-    let mut buffered = BufWriter::new(temporary.as_file_mut());
-    write(&mut buffered)?;
-    buffered.flush().map_err(Error::io(path))?;
-    drop(buffered);
-
-    // The check above may be old by now; without force, only a free name is taken.
+/// Gives a finished file its name. Without `force`, only a free one is taken.
+pub(crate) fn persist(temporary: NamedTempFile, path: &Path, force: bool) -> Result<()> {
     let persisted = if force {
         temporary.persist(path)
     } else {

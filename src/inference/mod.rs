@@ -1,4 +1,4 @@
-//! From photographs on disk to deblurred photographs on disk.
+//! From photographs and videos on disk to deblurred ones on disk.
 
 mod deblurrer;
 mod disagreement;
@@ -7,6 +7,7 @@ pub mod image;
 mod pipeline;
 mod planes;
 mod tiling;
+pub mod video;
 
 pub use deblurrer::{DeblurOptions, Deblurrer, Restored};
 pub use disagreement::Disagreement;

@@ -103,7 +103,7 @@ fn run_on<B: Backend>(
     stop: Stop,
 ) -> hi_diff::Result<Evaluation> {
     let device = Default::default();
-    let (model, config) = args.model.load_with_config::<B>(&device)?;
+    let (model, config) = args.model.load::<B>(&device)?;
     let plan = Plan {
         command: command_line(),
         weights: args.model.name(),

@@ -2,18 +2,19 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 #[cfg(feature = "train")]
 mod ablate;
 mod backend;
-#[cfg(feature = "train")]
 mod command_line;
+mod completions;
 mod convert;
 mod crop;
 mod deblur;
 mod demo;
 mod eval;
+mod man;
 mod metrics;
 mod model;
 mod output;
@@ -46,6 +47,8 @@ enum Command {
     Crop(crop::Args),
     Convert(convert::Args),
     Summary(summary::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// 0: all done; 1: something failed; 2 (by clap): wrong usage.
@@ -63,6 +66,8 @@ fn main() -> ExitCode {
         Command::Crop(args) => crop::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Summary(args) => summary::run(args),
+        Command::Completions(args) => completions::run(args, Cli::command()),
+        Command::Man(args) => man::run(args, Cli::command()),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -33,16 +33,8 @@ impl ModelArgs {
         path.map_or_else(|| "bundled".into(), |path| path.display().to_string())
     }
 
-    /// Builds the model on `device` and loads its weights.
-    pub fn load<B: Backend>(&self, device: &Device<B>) -> hi_diff::Result<HiDiff<B>> {
-        Ok(self.load_with_config(device)?.0)
-    }
-
-    /// As [`load`](Self::load), with the model's configuration.
-    pub fn load_with_config<B: Backend>(
-        &self,
-        device: &Device<B>,
-    ) -> hi_diff::Result<(HiDiff<B>, Config)> {
+    /// Builds the model on `device` and loads its weights. Its configuration comes with it.
+    pub fn load<B: Backend>(&self, device: &Device<B>) -> hi_diff::Result<(HiDiff<B>, Config)> {
         let Some(path) = &self.weights else {
             return Ok((weights::bundled(device)?, weights::bundled_config()?));
         };

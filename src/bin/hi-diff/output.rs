@@ -1,6 +1,7 @@
 //! What goes to the terminal: errors and progress to standard error, results to standard output.
 
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::Path;
 use std::process;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -8,6 +9,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Prints an error on standard error, below the progress bar's place.
 pub fn error(error: impl std::fmt::Display) {
     eprintln!("error: {error}");
+}
+
+/// Prints on standard error what a user should know of a file that is worked on all the same.
+pub fn warning(path: &Path, text: &str) {
+    eprintln!("warning: {}: {text}", path.display());
 }
 
 /// Prints a line of results. A reader that has gone away (`hi-diff … | head`) ends the program quietly.

@@ -135,7 +135,7 @@ impl Plan {
         }
     }
 
-    fn fail(&mut self, input: &Path, error: Error) {
+    pub(crate) fn fail(&mut self, input: &Path, error: Error) {
         let input = input.to_path_buf();
         self.failures.push(Failure { input, error });
     }
@@ -197,7 +197,7 @@ impl Plan {
 
     /// Turns jobs that would overwrite an input, each other or an existing file into failures, and sets aside those that
     /// are done.
-    fn refuse_what_would_be_lost(&mut self, options: &PlanOptions) {
+    pub(crate) fn refuse_what_would_be_lost(&mut self, options: &PlanOptions) {
         let jobs = std::mem::take(&mut self.jobs);
         let identities: Vec<_> = jobs.iter().map(|job| Identity::of(&job.input)).collect();
         let inputs: HashSet<&Identity> = identities.iter().flatten().collect();

@@ -9,7 +9,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use image::{DynamicImage, RgbImage};
+use image::{DynamicImage, ImageBuffer, Rgb, RgbImage};
 
 use crate::error::{Error, Result};
 
@@ -171,12 +171,17 @@ impl Photograph {
         })
     }
 
+    /// A photograph of 16 bits and colour, without alpha and profile.
+    pub fn from_rgb16(image: &ImageBuffer<Rgb<u16>, Vec<u16>>) -> Photograph {
+        unpack(image, Tone::Colour, false, Depth::Sixteen)
+    }
+
     /// The pixels rounded to 8 bits, without alpha.
     pub fn to_rgb8(&self) -> RgbImage {
         let pixels = self.pixels();
         RgbImage::from_fn(self.width, self.height, |x, y| {
             let at = y as usize * self.width as usize + x as usize;
-            image::Rgb([0, 1, 2].map(|c| Depth::Eight.quantize(self.rgb[c * pixels + at]) as u8))
+            Rgb([0, 1, 2].map(|c| Depth::Eight.quantize(self.rgb[c * pixels + at]) as u8))
         })
     }
 
@@ -278,7 +283,7 @@ impl Photograph {
 
 /// Interleaved samples to planes.
 fn unpack<P>(
-    image: &image::ImageBuffer<P, Vec<P::Subpixel>>,
+    image: &ImageBuffer<P, Vec<P::Subpixel>>,
     tone: Tone,
     has_alpha: bool,
     depth: Depth,

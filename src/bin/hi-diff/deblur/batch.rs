@@ -13,6 +13,7 @@ use hi_diff::inference::{Deblurrer, Restored, pipeline};
 use super::report::{Map, Report};
 use super::settings::{COMPARE, DISAGREEMENT, Settings, is_stream};
 use crate::output;
+use crate::stop::on_signal;
 
 const TILING: &str = "with `--tile` each tile is restored by itself, without seeing the rest, so that the result is not \
                       that of the whole photograph; see docs/tiling.md";
@@ -26,8 +27,12 @@ struct Computed {
 }
 
 /// Whether every photograph was deblurred. Results and errors are reported in the order of the jobs.
-pub fn deblur_all<B: Backend>(deblurrer: &Deblurrer<B>, jobs: &[Job], settings: &Settings) -> bool {
-    stop_between_files();
+pub fn deblur_all<B: Backend>(
+    deblurrer: &Deblurrer<B>,
+    jobs: &[Job],
+    settings: &Settings,
+) -> Result<bool> {
+    stop_between_files()?;
     let reports = settings.reports;
     let bar = output::progress_bar(jobs.len(), "photographs", reports.is_quiet());
     let mut warned = false;
@@ -61,7 +66,7 @@ pub fn deblur_all<B: Backend>(deblurrer: &Deblurrer<B>, jobs: &[Job], settings: 
         },
     );
     bar.finish_and_clear();
-    failures == 0
+    Ok(failures == 0)
 }
 
 fn read(input: &Path) -> Result<Photograph> {
@@ -128,14 +133,10 @@ fn writing() -> MutexGuard<'static, ()> {
 }
 
 /// Lets Ctrl-C and the system's wish to end wait until the files of a photograph are written.
-fn stop_between_files() {
-    let stop = || {
+fn stop_between_files() -> Result<()> {
+    on_signal(|| {
         let _whole = writing();
         eprintln!("stopped; what is written is whole, and `--resume` does the rest");
         std::process::exit(130);
-    };
-    if let Err(error) = ctrlc::set_handler(stop) {
-        // Then the system ends the program at once, which at worst leaves a hidden temporary file.
-        eprintln!("warning: no handler for Ctrl-C: {error}");
-    }
+    })
 }

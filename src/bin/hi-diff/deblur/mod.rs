@@ -1,25 +1,29 @@
-//! `hi-diff deblur`: photographs, by file or folder.
+//! `hi-diff deblur`: photographs, by file or folder, and videos.
 
 mod batch;
 mod report;
 mod settings;
+mod video;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use hi_diff::inference::Deblurrer;
 
-use self::settings::{FormatChoice, Settings};
+use self::settings::{FormatChoice, Plans, Settings};
 use crate::backend::with_backend;
 use crate::model::ModelArgs;
 
-/// Deblur photographs
+/// Deblur photographs and videos
 ///
 /// Reads PNG, JPEG, WebP, TIFF and BMP. Size, bits, grayness, alpha and colour profile stay as they are; a rotation in
 /// the EXIF data is applied. A photograph that fails is reported, and the others are done.
+///
+/// Where ffmpeg is on the PATH, files of the usual video formats are deblurred frame by frame, with their audio, text
+/// subtitles and timing kept. Restored frames wait in OUT.frames until all are done; --resume goes on from them.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Photographs, and folders that are searched for them; `-` is a photograph from standard input
+    /// Photographs, folders that are searched for them, and videos; `-` is a photograph from standard input
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
     /// A folder for the results; or the file, if the one input is a file; or `-` for standard output
@@ -48,16 +52,16 @@ pub struct Args {
     /// Format of the results in a folder or on standard output [default: that of each input]
     #[arg(long, value_enum)]
     format: Option<FormatChoice>,
-    /// Quality of JPEG results
+    /// Quality of JPEG and video results
     #[arg(long, value_name = "1-100", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
     /// Replace results that exist
     #[arg(long)]
     force: bool,
-    /// Keep results that exist and do the others, after an interruption
+    /// Keep results that exist and do the others, and go on with a video, after an interruption
     #[arg(long, conflicts_with = "force")]
     resume: bool,
-    /// Print one line of JSON for each photograph
+    /// Print one line of JSON for each photograph and video
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
     /// Print errors only
@@ -68,21 +72,28 @@ pub struct Args {
     verbose: bool,
 }
 
-/// Whether every photograph was deblurred.
+/// Whether every photograph and video was deblurred.
 pub fn run(args: Args) -> hi_diff::Result<bool> {
     let settings = Settings::of(&args).unwrap_or_else(|wrong| wrong.exit());
-    let plan = settings.plan(&args.inputs, &args.output)?;
-    for failure in &plan.failures {
+    let Plans {
+        photographs,
+        videos,
+    } = settings.plans(&args.inputs, &args.output)?;
+    let failures = || photographs.failures.iter().chain(&videos.failures);
+    for failure in failures() {
         settings.reports.failure(&failure.input, &failure.error);
     }
-    settings.reports.kept(&plan.done);
-    if plan.jobs.is_empty() {
-        return Ok(plan.failures.is_empty());
+    settings.reports.kept(&photographs.done);
+    let complete = failures().next().is_none();
+    if photographs.jobs.is_empty() && videos.jobs.is_empty() {
+        return Ok(complete);
     }
     let done = with_backend!(args.model.backend, B => {
         let device = Default::default();
-        let deblurrer = Deblurrer::<B>::new(args.model.load(&device)?, device);
-        batch::deblur_all(&deblurrer, &plan.jobs, &settings)
+        let (model, config) = args.model.load::<B>(&device)?;
+        let deblurrer = Deblurrer::new(model, device);
+        batch::deblur_all(&deblurrer, &photographs.jobs, &settings)?
+            & video::deblur_all(&deblurrer, &config, &videos.jobs, &settings)?
     });
-    Ok(done && plan.failures.is_empty())
+    Ok(done && complete)
 }

@@ -182,7 +182,7 @@ impl Report {
     }
 }
 
-fn json_line(value: &impl Serialize) {
+pub fn json_line(value: &impl Serialize) {
     match serde_json::to_string(value) {
         Ok(line) => output::line(line),
         // Numbers and text alone, which JSON can say.

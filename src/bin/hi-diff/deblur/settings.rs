@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, ValueEnum};
 use hi_diff::inference::files::{Job, Plan, PlanOptions};
 use hi_diff::inference::image::{EncodeOptions, Format};
-use hi_diff::inference::{DeblurOptions, Tiling};
+use hi_diff::inference::{DeblurOptions, Tiling, video};
 
 use super::Args;
 use super::report::Reports;
@@ -46,6 +46,12 @@ impl From<FormatChoice> for Format {
     }
 }
 
+/// The jobs by kind.
+pub struct Plans {
+    pub photographs: Plan,
+    pub videos: Plan,
+}
+
 /// What the work needs to know.
 #[derive(Debug)]
 pub struct Settings {
@@ -82,12 +88,32 @@ impl Settings {
             reports: Reports::of(args),
         };
         settings.check_format(args).map_err(wrong)?;
+        check_videos(args).map_err(wrong)?;
         check_streams(args).map_err(wrong)?;
         Ok(settings)
     }
 
-    /// The photographs and where their results go.
-    pub fn plan(&self, inputs: &[PathBuf], output: &Path) -> hi_diff::Result<Plan> {
+    /// What is read and where the results go.
+    pub fn plans(&self, inputs: &[PathBuf], output: &Path) -> hi_diff::Result<Plans> {
+        let (videos, photographs) = video::split(inputs);
+        let plans = Plans {
+            videos: match videos.is_empty() {
+                true => Plan::default(),
+                false => {
+                    let alone = photographs.is_empty();
+                    let replace = self.encode.force || self.resume;
+                    video::plan(&videos, output, alone, replace)?
+                }
+            },
+            photographs: match photographs.is_empty() {
+                true => Plan::default(),
+                false => self.plan(&photographs, output)?,
+            },
+        };
+        Ok(plans)
+    }
+
+    fn plan(&self, inputs: &[PathBuf], output: &Path) -> hi_diff::Result<Plan> {
         let options = PlanOptions {
             force: self.encode.force,
             resume: self.resume,
@@ -150,6 +176,27 @@ fn tiling(args: &Args) -> Result<Option<Tiling>, String> {
             Err(format!("`--{flag}`: {reason}"))
         }
         Err(other) => Err(other.to_string()),
+    }
+}
+
+/// What is written beside a photograph has no place beside a video.
+fn check_videos(args: &Args) -> Result<(), String> {
+    let (videos, _) = video::split(&args.inputs);
+    let Some(first) = videos.first() else {
+        return Ok(());
+    };
+    let others = [
+        (args.compare, "--compare"),
+        (args.samples.get() > 1, "--samples"),
+        (args.format.is_some(), "--format"),
+        (is_stream(&args.output), "-o -"),
+    ];
+    match others.iter().find(|(given, _)| *given) {
+        None => Ok(()),
+        Some((_, flag)) => Err(format!(
+            "`{flag}` is for photographs, and {} is a video",
+            first.display()
+        )),
     }
 }
 
