@@ -136,26 +136,27 @@ fn table(page: &mut Page, report: &Report) -> Result<()> {
     page.section("table", "Table 1")?;
     let headings = [
         "Model",
-        "Parameters",
-        "MACs (G)",
         "PSNR (dB)",
         "SSIM",
         "To HI-Diff (dB)",
+        "Parameters",
+        "MACs (G)",
     ];
     let ours = Row::HiDiff.published().map_or(f64::NAN, |paper| paper.psnr);
     let mut rows = vec![
         TableRow::new("", "Blurred input")
-            .number("–")
-            .number("–")
             .number(fixed(report.blurred.psnr, 2))
             .number(fixed(report.blurred.ssim_volumetric, 4))
+            .number("–")
+            .number("–")
             .number("–"),
     ];
     for row in report.table() {
-        rows.push(numbers(
-            TableRow::new("", &row.title).number(thousands(row.params)),
-            row,
-        ));
+        rows.push(
+            scores(&row.title, row)
+                .number(thousands(row.params))
+                .number(giga(row.macs)),
+        );
         if let Some(paper) = row.published {
             let difference = match row.row {
                 Row::HiDiff => "–".to_string(),
@@ -163,11 +164,11 @@ fn table(page: &mut Page, report: &Report) -> Result<()> {
             };
             rows.push(
                 TableRow::new("published", "paper, on GoPro")
-                    .number(format!("{:.2} M", paper.params_m))
-                    .number(fixed(paper.macs_g, 2))
                     .number(fixed(paper.psnr, 2))
                     .number(fixed(paper.ssim, 4))
-                    .number(difference),
+                    .number(difference)
+                    .number(format!("{:.2} M", paper.params_m))
+                    .number(fixed(paper.macs_g, 2)),
             );
         }
     }
@@ -184,9 +185,8 @@ fn table(page: &mut Page, report: &Report) -> Result<()> {
 }
 
 /// What both tables have.
-fn numbers(cells: TableRow, row: &ReportRow) -> TableRow {
-    cells
-        .number(giga(row.macs))
+fn scores(name: &str, row: &ReportRow) -> TableRow {
+    TableRow::new("", name)
         .number(fixed(row.mean.psnr, 2))
         .number(fixed(row.mean.ssim_volumetric, 4))
         .number(row.difference_text())
@@ -202,15 +202,15 @@ fn sweep(page: &mut Page, report: &Report) -> Result<()> {
         .into_iter()
         .map(|row| {
             let steps = row.timesteps.unwrap_or_default();
-            numbers(TableRow::new("", format!("T = {steps}")), row)
+            scores(&format!("T = {steps}"), row).number(giga(row.macs))
         })
         .collect();
     let headings = [
         "HI-Diff with",
-        "MACs (G)",
         "PSNR (dB)",
         "SSIM",
         "To HI-Diff (dB)",
+        "MACs (G)",
     ];
     page.table("Reverse steps", &headings, &rows)?;
     page.end_section()
@@ -222,7 +222,7 @@ fn curves(page: &mut Page, runs: &[(String, Run)]) -> Result<()> {
         return Ok(());
     }
     page.section("curves", "Training curves")?;
-    page.put(format_args!("<div class=\"grid\">\n"))?;
+    page.put(format_args!("<div class=\"grid wide\">\n"))?;
     for (number, titles) in [
         (
             1,

@@ -59,7 +59,7 @@ pub(super) fn pictures(
     };
     page.put(format_args!(
         "<p class=\"quiet\">{} of {}: {which}. Scores are of the images themselves; the pictures are JPEGs of quality {QUALITY}, \
-         and their differences include what that costs. Ctrl with the wheel zooms, both sides together.</p>\n\
+         and their differences include what that costs. Ctrl or ⌘ with the wheel zooms, both sides together.</p>\n\
          <p class=\"toolbar\" id=\"order\" hidden>Order \
          <button type=\"button\" data-order=\"losses\" aria-pressed=\"true\">Losses first</button> \
          <button type=\"button\" data-order=\"gains\" aria-pressed=\"false\">Gains first</button> \
