@@ -75,6 +75,22 @@ pub struct TrainingOptions {
     pub stop: Stop,
 }
 
+impl TrainingOptions {
+    /// Both stages from the beginning, on the pairs that the configuration names, with lines on standard output.
+    pub fn new(out: impl Into<PathBuf>) -> Self {
+        Self {
+            data: None,
+            validation: None,
+            out: out.into(),
+            stages: Stages::Both,
+            resume: false,
+            initial: None,
+            display: Display::Lines,
+            stop: Stop::new(),
+        }
+    }
+}
+
 /// Which stages of the training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stages {
