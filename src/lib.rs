@@ -22,6 +22,9 @@
 //! # fn main() {}
 //! ```
 //!
+//! `examples/` has whole programs: `deblur_image`, `train_two_stages`, `import_weights`, `own_model` (the blocks in a network
+//! of one's own) and `your_backend`.
+//!
 //! - [`config`]: the TOML configuration and its presets
 //! - [`model`]: the networks, one file per part of the paper's figure
 //! - [`diffusion`]: noise schedules and samplers
@@ -34,6 +37,8 @@
 //!
 //! [`Transformer`]: model::Transformer
 #![deny(missing_docs)]
+// On docs.rs, says of each item which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "train")]
 pub mod ablation;
@@ -61,6 +66,11 @@ pub mod report;
 pub mod training;
 pub mod weights;
 mod whole;
+
+/// The README's program compiles.
+#[cfg(all(doctest, feature = "flex"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use config::Config;
 pub use error::{Error, Result};

@@ -468,7 +468,7 @@ fn a_killed_run_resumes_to_the_same_result() {
     let weights = weights.to_str().unwrap();
     let converted = Command::new(env!("CARGO_BIN_EXE_hi-diff"))
         .current_dir(place.0.path())
-        .args(["convert", weights, "half.safetensors", "--half", "--quiet"])
+        .args(["convert", weights, "half.safetensors", "--half"])
         .status();
     assert!(converted.unwrap().success());
     let half = ["--weights", "half.safetensors"];

@@ -173,7 +173,7 @@ mod tests {
         let folders = ["RealBlur_J/test", "RealBlur_J", "my photos"];
         let folders = folders.map(|name| root.path().join(name));
         for folder in &folders[..2] {
-            let found = Dataset::find(&[folder.clone()], None, None).unwrap();
+            let found = Dataset::find(std::slice::from_ref(folder), None, None).unwrap();
             assert_eq!(named(&found), [("RealBlur-J", Protocol::Realblur)]);
         }
         let found = Dataset::find(&folders[1..], None, None).unwrap();

@@ -81,6 +81,24 @@ pub struct TrainingOptions {
     pub stop: Stop,
 }
 
+impl TrainingOptions {
+    /// Both stages from the beginning, on the pairs that the configuration names, with lines on standard output.
+    pub fn new(out: impl Into<PathBuf>) -> Self {
+        Self {
+            data: None,
+            validation: None,
+            out: out.into(),
+            stages: Stages::Both,
+            resume: false,
+            initial: None,
+            display: Display::Lines,
+            command: None,
+            after_validation: None,
+            stop: Stop::new(),
+        }
+    }
+}
+
 /// What is done with a folder whenever something new lies there. If it fails, the training stops with a checkpoint, as
 /// for a log that cannot be written.
 #[derive(Clone)]

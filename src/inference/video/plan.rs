@@ -99,8 +99,12 @@ mod tests {
         let below = |path: &Path| path.strip_prefix(root).unwrap().display().to_string();
         let jobs = plan.jobs.iter();
         let jobs = jobs.map(|job| format!("{} > {}", below(&job.input), below(&job.output)));
-        jobs.chain(plan.failures.iter().map(ToString::to_string))
-            .collect()
+        jobs.chain(
+            plan.failures
+                .iter()
+                .map(|failure| failure.error.to_string()),
+        )
+        .collect()
     }
 
     #[test]
