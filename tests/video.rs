@@ -260,13 +260,15 @@ fn varying_times_and_a_late_start_are_kept() {
         ("opus.mkv", "out.webm"),
     ] {
         place.deblurred(&[input, "-o", output]);
-        // Matroska and WebM count milliseconds.
+        // Matroska and WebM count milliseconds, and ffmpeg moves Opus against all else by its priming.
+        let copy = format!("copy-{output}").replace(".webm", "-webm.mkv");
+        place.ffmpeg(&format!("-i {input} -c copy {copy}"));
         let tolerance = if output.ends_with("mp4") {
             2e-6
         } else {
             1.1e-3
         };
-        let (before, after) = (place.delays(input), place.delays(output));
+        let (before, after) = (place.delays(&copy), place.delays(output));
         assert_eq!(after.len(), 9);
         for (after, before) in after.iter().zip(&before) {
             assert_close(*after, *before, tolerance, output);
