@@ -26,8 +26,8 @@ const TILINGS: [[usize; 2]; 7] = [
 ];
 
 fn main() -> Result<()> {
-    let arguments = std::env::args().skip(1);
-    let Some(folder) = arguments.filter(|text| !text.starts_with("--")).last() else {
+    let mut arguments = std::env::args().skip(1);
+    let Some(folder) = arguments.find(|text| !text.starts_with("--")) else {
         println!("give a folder with input/ and target/: cargo bench --bench tiling -- PAIRS");
         return Ok(());
     };
