@@ -27,7 +27,7 @@ const TILINGS: [[usize; 2]; 7] = [
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let Some(folder) = arguments.rfind(|text| !text.starts_with("--")) else {
+    let Some(folder) = arguments.find(|text| !text.starts_with("--")) else {
         println!("give a folder with input/ and target/: cargo bench --bench tiling -- PAIRS");
         return Ok(());
     };

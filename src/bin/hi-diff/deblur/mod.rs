@@ -43,7 +43,7 @@ pub struct Args {
     /// Compute tiles of N×N pixels one at a time, for a GPU with little memory; the results differ somewhat
     #[arg(long, value_name = "N")]
     tile: Option<usize>,
-    /// Pixels that neighbouring tiles share
+    /// Pixels that neighbouring tiles share [default: 32, or a quarter of a small tile]
     #[arg(long, value_name = "M", requires = "tile")]
     overlap: Option<usize>,
     /// Write the photograph and its result side by side, too, to NAME.compare.png

@@ -19,7 +19,8 @@ pub const STREAM: &str = "-";
 pub const COMPARE: &str = "compare.png";
 pub const DISAGREEMENT: &str = "disagreement.png";
 
-/// Pixels that tiles share where the command line does not say, if the tile is at least four times as wide.
+/// Pixels that tiles share where the command line does not say, if that is no more than a quarter of a tile: enough to
+/// leave no seam (docs/tiling.md).
 const OVERLAP: usize = 32;
 
 /// An image format on the command line.
