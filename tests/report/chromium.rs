@@ -46,7 +46,10 @@ impl Chromium {
         let Some(name) = NAMES.into_iter().find(works) else {
             let required = std::env::var_os("HI_DIFF_REQUIRE_CHROMIUM").is_some();
             assert!(!required, "none of {NAMES:?} is on the PATH");
-            eprintln!("SKIPPED: none of {NAMES:?} is on the PATH, so no page has been opened");
+            // Not by `eprintln!`, which the test harness keeps to itself.
+            let skipped =
+                format!("SKIPPED: none of {NAMES:?} is on the PATH, so no page is opened\n");
+            std::io::stderr().write_all(skipped.as_bytes()).ok();
             return None;
         };
         let profile = TempDir::new().unwrap();
