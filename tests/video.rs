@@ -3,7 +3,7 @@
 #![cfg(all(feature = "cli", feature = "flex"))]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -466,17 +466,8 @@ fn a_killed_run_resumes_to_the_same_result() {
     );
     let seed = place.refused(&["in.mp4", "-o", "out.mp4", "--resume", "--seed", "1"]);
     assert!(seed.contains("seed was 0, now 1"), "{seed}");
-    let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/hi-diff-tiny.safetensors");
-    let weights = weights.to_str().unwrap();
-    let converted = Command::new(env!("CARGO_BIN_EXE_hi-diff"))
-        .current_dir(place.0.path())
-        .args(["convert", weights, "half.safetensors", "--half"])
-        .status();
-    assert!(converted.unwrap().success());
-    let half = ["--weights", "half.safetensors"];
-    let other = place.refused(&[&["in.mp4", "-o", "out.mp4", "--resume"][..], &half].concat());
-    assert!(other.contains("weights was"), "{other}");
-    fs::remove_file(place.path("half.safetensors")).unwrap();
+    let turned = place.refused(&["in.mp4", "-o", "out.mp4", "--resume", "--tta"]);
+    assert!(turned.contains("tta was false, now true"), "{turned}");
 
     // A frame that a power failure spoiled is made again.
     let spoiled = place.path("out.mp4.frames/00000003.png");

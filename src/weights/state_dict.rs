@@ -155,3 +155,27 @@ fn recognise(tensors: &Tensors) -> Option<Network> {
         _ => None,
     }
 }
+
+#[cfg(all(test, feature = "image"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_and_value_is_in_the_fingerprint() {
+        let state = |name: &str, values: [f32; 3]| StateDict {
+            network: Network::Denoiser,
+            tensors: vec![NamedTensor {
+                name: name.into(),
+                shape: vec![3],
+                values: values.to_vec(),
+            }],
+        };
+        let of = |state| StateDict::fingerprint(&[state]);
+        let one = of(state("weight", [0.5, 1.0, -2.0]));
+        assert_eq!(one, of(state("weight", [0.5, 1.0, -2.0])));
+        assert_eq!(one.len(), 8);
+        assert_ne!(one, of(state("bias", [0.5, 1.0, -2.0])));
+        assert_ne!(one, of(state("weight", [0.5, 1.0, -2.000_000_2])));
+        assert_ne!(one, of(state("weight", [1.0, 0.5, -2.0])));
+    }
+}
