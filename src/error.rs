@@ -193,7 +193,7 @@ impl Error {
 /// At most this many lines of a mismatch are printed; a wrong file has hundreds.
 const LISTED: usize = 12;
 
-fn list(problems: &[String]) -> String {
+pub(crate) fn list(problems: &[String]) -> String {
     let mut text = String::new();
     for problem in problems.iter().take(LISTED) {
         text.push_str("\n  ");

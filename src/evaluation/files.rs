@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use image::metadata::Orientation;
-use image::{ImageDecoder, ImageReader, ImageResult};
+use image::{ImageDecoder, ImageReader, ImageResult, RgbImage};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -35,6 +35,9 @@ pub struct ImageScores {
     /// PSNR and SSIM as the protocol has them; JSON has them beside the name.
     #[serde(flatten)]
     pub scores: Scores,
+    /// Where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lpips: Option<f64>,
     /// What keeps the scores from being the protocol's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -49,6 +52,9 @@ pub struct MetricsReport {
     pub psnr: Option<f64>,
     /// Mean over `images`; none without any.
     pub ssim: Option<f64>,
+    /// Mean over `images` where it was asked for; none without any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lpips: Option<f64>,
     /// How many images were measured.
     pub count: usize,
     /// In the order of the pairs.
@@ -133,6 +139,17 @@ pub fn score_files(
     protocol: Protocol,
     progress: &(dyn Fn(usize) + Sync),
 ) -> MetricsReport {
+    let measured = measure_files(pairs, protocol, progress).into_iter();
+    let outcomes = measured.map(|outcome| outcome.map(|measurement| (measurement, None)));
+    MetricsReport::new(protocol, pairs, outcomes)
+}
+
+/// What the protocol finds of each pair.
+pub(super) fn measure_files(
+    pairs: &[FilePair],
+    protocol: Protocol,
+    progress: &(dyn Fn(usize) + Sync),
+) -> Vec<Result<Measurement>> {
     let done = AtomicUsize::new(0);
     let mut outcomes = Vec::with_capacity(pairs.len());
     // In groups, since a thread that waits for others begins another pair, if there is one.
@@ -143,12 +160,15 @@ pub fn score_files(
             outcome
         }));
     }
-    MetricsReport::new(protocol, pairs, outcomes)
+    outcomes
+}
+
+pub(super) fn open(path: &Path) -> Result<RgbImage> {
+    Photograph::open(path, &Limits::default()).map(|image| image.to_rgb8())
 }
 
 impl FilePair {
     fn measure(&self, protocol: Protocol) -> Result<Measurement> {
-        let open = |path| Photograph::open(path, &Limits::default()).map(|image| image.to_rgb8());
         protocol.measure(&open(&self.restored)?, &open(&self.target)?)
     }
 
@@ -182,14 +202,20 @@ fn upright_size(path: &Path) -> ImageResult<(u32, u32)> {
 }
 
 impl MetricsReport {
-    fn new(protocol: Protocol, pairs: &[FilePair], outcomes: Vec<Result<Measurement>>) -> Self {
+    /// Of what was found of each pair, with its LPIPS where that was asked for.
+    pub(super) fn new(
+        protocol: Protocol,
+        pairs: &[FilePair],
+        outcomes: impl IntoIterator<Item = Result<(Measurement, Option<f64>)>>,
+    ) -> Self {
         let (mut images, mut failures) = (Vec::new(), Vec::new());
         for (pair, outcome) in pairs.iter().zip(outcomes) {
             let name = pair.name.clone();
             match outcome {
-                Ok(measurement) => images.push(ImageScores {
+                Ok((measurement, lpips)) => images.push(ImageScores {
                     name,
                     scores: measurement.scores,
+                    lpips,
                     warnings: measurement.warnings(),
                 }),
                 Err(error) => failures.push(Failure {
@@ -199,8 +225,11 @@ impl MetricsReport {
             }
         }
         let mean = Scores::mean(images.iter().map(|image| image.scores));
+        let distances: Vec<f64> = images.iter().filter_map(|image| image.lpips).collect();
+        let lpips = distances.iter().sum::<f64>() / distances.len() as f64;
         Self {
             protocol,
+            lpips: (!distances.is_empty()).then_some(lpips),
             psnr: mean.map(|mean| mean.psnr),
             ssim: mean.map(|mean| mean.ssim),
             count: images.len(),
@@ -221,15 +250,23 @@ impl fmt::Display for MetricsReport {
             .map(|name| name.chars().count());
         let width = lengths.max().unwrap_or_default();
         write!(f, "{:width$}  {:>9}  {:>6}", "image", "PSNR (dB)", "SSIM")?;
-        for ImageScores { name, scores, .. } in &self.images {
-            write!(
-                f,
-                "\n{name:width$}  {:9.2}  {:6.4}",
-                scores.psnr, scores.ssim
+        if self.lpips.is_some() {
+            write!(f, "  {:>6}", "LPIPS")?;
+        }
+        let mut row = |name: &str, psnr: f64, ssim: f64, lpips: Option<f64>| {
+            write!(f, "\n{name:width$}  {psnr:9.2}  {ssim:6.4}")?;
+            lpips.map_or(Ok(()), |lpips| write!(f, "  {lpips:6.4}"))
+        };
+        for image in &self.images {
+            row(
+                &image.name,
+                image.scores.psnr,
+                image.scores.ssim,
+                image.lpips,
             )?;
         }
         if let Some((psnr, ssim)) = self.psnr.zip(self.ssim) {
-            write!(f, "\n{mean:width$}  {psnr:9.2}  {ssim:6.4}")?;
+            row(&mean, psnr, ssim, self.lpips)?;
         }
         for ImageScores { name, warnings, .. } in &self.images {
             for warning in warnings {

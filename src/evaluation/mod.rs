@@ -2,7 +2,7 @@
 //!
 //! Papers on deblurring quote two different SSIMs. [`ssim_volumetric`] is the one beside GoPro and HIDE results,
 //! [`ssim_per_channel`] the one that BasicSR logs while training; always say which. [`Protocol::measure`] computes
-//! the figures that belong together, [`files`] those of image files.
+//! the figures that belong together, [`files`] those of image files. `Lpips` (feature `lpips`) is a perceptual distance.
 
 mod align;
 mod cholesky;
@@ -11,6 +11,8 @@ pub mod files;
 mod gray;
 mod homography;
 pub mod journal;
+#[cfg(feature = "lpips")]
+mod lpips;
 mod protocol;
 mod psnr;
 pub mod published;
@@ -22,6 +24,8 @@ pub mod table;
 mod warp;
 
 pub use align::Alignment;
+#[cfg(feature = "lpips")]
+pub use lpips::{Lpips, score_files_with_lpips};
 pub use protocol::{Measurement, Protocol};
 pub use psnr::psnr;
 pub use ssim::{ssim_per_channel, ssim_volumetric};

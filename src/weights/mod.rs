@@ -11,6 +11,8 @@
 mod model;
 mod module;
 mod names;
+#[cfg(feature = "lpips")]
+mod other;
 mod pickle;
 mod pytorch;
 mod safetensors;
@@ -24,6 +26,8 @@ use burn::module::Module;
 use burn::tensor::backend::Backend;
 
 pub use model::{Parts, bundled, bundled_config, load};
+#[cfg(feature = "lpips")]
+pub(crate) use other::read_parameters;
 pub use state_dict::{NamedTensor, StateDict};
 pub use write::{Precision, save_pytorch, save_safetensors};
 

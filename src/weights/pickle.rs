@@ -1,7 +1,7 @@
 //! Reads the pickles in PyTorch checkpoints as data.
 //!
 //! A pickle is a program, and Python runs whatever function it names. Here it builds nothing but plain values and
-//! tensor descriptions: the three functions that make those are recognised by name, any other call is an error, and
+//! tensor descriptions: the few functions that make those are recognised by name, any other call is an error, and
 //! nothing is ever run. Values live in flat tables, so that neither a deeply nested nor a self-repeating pickle costs
 //! more memory or stack than a small multiple of its own length.
 
@@ -378,10 +378,11 @@ impl<'a> Machine<'a> {
             return Err("a call of something that is no function".to_string());
         };
         match (module, name) {
-            ("collections", "OrderedDict")
-                if self.items(arguments).is_some_and(<[_]>::is_empty) =>
-            {
+            ("collections", "OrderedDict") => {
+                let pairs = self.pairs(arguments);
+                let pairs = pairs.ok_or("a dictionary of something else than pairs")?;
                 self.dict();
+                self.set(pairs)?;
             }
             ("torch._utils", "_rebuild_tensor_v2" | "_rebuild_tensor") => self.tensor(arguments)?,
             ("torch._utils", "_rebuild_parameter") => {
@@ -398,6 +399,22 @@ impl<'a> Machine<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The keys and values that an `OrderedDict` is made from: nothing, or a list of pairs, as Python 2 wrote them. The list
+    /// is empty afterwards, so that many dictionaries of one list do not take more memory than one.
+    fn pairs(&mut self, arguments: Value<'a>) -> Option<Vec<Value<'a>>> {
+        let list = match *self.items(arguments)? {
+            [] => return Some(Vec::new()),
+            [Value::Sequence(list)] => list,
+            _ => return None,
+        };
+        let pairs = std::mem::take(self.pickle.sequences.get_mut(list)?);
+        let pairs = pairs.into_iter().map(|pair| match self.items(pair)? {
+            &[key, value] => Some([key, value]),
+            _ => None,
+        });
+        Some(pairs.collect::<Option<Vec<_>>>()?.into_flattened())
     }
 
     fn tensor(&mut self, arguments: Value<'a>) -> Result<(), String> {
@@ -483,6 +500,33 @@ mod tests {
         let error = Pickle::read(payload).unwrap_err();
         assert!(error.contains("`posix.system`"), "{error}");
         assert!(error.contains("no code in a file is ever run"), "{error}");
+    }
+
+    #[test]
+    fn an_ordered_dictionary_may_be_made_from_a_list_of_pairs() {
+        // What Python 2 makes of `OrderedDict([("a", 1), ("b", 2)])`.
+        let pairs = b"\x80\x02ccollections\nOrderedDict\n](](U\x01aK\x01e](U\x01bK\x02ee\x85R.";
+        let pickle = Pickle::read(pairs).unwrap();
+        let Some(Value::Dict(dict)) = pickle.root else {
+            panic!("{:?}", pickle.root);
+        };
+        for (key, expected) in [("a", 1), ("b", 2)] {
+            let value = pickle.lookup(dict, key);
+            assert!(matches!(value, Some(Value::Int(value)) if value == expected));
+        }
+        let error = Pickle::read(b"\x80\x02ccollections\nOrderedDict\n](](U\x01aee\x85R.");
+        assert!(error.unwrap_err().contains("pairs"));
+    }
+
+    #[test]
+    fn dictionaries_of_one_list_do_not_multiply_it() {
+        let mut bytes = b"\x80\x02](".to_vec();
+        bytes.extend(b"NN\x86".repeat(1000));
+        bytes.extend(b"eq\x00ccollections\nOrderedDict\nq\x01");
+        bytes.extend(b"h\x01h\x00\x85R".repeat(1000));
+        bytes.push(b'.');
+        let pickle = Pickle::read(&bytes).unwrap();
+        assert_eq!(pickle.dicts.iter().map(Vec::len).sum::<usize>(), 1000);
     }
 
     #[test]

@@ -93,25 +93,11 @@ impl StateDict {
             values,
         } in &mut tensors
         {
-            let problem = match unexpected.remove(name) {
-                None => format!("missing, expected shape {shape:?}"),
-                Some(entry) if entry.shape != *shape => {
-                    format!("found shape {:?}, expected {shape:?}", entry.shape)
-                }
-                Some(entry) if !entry.dtype.is_float() => {
-                    format!("found {}, expected floating-point numbers", entry.dtype)
-                }
-                Some(entry) => {
-                    *values = found.values(&entry);
-                    match values.iter().filter(|value| !value.is_finite()).count() {
-                        bad if bad > 0 && !options.allow_non_finite => {
-                            format!("{bad} of {} values are NaN or infinite", values.len())
-                        }
-                        _ => continue,
-                    }
-                }
-            };
-            problems.push(format!("{}: {problem}", label(Some(name))));
+            unexpected.remove(name);
+            match found.parameter(name, shape, options) {
+                Ok(found) => *values = found,
+                Err(problem) => problems.push(format!("{}: {problem}", label(Some(name)))),
+            }
         }
         let nothing_fits = unexpected.len() == found.entries.len();
         for (name, entry) in unexpected {

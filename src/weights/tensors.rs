@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use burn::tensor::{bf16, f16};
 
+use super::LoadOptions;
 use crate::error::{Error, Result};
 
 /// Largest weight file read; the published ones have 0.1 GB.
@@ -158,8 +159,37 @@ pub(super) struct Tensors {
 }
 
 impl Tensors {
+    /// The values of the tensor `name` in row-major order, or what keeps it from being a parameter of `shape`.
+    pub fn parameter(
+        &self,
+        name: &str,
+        shape: &[usize],
+        options: &LoadOptions,
+    ) -> Result<Vec<f32>, String> {
+        let Some(entry) = self.entries.get(name) else {
+            return Err(format!("missing, expected shape {shape:?}"));
+        };
+        if entry.shape != shape {
+            return Err(format!("found shape {:?}, expected {shape:?}", entry.shape));
+        }
+        if !entry.dtype.is_float() {
+            return Err(format!(
+                "found {}, expected floating-point numbers",
+                entry.dtype
+            ));
+        }
+        let values = self.values(entry);
+        match values.iter().filter(|value| !value.is_finite()).count() {
+            bad if bad > 0 && !options.allow_non_finite => Err(format!(
+                "{bad} of {} values are NaN or infinite",
+                values.len()
+            )),
+            _ => Ok(values),
+        }
+    }
+
     /// The values of a floating-point entry in row-major order; none of an integer one.
-    pub fn values(&self, entry: &Entry) -> Vec<f32> {
+    fn values(&self, entry: &Entry) -> Vec<f32> {
         match entry.dtype {
             Dtype::F16 => self.numbers(entry, |bytes| f16::from_le_bytes(bytes).to_f32()),
             Dtype::Bf16 => self.numbers(entry, |bytes| bf16::from_le_bytes(bytes).to_f32()),

@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use hi_diff::Error;
 use hi_diff::evaluation::files::{FilePair, MetricsReport, match_paths, score_files};
+#[cfg(feature = "lpips")]
+use hi_diff::evaluation::{Lpips, score_files_with_lpips};
 
+#[cfg(feature = "lpips")]
+use crate::backend::with_backend;
 use crate::output;
 use crate::protocol::ProtocolChoice;
 
@@ -23,6 +27,11 @@ pub struct Args {
     /// What PSNR and SSIM mean; papers quote all three
     #[arg(long, value_enum)]
     protocol: ProtocolChoice,
+    /// Measure LPIPS too, of the images as they are, with the weights in a folder: alex.pth of the Python package lpips and
+    /// torchvision's alexnet-owt-7be5be79.pth
+    #[cfg(feature = "lpips")]
+    #[arg(long, value_name = "DIR")]
+    lpips: Option<PathBuf>,
     /// Threads, and image pairs in memory at once [default: one for each processor core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
@@ -62,11 +71,31 @@ fn threads(count: u16) -> hi_diff::Result<rayon::ThreadPool> {
 
 fn measure(args: &Args) -> hi_diff::Result<MetricsReport> {
     let pairs: Vec<FilePair> = match_paths(&args.restored, &args.target)?;
-    let bar = output::progress_bar(pairs.len(), "images", args.quiet);
-    let report = score_files(&pairs, args.protocol.into(), &|done| {
+    #[cfg(feature = "lpips")]
+    if let Some(folder) = &args.lpips {
+        return with_backend!(BackendChoice::processor(), B => {
+            let lpips = Lpips::<B>::load(folder, &Default::default())?;
+            // Each pair is dealt with twice.
+            Ok(with_bar(args, 2 * pairs.len(), |progress| {
+                score_files_with_lpips(&pairs, args.protocol.into(), &lpips, progress)
+            }))
+        });
+    }
+    Ok(with_bar(args, pairs.len(), |progress| {
+        score_files(&pairs, args.protocol.into(), progress)
+    }))
+}
+
+fn with_bar(
+    args: &Args,
+    length: usize,
+    score: impl FnOnce(&(dyn Fn(usize) + Sync)) -> MetricsReport,
+) -> MetricsReport {
+    let bar = output::progress_bar(length, "images", args.quiet);
+    let report = score(&|done| {
         // Threads report in no particular order; the bar only moves forward.
         bar.set_position(bar.position().max(done as u64));
     });
     bar.finish_and_clear();
-    Ok(report)
+    report
 }
