@@ -73,10 +73,11 @@ pub(super) fn pictures(
         let image = &dataset.images[image_index];
         let gain = image.gain();
         page.put(format_args!(
-            "<article class=\"card\" id=\"{}\" data-dataset=\"{dataset_index}\" data-gain=\"{gain}\" data-name=\"{}\">\n\
+            "<article class=\"card\" id=\"{}\" data-dataset=\"{dataset_index}\" data-gain=\"{gain}\" data-name=\"{}\" style=\"--side: {}\">\n\
              <h3><bdi>{}</bdi></h3>\n<p class=\"quiet facts\">",
             anchor(dataset_index, image_index),
             Escaped(&image.name),
+            image.width,
             Escaped(&place(datasets, dataset, &image.name)),
         ))?;
         let class = if gain < 0.0 { "loss" } else { "gain" };
