@@ -55,7 +55,8 @@ pub struct ImageResult {
     pub seconds: f64,
     /// The blurry input against the sharp target.
     pub blurred: Scores,
-    /// The restored image against the sharp target.
+    /// The restored image against the sharp target; JSON has these scores beside the name.
+    #[serde(flatten)]
     pub restored: Scores,
     /// What keeps the scores from being the protocol's, such as an alignment that did not converge.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -81,7 +82,7 @@ pub struct Failure {
     pub reason: String,
 }
 
-/// A model on one dataset.
+/// A model on one dataset. Its JSON has what that of `hi-diff metrics` has, and more.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DatasetResult {
     /// As tables call it: `GoPro`, `HIDE`, `RealBlur-J`, `RealBlur-R`, or the folder's name.
@@ -90,10 +91,13 @@ pub struct DatasetResult {
     pub folder: String,
     /// What the scores mean.
     pub protocol: Protocol,
+    /// Means over the images, after; none without images. JSON has them beside the name.
+    #[serde(flatten)]
+    pub restored: Option<Scores>,
     /// Means over the images, before; none without images.
     pub blurred: Option<Scores>,
-    /// Means over the images, after; none without images.
-    pub restored: Option<Scores>,
+    /// How many images have scores.
+    pub count: usize,
     /// Sorted by name.
     pub images: Vec<ImageResult>,
     /// Sorted by name.

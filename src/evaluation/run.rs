@@ -136,6 +136,7 @@ fn results(datasets: &[Dataset], done: &Done) -> Vec<DatasetResult> {
             protocol: dataset.protocol,
             blurred: None,
             restored: None,
+            count: 0,
             images: names.filter_map(|key| done.get(&key).cloned()).collect(),
             failures: Vec::new(),
         }
@@ -296,6 +297,7 @@ impl Notes<'_> {
         for result in &mut results {
             result.images.sort_by(|a, b| a.name.cmp(&b.name));
             result.failures.sort_by(|a, b| a.name.cmp(&b.name));
+            result.count = result.images.len();
             result.blurred = Scores::mean(result.images.iter().map(|image| image.blurred));
             result.restored = Scores::mean(result.images.iter().map(|image| image.restored));
         }

@@ -181,6 +181,7 @@ mod tests {
             protocol,
             blurred: Some(blurred),
             restored: Some(restored),
+            count: 1,
             images: vec![ImageResult {
                 name: "1".into(),
                 width: 1280,

@@ -123,6 +123,7 @@ fn dataset(name: &str, examples: &[(String, Pictures)]) -> DatasetResult {
         protocol: Protocol::Gopro,
         blurred: mean(|image| image.blurred),
         restored: mean(|image| image.restored),
+        count: images.len(),
         failures: vec![Failure {
             name: "GOPR0871_11_00/000299.png".into(),
             reason: "the PNG ends too early <in line 3>".into(),

@@ -166,6 +166,7 @@ mod tests {
             protocol: Protocol::Gopro,
             blurred: (!gains.is_empty()).then_some(scores(25.0)),
             restored: (!gains.is_empty()).then_some(scores(27.0)),
+            count: gains.len(),
             images: images.collect(),
             failures: Vec::new(),
         }
