@@ -172,13 +172,6 @@ pub trait Backend: burn::tensor::backend::Backend {
         plain::mdta::<Self>(x, temperature, weights)
     }
 
-    /// This backend's kernels for the gradients of MDTA, GDFN and HIM as wholes, if it has them for x's format. Elsewhere
-    /// automatic differentiation goes through the parts.
-    fn block_gradients(x: &FloatTensor<Self>) -> Option<BlockGradients<Self>> {
-        let _ = x;
-        None
-    }
-
     /// `x + GDFN(LN(x))`, see [`Gdfn`](crate::model::Gdfn). `weights` expands to 2h channels and projects h.
     ///
     /// # Shapes
@@ -193,6 +186,13 @@ pub trait Backend: burn::tensor::backend::Backend {
     /// - x and output: `[batch, channels, height, width]`
     fn him(x: FloatTensor<Self>, weights: HimWeights<FloatTensor<Self>>) -> FloatTensor<Self> {
         plain::him::<Self>(x, weights)
+    }
+
+    /// This backend's kernels for the gradients of MDTA, GDFN and HIM as wholes, if it has them for x's format. Elsewhere
+    /// automatic differentiation goes through the parts.
+    fn block_gradients(x: &FloatTensor<Self>) -> Option<BlockGradients<Self>> {
+        let _ = x;
+        None
     }
 }
 

@@ -24,7 +24,7 @@ use rayon::prelude::*;
 use super::LANES;
 use super::depthwise::Framed;
 use super::normalize::Norm;
-use super::panels::{self, InImage, Layout, Lines, Planes, multiply, row_pixels};
+use super::panels::{self, Layout, LineShape, Lines, multiply, row_pixels};
 use super::product::{Into, Matrix};
 use super::scratch;
 use super::tiles::{Image, Tile};
@@ -59,7 +59,7 @@ pub(super) struct Branch<'a> {
 pub(super) struct Step<'a> {
     image: &'a Image<'a>,
     tile: &'a Tile,
-    lines: &'a Rows,
+    row_layout: &'a RowLayout,
     /// The outputs, counted in the tile.
     rows: Range<usize>,
     /// The normalised rows, counted in the framed tile.
@@ -69,41 +69,36 @@ pub(super) struct Step<'a> {
 }
 
 /// How the normalised rows of a tile lie behind each other, and which part of a framed row they are.
-struct Rows {
+struct RowLayout {
     /// From a row to the next.
     pitch: usize,
-    /// Pixels of a row.
-    width: usize,
-    /// The first one's place in the framed row.
+    /// Whether there is nothing between a row and the next, so that several are one line.
+    joined: bool,
+    /// The first pixel's place in the framed row.
     first: usize,
+    /// The first pixel's that is inside the image, counted from there.
+    inside: usize,
+    /// Pixels of a row inside the image.
+    width: usize,
     /// Whether the pixels before and after the tile are outside the image.
     outside: [bool; 2],
 }
 
-impl Rows {
-    /// Rows of whole vectors, which leave out what is outside the image; or, where these would be no shorter, framed rows without
-    /// anything between them.
+impl RowLayout {
+    /// Rows of whole vectors, which leave out what is outside the image; or, where these would be no shorter, framed rows
+    /// without anything between them.
     fn new(image: &Image<'_>, tile: &Tile) -> Self {
         let outer = tile.surrounded(image.height, image.width);
-        let outside = [
-            outer.left == tile.left,
-            outer.left + outer.width == tile.left + tile.width,
-        ];
         let (whole, framed) = (row_pixels(outer.width), tile.framed_width());
-        let first = usize::from(outside[0]);
-        match whole < framed {
-            true => Self {
-                pitch: whole,
-                width: outer.width,
-                first,
-                outside,
-            },
-            false => Self {
-                pitch: framed,
-                width: framed,
-                first: 0,
-                outside,
-            },
+        let before = outer.left + 1 - tile.left;
+        let joined = framed <= whole;
+        Self {
+            pitch: if joined { framed } else { whole },
+            joined,
+            first: if joined { 0 } else { before },
+            inside: if joined { before } else { 0 },
+            width: outer.width,
+            outside: [before == 1, before + outer.width < framed],
         }
     }
 }
@@ -150,28 +145,29 @@ impl Step<'_> {
         let channels = self.image.channels;
         let framed_width = self.tile.framed_width();
         let stride = expanded_stride(self.tile);
-        let Rows { pitch, width, .. } = *self.lines;
         // Counted from the step's first framed row.
         let fresh = self.fresh.start - self.rows.start..self.fresh.end - self.rows.start;
         let weights = &branch.expand[first * channels..];
         let weights = Matrix::new(weights, count, channels, channels);
         let bias = branch.expand_bias.map(|bias| &bias[first..first + count]);
-        let pixels = fresh.len() * pitch;
+        let pixels = fresh.len() * self.row_layout.pitch;
+        let first = fresh.start * framed_width + self.row_layout.first;
+        let data = &mut expanded[first..];
+        let target = match self.row_layout.joined {
+            true => Lines::planes(data, stride, pixels),
+            false => {
+                let shape = LineShape {
+                    stride,
+                    pitch: framed_width,
+                    width: self.row_layout.width,
+                };
+                Lines::new(data, shape)
+            }
+        };
         let pixels = (self.normalized, Layout::panels(channels), pixels);
-        let data = &mut expanded[fresh.start * framed_width + self.lines.first..];
-        if pitch == framed_width {
-            multiply(Into::Set, weights, bias, pixels, Planes { data, stride });
-        } else {
-            let lines = Lines {
-                data,
-                stride,
-                pitch: framed_width,
-                width,
-            };
-            multiply(Into::Set, weights, bias, pixels, lines);
-        }
+        multiply(Into::Set, weights, bias, pixels, target);
 
-        let [before, after] = self.lines.outside;
+        let [before, after] = self.row_layout.outside;
         let above = fresh.start == 1;
         let below = fresh.end < self.rows.len() + 2;
         if !(before || after || above || below) {
@@ -226,7 +222,7 @@ pub(super) unsafe fn walk(
     [loaded, normalized]: [&mut [f32]; 2],
     mut work: impl FnMut(&Step<'_>),
 ) {
-    let lines = Rows::new(image, tile);
+    let row_layout = RowLayout::new(image, tile);
     let outer = tile.surrounded(image.height, image.width);
     // Those inside the image, counted in the framed tile.
     let inside = outer.top + 1 - tile.top..outer.top + 1 - tile.top + outer.height;
@@ -238,20 +234,18 @@ pub(super) unsafe fn walk(
         let fresh = missing.start.max(inside.start)..missing.end.min(inside.end);
         if !fresh.is_empty() {
             let of_image = tile.top + fresh.start - 1..tile.top + fresh.end - 1;
-            let first = match lines.pitch == tile.framed_width() {
-                true => outer.left + 1 - tile.left,
-                false => 0,
-            };
-            let output = &mut loaded[first..];
+            let output = &mut loaded[row_layout.inside..];
             // SAFETY: the caller's word.
-            unsafe { image.load_surrounded(tile, of_image, frame, output, [stride, lines.pitch]) };
-            let pixels = fresh.len() * lines.pitch;
+            unsafe {
+                image.load_surrounded(tile, of_image, frame, output, [stride, row_layout.pitch])
+            };
+            let pixels = fresh.len() * row_layout.pitch;
             norm.apply(loaded, stride, pixels, normalized, layout);
         }
         work(&Step {
             image,
             tile,
-            lines: &lines,
+            row_layout: &row_layout,
             rows,
             fresh,
             normalized,
@@ -303,7 +297,7 @@ pub(super) fn add_to_tiles(
                     let layout = Layout::panels(weights.size()[1]);
                     let pixels = step.rows.len() * row_pixels(tile.width);
                     // SAFETY: these rows are this thread's alone, and have been read: the next step reads those below.
-                    let target = unsafe { InImage::new(image, tile, step.rows.clone()) };
+                    let target = unsafe { Lines::in_image(image, tile, step.rows.start) };
                     let constants = constants.filter(|_| first.replace(false));
                     let panels = (panels, layout, pixels);
                     multiply(Into::Add, weights, constants, panels, target);

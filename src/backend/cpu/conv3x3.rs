@@ -5,7 +5,7 @@
 use rayon::prelude::*;
 
 use super::depthwise::{frame, framed_length};
-use super::panels::{Offsets, Planes, multiply};
+use super::panels::{Lines, Offsets, multiply};
 use super::product::{Into, Matrix, wide_product};
 use super::scratch;
 use super::tiles::{Image, Tile, tiles_for_threads};
@@ -58,34 +58,25 @@ pub(super) fn convolve(
             |channel| (0..9).map(move |tap| channel * stride + tap / 3 * framed_width + tap % 3);
         let offsets: Vec<usize> = (0..from).flat_map(taps).collect();
         let count = tile.height * framed_width; // A tile's rows, two columns too wide.
-        let plane = count.next_multiple_of(LANES);
-        scratch::with([from * stride, to * plane], |[framed, sums]| {
+        scratch::with([from * stride, to * count], |[framed, sums]| {
             // SAFETY: no thread writes to x.
             unsafe { x.load_framed(tile, framed, stride) };
-            let target = Planes {
-                data: &mut *sums,
-                stride: plane,
-            };
+            let target = Lines::planes(sums, count, count);
             let pixels = (&*framed, Offsets(&offsets), count);
             multiply(Into::Set, weight, bias, pixels, target);
             // SAFETY: each output comes from one pixel of one tile, so the tile's are this thread's alone.
-            unsafe { store(&output, arrangement, tile, sums, plane) };
+            unsafe { store(&output, arrangement, tile, sums) };
         });
     });
 }
 
-/// Stores a tile's sums, planes of its rows with two columns too many, `plane` apart.
+/// Stores a tile's sums, `[to]` planes of its rows with two columns too many.
 ///
 /// # Safety
 /// Nothing else reads or writes the tile's outputs meanwhile.
-unsafe fn store(
-    output: &Image<'_>,
-    arrangement: Arrangement,
-    tile: &Tile,
-    sums: &[f32],
-    plane: usize,
-) {
+unsafe fn store(output: &Image<'_>, arrangement: Arrangement, tile: &Tile, sums: &[f32]) {
     let width = tile.framed_width();
+    let plane = tile.height * width;
     let columns = tile.left..tile.left + tile.width;
     for row in 0..tile.height {
         let y = tile.top + row;

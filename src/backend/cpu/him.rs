@@ -11,7 +11,7 @@ use rten_vecmath::Exp;
 
 use super::LANES;
 use super::normalize::Norm;
-use super::panels::{self, InImage, Layout, Planes, multiply, row_pixels};
+use super::panels::{self, Layout, Lines, multiply, row_pixels};
 use super::product::{Into, Matrix, product};
 use super::scratch;
 use super::tiles::{Image, tiles};
@@ -64,17 +64,14 @@ pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, him: &Him<'_
                     Matrix::new(&to_logits, rows, channels, channels),
                     None,
                     (normalized, layout, pixels),
-                    Planes {
-                        data: &mut *attention,
-                        stride: pixels,
-                    },
+                    Lines::planes(attention, pixels, pixels),
                 );
                 let heads = attention.chunks_exact_mut(him.tokens * pixels);
                 for (logits, constants) in heads.zip(constants.chunks_exact(him.tokens)) {
                     softmax_of_tokens(logits, constants, pixels);
                 }
                 // SAFETY: likewise.
-                let target = unsafe { InImage::new(&image, tile, 0..tile.height) };
+                let target = unsafe { Lines::in_image(&image, tile, 0) };
                 multiply(
                     Into::Add,
                     Matrix::new(&to_output, channels, rows, rows),

@@ -11,6 +11,7 @@
 //! A few rows of weights times a few vectors of pixels are summed up in registers, over all channels; weights are read as
 //! they are.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use rten_simd::ops::{BitOps, NumOps};
@@ -104,219 +105,131 @@ pub(super) fn length(channels: usize, pixels: usize) -> usize {
     pixels.next_multiple_of(PANEL) * channels
 }
 
-/// Where results go.
-pub(super) trait Target {
-    /// A vector's place in each row.
-    type Place<I: Isa>: Copy;
-
-    /// Of the vector that begins with this pixel.
-    fn place<I: Isa>(&self, isa: I, pixel: usize) -> Self::Place<I>;
-
-    /// # Safety
-    /// `row` is one of the rows, and `place` is of one of the pixels, that the target was made for.
-    unsafe fn load<I: Isa>(&self, isa: I, row: usize, place: Self::Place<I>) -> I::F32;
-
-    /// # Safety
-    /// As [`load`](Self::load).
-    unsafe fn store<I: Isa>(&mut self, isa: I, row: usize, place: Self::Place<I>, values: I::F32);
-
-    /// Brings the vector's memory near before it is asked for.
-    fn prefetch<I: Isa>(&self, isa: I, row: usize, place: Self::Place<I>);
-
-    /// Panics if the target was not made for so many rows and pixels.
-    fn check(&self, rows: usize, pixels: usize);
-}
-
-/// Planes, so far apart that whole vectors fit. What lies between a plane's pixels and the end of their last vector is lost.
-pub(super) struct Planes<'a> {
-    pub data: &'a mut [f32],
-    pub stride: usize,
-}
-
-impl Target for Planes<'_> {
-    type Place<I: Isa> = usize;
-
-    fn check(&self, rows: usize, pixels: usize) {
-        let room = pixels.next_multiple_of(LANES);
-        assert!(room <= self.stride && self.data.len() >= (rows - 1) * self.stride + room);
-    }
-
-    #[inline(always)]
-    fn place<I: Isa>(&self, _: I, pixel: usize) -> usize {
-        pixel
-    }
-
-    #[inline(always)]
-    fn prefetch<I: Isa>(&self, isa: I, row: usize, place: usize) {
-        let data = self.data.as_ptr().cast_mut();
-        isa.f32()
-            .prefetch_write(data.wrapping_add(row * self.stride + place));
-    }
-
-    #[inline(always)]
-    unsafe fn load<I: Isa>(&self, isa: I, row: usize, place: usize) -> I::F32 {
-        // SAFETY: `check` has compared the length with the end of the last row's last vector.
-        unsafe {
-            isa.f32()
-                .load_ptr(self.data.as_ptr().add(row * self.stride + place))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn store<I: Isa>(&mut self, isa: I, row: usize, place: usize, values: I::F32) {
-        let data = self.data.as_mut_ptr();
-        // SAFETY: likewise.
-        unsafe {
-            isa.f32()
-                .store_ptr(values, data.add(row * self.stride + place))
-        }
-    }
-}
-
 /// Pixels of a row of a tile in panels: whole vectors, so that none of them lies in two rows.
 pub(super) fn row_pixels(width: usize) -> usize {
     width.next_multiple_of(LANES)
 }
 
-/// Lines in planes, `pitch` from one to the next, out of pixels in lines of [`row_pixels`]. What is between them is left.
+/// Where a product's results go: lines in planes, a plane for each row of weights, out of pixels in lines of [`row_pixels`].
+/// What is between the lines is left as it is.
 pub(super) struct Lines<'a> {
-    /// Begins with the first plane's first line.
-    pub data: &'a mut [f32],
+    /// The first plane's first line.
+    data: *mut f32,
+    /// From there to the end of what may be written to.
+    length: usize,
+    shape: LineShape,
+    lifetime: PhantomData<&'a mut [f32]>,
+}
+
+/// How lines lie in planes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LineShape {
     /// From a plane to the next.
     pub stride: usize,
+    /// From a line to the next.
     pub pitch: usize,
     /// Pixels of a line.
     pub width: usize,
 }
 
-impl Target for Lines<'_> {
-    /// The offset in a plane, and which of the vector's pixels there are.
-    type Place<I: Isa> = (usize, <I::F32 as Simd>::Mask);
-
-    fn check(&self, rows: usize, pixels: usize) {
-        let lines = pixels.div_ceil(row_pixels(self.width));
-        let plane = (lines - 1) * self.pitch + self.width;
-        assert!(self.width <= self.pitch && self.data.len() >= (rows - 1) * self.stride + plane);
+impl<'a> Lines<'a> {
+    /// `data` begins with the first plane's first line.
+    pub fn new(data: &'a mut [f32], shape: LineShape) -> Self {
+        Self {
+            data: data.as_mut_ptr(),
+            length: data.len(),
+            shape,
+            lifetime: PhantomData,
+        }
     }
 
-    #[inline(always)]
-    fn place<I: Isa>(&self, isa: I, pixel: usize) -> Self::Place<I> {
-        let whole = row_pixels(self.width);
-        let (line, column) = (pixel / whole, pixel % whole);
-        // With short vectors, the last ones of a line may have no pixel.
-        let column = column.min(self.width);
-        let count = (self.width - column).min(isa.f32().len());
-        (line * self.pitch + column, isa.f32().first_n_mask(count))
+    /// Planes of so many pixels, `stride` apart.
+    pub fn planes(data: &'a mut [f32], stride: usize, pixels: usize) -> Self {
+        let shape = LineShape {
+            stride,
+            pitch: pixels,
+            width: pixels,
+        };
+        Self::new(data, shape)
     }
 
-    #[inline(always)]
-    fn prefetch<I: Isa>(&self, isa: I, row: usize, (offset, _): Self::Place<I>) {
-        let data = self.data.as_ptr().cast_mut();
-        isa.f32()
-            .prefetch_write(data.wrapping_add(row * self.stride + offset));
-    }
-
-    #[inline(always)]
-    unsafe fn load<I: Isa>(&self, isa: I, row: usize, (offset, mask): Self::Place<I>) -> I::F32 {
-        let data = self.data.as_ptr().wrapping_add(row * self.stride + offset);
-        // SAFETY: `check` has compared the length with the last row's last line; the mask leaves out what is behind a line.
-        unsafe { isa.f32().load_ptr_mask(data, mask) }
-    }
-
-    #[inline(always)]
-    unsafe fn store<I: Isa>(
-        &mut self,
-        isa: I,
-        row: usize,
-        (offset, mask): Self::Place<I>,
-        values: I::F32,
-    ) {
-        let data = self.data.as_mut_ptr();
-        let data = data.wrapping_add(row * self.stride + offset);
-        // SAFETY: likewise.
-        unsafe { isa.f32().store_ptr_mask(values, data, mask) }
-    }
-}
-
-/// Rows of a tile in the image, out of pixels in rows of [`row_pixels`].
-pub(super) struct InImage<'a> {
-    image: &'a Image<'a>,
-    tile: &'a Tile,
-    rows: Range<usize>,
-}
-
-impl<'a> InImage<'a> {
-    /// `rows` are counted in the tile.
+    /// Rows of a tile in the image, from the tile's row `first` on.
     ///
     /// # Safety
-    /// Nothing else reads or writes the rows as long as this is in use, and the image was made by [`Image::new`].
-    pub unsafe fn new(image: &'a Image<'a>, tile: &'a Tile, rows: Range<usize>) -> Self {
-        Self { image, tile, rows }
+    /// Nothing else reads or writes the rows that [`multiply`] is asked for as long as this is in use, and the image was made
+    /// by [`Image::new`].
+    pub unsafe fn in_image(image: &'a Image<'_>, tile: &Tile, first: usize) -> Self {
+        let (data, length) = image.from(tile.top + first, tile.left..tile.left + tile.width);
+        Self {
+            data,
+            length,
+            shape: LineShape {
+                stride: image.height * image.width,
+                pitch: image.width,
+                width: tile.width,
+            },
+            lifetime: PhantomData,
+        }
     }
 }
 
-impl Target for InImage<'_> {
-    /// The offset in a channel of the image, and which of the vector's pixels there are.
-    type Place<I: Isa> = (usize, <I::F32 as Simd>::Mask);
+/// Where a vector goes in each plane.
+#[derive(Clone, Copy)]
+struct Place<I: Isa> {
+    offset: usize,
+    /// Which of the vector's pixels there are.
+    mask: <I::F32 as Simd>::Mask,
+    /// Whether they all are.
+    whole: bool,
+}
 
+impl Lines<'_> {
+    /// Panics if there is no room for so many rows and pixels.
     fn check(&self, rows: usize, pixels: usize) {
-        assert!(rows <= self.image.channels && self.tile.top + self.rows.end <= self.image.height);
-        assert!(self.tile.left + self.tile.width <= self.image.width);
-        assert!(pixels <= self.rows.len() * row_pixels(self.tile.width));
+        let LineShape {
+            stride,
+            pitch,
+            width,
+        } = self.shape;
+        let lines = pixels.div_ceil(row_pixels(width));
+        let plane = (lines - 1) * pitch + width;
+        assert!(width <= pitch && (rows == 1 || plane <= stride));
+        assert!((rows - 1) * stride + plane <= self.length);
     }
 
+    /// Of the vector that begins with this pixel.
     #[inline(always)]
-    fn place<I: Isa>(&self, isa: I, pixel: usize) -> Self::Place<I> {
+    fn place<I: Isa>(&self, isa: I, pixel: usize) -> Place<I> {
         let ops = isa.f32();
-        let whole = row_pixels(self.tile.width);
-        let (row, column) = (pixel / whole, pixel % whole);
-        let row = self.tile.top + self.rows.start + row;
-        // With short vectors, the last ones of a row may have no pixel.
-        let column = column.min(self.tile.width);
-        let count = (self.tile.width - column).min(ops.len());
-        let offset = row * self.image.width + self.tile.left + column;
-        (offset, ops.first_n_mask(count))
-    }
-
-    #[inline(always)]
-    fn prefetch<I: Isa>(&self, isa: I, row: usize, (offset, _): Self::Place<I>) {
-        let pixels = self.image.channel(row).wrapping_add(offset);
-        isa.f32().prefetch_write(pixels);
-    }
-
-    #[inline(always)]
-    unsafe fn load<I: Isa>(&self, isa: I, row: usize, (offset, mask): Self::Place<I>) -> I::F32 {
-        // SAFETY: `check` has compared the tile's rows with the image; the mask leaves out what is behind a row's end.
-        unsafe {
-            isa.f32()
-                .load_ptr_mask(self.image.channel(row).add(offset), mask)
+        let LineShape { pitch, width, .. } = self.shape;
+        let (line, column) = (pixel / row_pixels(width), pixel % row_pixels(width));
+        // With short vectors, the last ones of a line may have no pixel.
+        let column = column.min(width);
+        let count = (width - column).min(ops.len());
+        Place {
+            offset: line * pitch + column,
+            mask: ops.first_n_mask(count),
+            whole: count == ops.len(),
         }
     }
 
     #[inline(always)]
-    unsafe fn store<I: Isa>(
-        &mut self,
-        isa: I,
-        row: usize,
-        (offset, mask): Self::Place<I>,
-        values: I::F32,
-    ) {
-        let ops = isa.f32();
-        // SAFETY: likewise; `new`'s caller excludes others.
-        unsafe { ops.store_ptr_mask(values, self.image.channel(row).add(offset), mask) }
+    fn pointer<I: Isa>(&self, row: usize, place: &Place<I>) -> *mut f32 {
+        self.data
+            .wrapping_add(row * self.shape.stride + place.offset)
     }
 }
 
 /// `target = weights · pixels`, or added to it; `bias` has a number for each row.
 ///
 /// # Panics
-/// If `pixels` or the target are too small, or the weights' columns do not lie side by side.
-pub(super) fn multiply<S: Source, T: Target>(
+/// If `pixels` or the target are too small, or a row's weights do not lie side by side.
+pub(super) fn multiply<S: Source>(
     into: Into,
     weights: Matrix<'_>,
     bias: Option<&[f32]>,
     (pixels, source, count): (&[f32], S, usize),
-    target: T,
+    target: Lines<'_>,
 ) {
     let [rows, channels] = weights.size();
     if rows == 0 || channels == 0 || count == 0 {
@@ -327,7 +240,6 @@ pub(super) fn multiply<S: Source, T: Target>(
     let last = last.unwrap_or(0) + source.pixel((count - 1) / LANES * LANES);
     assert!(last + LANES <= pixels.len());
     assert!(bias.is_none_or(|bias| bias.len() == rows));
-    assert!(weights.columns_adjoin());
     Multiply {
         into,
         weights,
@@ -340,17 +252,17 @@ pub(super) fn multiply<S: Source, T: Target>(
     .dispatch();
 }
 
-struct Multiply<'a, S, T> {
+struct Multiply<'a, S> {
     into: Into,
     weights: Matrix<'a>,
     bias: Option<&'a [f32]>,
     pixels: &'a [f32],
     source: S,
     count: usize,
-    target: T,
+    target: Lines<'a>,
 }
 
-impl<S: Source, T: Target> SimdOp for Multiply<'_, S, T> {
+impl<S: Source> SimdOp for Multiply<'_, S> {
     type Output = ();
 
     #[inline(always)]
@@ -362,7 +274,7 @@ impl<S: Source, T: Target> SimdOp for Multiply<'_, S, T> {
     }
 }
 
-impl<S: Source, T: Target> Multiply<'_, S, T> {
+impl<S: Source> Multiply<'_, S> {
     /// With `N` vectors of pixels at once.
     #[inline(always)]
     fn strips<I: Isa, const N: usize>(&mut self, isa: I) {
@@ -412,7 +324,7 @@ impl<S: Source, T: Target> Multiply<'_, S, T> {
         row: usize,
         channels: Range<usize>,
         pixel: usize,
-        places: &[T::Place<I>; N],
+        places: &[Place<I>; N],
     ) {
         let ops = isa.f32();
         let lanes = ops.len();
@@ -421,7 +333,7 @@ impl<S: Source, T: Target> Multiply<'_, S, T> {
         for (r, weights) in weights.iter_mut().enumerate() {
             *weights = self.weights.row(row + r)[channels.clone()].as_ptr();
             for place in places {
-                self.target.prefetch(isa, row + r, *place);
+                ops.prefetch_write(self.target.pointer(row + r, place));
             }
         }
         let pixels = self.pixels[self.source.pixel(pixel)..].as_ptr();
@@ -447,18 +359,46 @@ impl<S: Source, T: Target> Multiply<'_, S, T> {
             }
         }
         let first = channels.start == 0;
+        // One branch for all of them: one each would cost as much as masks.
+        match places.iter().all(|place| place.whole) {
+            true => self.store::<I, N, R, true>(isa, row, first, places, sums),
+            false => self.store::<I, N, R, false>(isa, row, first, places, sums),
+        }
+    }
+
+    /// Brings sums to their places, whose vectors are `WHOLE` or end with a line; the `first` ones with their bias.
+    #[inline(always)]
+    fn store<I: Isa, const N: usize, const R: usize, const WHOLE: bool>(
+        &mut self,
+        isa: I,
+        row: usize,
+        first: bool,
+        places: &[Place<I>; N],
+        sums: [[I::F32; N]; R],
+    ) {
+        let ops = isa.f32();
         let bias = self.bias.filter(|_| first);
         for (r, sums) in sums.into_iter().enumerate() {
-            for (mut sum, place) in sums.into_iter().zip(*places) {
+            for (mut sum, place) in sums.into_iter().zip(places) {
                 if let Some(bias) = bias {
                     sum = ops.add(sum, ops.splat(bias[row + r]));
                 }
-                // SAFETY: `check` has compared rows and pixels with what the target was made for.
+                let target = self.target.pointer(row + r, place);
+                // SAFETY: `multiply` has asked `check` for all rows and pixels, which has compared the length with the last
+                // row's last line; the mask leaves out what is behind a line. The target is borrowed exclusively, or
+                // `in_image`'s caller excludes others.
                 unsafe {
                     if !first || self.into == Into::Add {
-                        sum = ops.add(sum, self.target.load(isa, row + r, place));
+                        let before = match WHOLE {
+                            true => ops.load_ptr(target),
+                            false => ops.load_ptr_mask(target, place.mask),
+                        };
+                        sum = ops.add(sum, before);
                     }
-                    self.target.store(isa, row + r, place, sum);
+                    match WHOLE {
+                        true => ops.store_ptr(sum, target),
+                        false => ops.store_ptr_mask(sum, target, place.mask),
+                    }
                 }
             }
         }
@@ -509,7 +449,7 @@ mod tests {
             let into = if add { Into::Add } else { Into::Set };
             let mut output = values(rows * stride, 7);
             let mut expected = output.clone();
-            let target = Planes { data: &mut output, stride };
+            let target = Lines::planes(&mut output, stride, count);
             multiply(into, weights, bias, (&pixels, layout, count), target);
 
             let planes = Matrix::new(&planes, channels, count, count);
@@ -534,12 +474,12 @@ mod tests {
             let pixels = values(length(3, count), 3);
             let layout = Layout::panels(3);
             let mut planes = vec![0.0; rows * count];
-            let target = Planes { data: &mut planes, stride: count };
+            let target = Lines::planes(&mut planes, count, count);
             multiply(Into::Set, weights, None, (&pixels, layout, count), target);
 
             let stride = lines * pitch;
             let mut found = vec![f32::INFINITY; rows * stride];
-            let target = Lines { data: &mut found, stride, pitch, width };
+            let target = Lines::new(&mut found, LineShape { stride, pitch, width });
             multiply(Into::Set, weights, None, (&pixels, layout, count), target);
             for (index, found) in found.into_iter().enumerate() {
                 let (row, line) = (index / stride, index % stride / pitch);
@@ -566,14 +506,14 @@ mod tests {
             let pixels = values(length(3, count), 3);
             let layout = Layout::panels(3);
             let mut planes = vec![0.0; rows * count];
-            let target = Planes { data: &mut planes, stride: count };
+            let target = Lines::planes(&mut planes, count, count);
             multiply(Into::Set, weights, None, (&pixels, layout, count), target);
 
             let mut found = values(rows * height * width, 7);
             let before = found.clone();
             let image = Image::new(&mut found, [rows, height, width]);
             // SAFETY: there is one thread.
-            let target = unsafe { InImage::new(&image, &tile, 0..tile.height) };
+            let target = unsafe { Lines::in_image(&image, &tile, 0) };
             multiply(Into::Add, weights, None, (&pixels, layout, count), target);
             for (index, (found, before)) in found.iter().zip(before).enumerate() {
                 let (row, y, x) = (index / width / height, index / width % height, index % width);
@@ -595,6 +535,11 @@ mod tests {
             let count = 3 * row_pixels(width);
             let pixels = values(length(channels, count), 3);
             let pitch = width + 2;
+            let shape = LineShape {
+                stride: 3 * pitch,
+                pitch,
+                width,
+            };
             let results = on_each_set!(values(rows * 3 * pitch, 7), |output| Multiply {
                 into: Into::Add,
                 weights,
@@ -602,12 +547,7 @@ mod tests {
                 pixels: &pixels,
                 source: Layout::panels(channels),
                 count,
-                target: Lines {
-                    data: output,
-                    stride: 3 * pitch,
-                    pitch,
-                    width,
-                },
+                target: Lines::new(output, shape),
             });
             assert_equal(&results);
         }
@@ -617,10 +557,8 @@ mod tests {
     #[should_panic(expected = "last + LANES")]
     fn pixels_beyond_their_slice_are_refused() {
         let weights = Matrix::new(&[1.0; 4], 2, 2, 2);
-        let target = Planes {
-            data: &mut [0.0; 128],
-            stride: 64,
-        };
+        let mut output = [0.0; 128];
+        let target = Lines::planes(&mut output, 64, 64);
         let pixels = (&[0.0; 127][..], Layout::panels(2), 64);
         multiply(Into::Set, weights, None, pixels, target);
     }

@@ -51,11 +51,6 @@ impl<'a> Matrix<'a> {
         [self.rows, self.columns]
     }
 
-    /// Whether a row's elements lie side by side.
-    pub fn columns_adjoin(&self) -> bool {
-        self.column_stride == 1
-    }
-
     /// From a row to the next.
     pub fn row_stride(&self) -> usize {
         self.row_stride

@@ -175,10 +175,11 @@ impl<'a> Image<'a> {
         unsafe { std::slice::from_raw_parts_mut(self.data.add(offset), columns.len()) }
     }
 
-    /// A channel's first pixel.
-    pub fn channel(&self, channel: usize) -> *mut f32 {
-        debug_assert!(channel < self.channels);
-        self.data.wrapping_add(channel * self.height * self.width)
+    /// Pixels of a row of the first channel, and how many elements there are from there on.
+    pub fn from(&self, row: usize, columns: Range<usize>) -> (*mut f32, usize) {
+        let offset = self.offset(0, row, &columns);
+        let length = self.channels * self.height * self.width - offset;
+        (self.data.wrapping_add(offset), length)
     }
 
     /// The frames of all tiles as they are now: with them, a tile can be computed from its neighbours' old pixels after
