@@ -36,19 +36,13 @@ fn folder() -> TempDir {
     folder
 }
 
+#[rustfmt::skip]
+const ARGUMENTS: [&str; 8] = ["eval", "--backend", "flex", "--data", "GoPro", "photos", "--out", "out"];
+
 fn eval(folder: &TempDir, flags: &[&str]) -> Command {
     let mut command = Command::cargo_bin("hi-diff").unwrap();
     command.current_dir(folder.path());
-    command.args([
-        "eval",
-        "--backend",
-        "flex",
-        "--data",
-        "GoPro",
-        "photos",
-        "--out",
-        "out",
-    ]);
+    command.args(ARGUMENTS);
     command.args(flags);
     command
 }
@@ -164,16 +158,7 @@ fn a_killed_evaluation_goes_on_without_doing_images_again() {
 
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_hi-diff"))
         .current_dir(folder.path())
-        .args([
-            "eval",
-            "--backend",
-            "flex",
-            "--data",
-            "GoPro",
-            "photos",
-            "--out",
-            "out",
-        ])
+        .args(ARGUMENTS)
         .stdout(Stdio::null())
         .spawn()
         .unwrap();

@@ -31,6 +31,11 @@ impl Place {
         Self(TempDir::new().unwrap())
     }
 
+    /// None without an ffmpeg to test with.
+    fn with_ffmpeg() -> Option<Self> {
+        ffmpeg_found().then(Self::new)
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
@@ -200,10 +205,9 @@ fn assert_close(found: f64, expected: f64, tolerance: f64, what: &str) {
 
 #[test]
 fn frames_stay_in_order_and_the_sound_is_the_same() {
-    if !ffmpeg_found() {
+    let Some(place) = Place::with_ffmpeg() else {
         return;
-    }
-    let place = Place::new();
+    };
     place.clip(
         "in.mp4",
         12,
@@ -242,10 +246,9 @@ fn frames_stay_in_order_and_the_sound_is_the_same() {
 
 #[test]
 fn varying_times_and_a_late_start_are_kept() {
-    if !ffmpeg_found() {
+    let Some(place) = Place::with_ffmpeg() else {
         return;
-    }
-    let place = Place::new();
+    };
     let vary = "-vf settb=1/90000,setpts=(N*N+3*N)/7/TB/10+0.24/TB -fps_mode passthrough -enc_time_base 1:90000 \
                 -video_track_timescale 90000 -bf 0";
     place.clip("in.mp4", 9, vary);
@@ -295,10 +298,9 @@ fn varying_times_and_a_late_start_are_kept() {
 
 #[test]
 fn a_rotation_is_applied_once() {
-    if !ffmpeg_found() {
+    let Some(place) = Place::with_ffmpeg() else {
         return;
-    }
-    let place = Place::new();
+    };
     place.ffmpeg(
         "-f lavfi -i color=white:s=64x48:r=10:d=0.3,drawbox=0:0:32:48:black:fill,setsar=4/3 \
          -pix_fmt yuv420p -c:v libx264 flat.mp4",
@@ -334,10 +336,9 @@ fn a_rotation_is_applied_once() {
 
 #[test]
 fn sides_of_odd_length_are_padded_only_where_they_must_be() {
-    if !ffmpeg_found() {
+    let Some(place) = Place::with_ffmpeg() else {
         return;
-    }
-    let place = Place::new();
+    };
     place.ffmpeg("-f lavfi -i testsrc=s=63x47:r=10:d=0.3 -c:v ffv1 in.mkv");
     place.deblurred(&["in.mkv", "-o", "out.mp4"]);
     assert_eq!(place.size("out.mp4"), (64, 48));
@@ -353,10 +354,9 @@ fn sides_of_odd_length_are_padded_only_where_they_must_be() {
 
 #[test]
 fn colours_keep_their_meaning() {
-    if !ffmpeg_found() {
+    let Some(place) = Place::with_ffmpeg() else {
         return;
-    }
-    let place = Place::new();
+    };
     for (name, flags) in [
         ("hd.mp4", "1 1 1 tv yuv420p"),
         ("full.mp4", "1 13 1 pc yuv420p"),
@@ -394,10 +394,9 @@ fn colours_keep_their_meaning() {
 
 #[test]
 fn subtitles_and_chapters_come_along() {
-    if !ffmpeg_found() {
+    let Some(place) = Place::with_ffmpeg() else {
         return;
-    }
-    let place = Place::new();
+    };
     place.clip("clip.mp4", 6, "");
     fs::write(
         place.path("words.srt"),
@@ -435,10 +434,9 @@ fn subtitles_and_chapters_come_along() {
 
 #[test]
 fn a_killed_run_resumes_to_the_same_result() {
-    if !ffmpeg_found() {
+    let Some(place) = Place::with_ffmpeg() else {
         return;
-    }
-    let place = Place::new();
+    };
     place.clip("in.mp4", 18, "");
     place.deblurred(&["in.mp4", "-o", "whole.mp4"]);
 
@@ -485,10 +483,9 @@ fn a_killed_run_resumes_to_the_same_result() {
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_says_how_to_go_on() {
-    if !ffmpeg_found() {
+    let Some(place) = Place::with_ffmpeg() else {
         return;
-    }
-    let place = Place::new();
+    };
     place.clip("in.mp4", 18, "");
     place.deblurred(&["in.mp4", "-o", "whole.mp4"]);
     let mut child = place.start(&["in.mp4", "-o", "out.mp4"]);
@@ -511,10 +508,9 @@ fn an_interrupted_run_says_how_to_go_on() {
 
 #[test]
 fn nothing_is_overwritten_without_force() {
-    if !ffmpeg_found() {
+    let Some(place) = Place::with_ffmpeg() else {
         return;
-    }
-    let place = Place::new();
+    };
     place.clip("in.mp4", 3, "");
     fs::write(place.path("out.mp4"), "before").unwrap();
     let refused = place.refused(&["in.mp4", "-o", "out.mp4"]);
@@ -530,10 +526,9 @@ fn nothing_is_overwritten_without_force() {
 
 #[test]
 fn videos_and_photographs_go_into_one_folder() {
-    if !ffmpeg_found() {
+    let Some(place) = Place::with_ffmpeg() else {
         return;
-    }
-    let place = Place::new();
+    };
     place.clip("a.mp4", 2, "");
     place.ffmpeg("-i a.mp4 -c:v mpeg4 -c:a copy b.avi");
     place.ffmpeg("-i a.mp4 -frames:v 1 c.png");
@@ -556,10 +551,9 @@ fn videos_and_photographs_go_into_one_folder() {
 
 #[test]
 fn files_that_are_no_videos_get_one_clear_error() {
-    if !ffmpeg_found() {
+    let Some(place) = Place::with_ffmpeg() else {
         return;
-    }
-    let place = Place::new();
+    };
     place.clip("whole.mp4", 10, "");
     place.clip("fast.mp4", 10, "-movflags +faststart");
     place.ffmpeg("-f lavfi -i sine=d=0.3 -c:a aac sound.mp4");
@@ -613,10 +607,9 @@ fn files_that_are_no_videos_get_one_clear_error() {
 
 #[test]
 fn sound_that_does_not_fit_is_refused_before_the_work() {
-    if !ffmpeg_found() {
+    let Some(place) = Place::with_ffmpeg() else {
         return;
-    }
-    let place = Place::new();
+    };
     place.clip("in.mkv", 60, "-c:a pcm_s16le");
     let refused = place.refused(&["in.mkv", "-o", "out.webm"]);
     assert!(refused.contains("out.webm: ffmpeg: "), "{refused}");
@@ -626,10 +619,9 @@ fn sound_that_does_not_fit_is_refused_before_the_work() {
 
 #[test]
 fn no_name_is_taken_for_something_else() {
-    if !ffmpeg_found() {
+    let Some(place) = Place::with_ffmpeg() else {
         return;
-    }
-    let place = Place::new();
+    };
     place.clip("plain.mp4", 2, "");
     let names = [
         "-i.mp4",

@@ -258,36 +258,37 @@ impl Notes<'_> {
                 return Ok(());
             }
         };
+        self.results[job.dataset].images.push(image.clone());
         // The picture first: what the journal has is not done again.
-        self.keep(job.dataset, &image, &picture)?;
+        self.keep_newest(job.dataset, &picture)?;
         self.journal.add(job.dataset, &image)?;
         (self.progress)(&dataset.name, Ok(&image));
-        self.results[job.dataset].images.push(image);
         Ok(())
     }
 
-    /// Writes the restored image if it is wanted, and removes one that it takes the place of in the report.
-    fn keep(&self, place: usize, image: &ImageResult, picture: &RgbImage) -> Result<()> {
+    /// Writes the dataset's newest restored image if it is wanted, and removes the one in whose place it is in the report.
+    fn keep_newest(&self, place: usize, picture: &RgbImage) -> Result<()> {
         let dataset = &self.datasets[place];
+        let images = &self.results[place].images;
+        let Some((newest, earlier)) = images.split_last() else {
+            return Ok(());
+        };
         if !self.folder.all {
-            let mut with = self.results[place].images.clone();
-            with.push(image.clone());
-            let newest = with.len() - 1;
-            let chosen = extremes(&with, self.most);
-            if !chosen.contains(&newest) {
+            let chosen = extremes(images, self.most);
+            if !chosen.contains(&earlier.len()) {
                 return Ok(());
             }
-            let before = extremes(&with[..newest], self.most);
+            let before = extremes(earlier, self.most);
             for gone in before.into_iter().filter(|index| !chosen.contains(index)) {
                 // A picture too many does no harm.
-                let _ = fs::remove_file(self.folder.file(dataset, &with[gone].name));
+                let _ = fs::remove_file(self.folder.file(dataset, &images[gone].name));
             }
         }
         let options = EncodeOptions {
             force: true,
             ..EncodeOptions::default()
         };
-        let file = self.folder.file(dataset, &image.name);
+        let file = self.folder.file(dataset, &newest.name);
         Photograph::from_rgb8(picture).save(file, &options)
     }
 
