@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -388,9 +389,15 @@ impl fmt::Display for Layout {
 pub struct DataConfig {
     /// Folder of the training pairs, in one of the [layouts](Layout); `--data` replaces it.
     pub train: Option<PathBuf>,
-    /// Folder of the validation pairs; without one, `validation_share` of the training pairs.
-    pub validation: Option<PathBuf>,
-    /// The layout of both folders; `auto`, here none, detects each.
+    /// Folders of validation pairs, each a set with scores of its own; in TOML one folder or an array of them. Without
+    /// one, `validation_share` of the training pairs.
+    #[serde(
+        serialize_with = "one_or_many::serialize",
+        deserialize_with = "one_or_many::deserialize",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub validation: Vec<PathBuf>,
+    /// The layout of the folders; `auto`, here none, detects each.
     #[serde(
         serialize_with = "Layout::serialize",
         deserialize_with = "Layout::deserialize"
@@ -408,11 +415,39 @@ impl Default for DataConfig {
     fn default() -> Self {
         Self {
             train: None,
-            validation: None,
+            validation: Vec::new(),
             layout: None,
             validation_share: 0.05,
             augment: true,
             workers: 2,
+        }
+    }
+}
+
+/// Folders, in TOML one of them or an array.
+mod one_or_many {
+    use super::*;
+
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a folder or an array of folders")]
+    enum OneOrMany {
+        One(PathBuf),
+        Many(Vec<PathBuf>),
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<PathBuf>, D::Error> {
+        // In JSON, as checkpoints of earlier versions have it, none is `null`.
+        Ok(match Option::<OneOrMany>::deserialize(d)? {
+            None => Vec::new(),
+            Some(OneOrMany::One(folder)) => vec![folder],
+            Some(OneOrMany::Many(folders)) => folders,
+        })
+    }
+
+    pub fn serialize<S: Serializer>(folders: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+        match folders {
+            [folder] => folder.serialize(serializer),
+            folders => folders.serialize(serializer),
         }
     }
 }
@@ -432,6 +467,10 @@ pub struct TrainingConfig {
     /// Decay of the running average of the weights; 0 for none. With an average, it is what is validated and what
     /// becomes the weight file.
     pub ema: f64,
+    /// Which weights a stage results in.
+    pub result: StageResult,
+    /// A stage ends when so many validations in a row have not raised the best score; 0 for never.
+    pub early_stopping: usize,
     /// Number format of the Transformer's activations in training. Weights, optimiser, diffusion and losses stay in
     /// single precision.
     pub precision: Precision,
@@ -453,6 +492,8 @@ impl Default for TrainingConfig {
             stage_two: StageConfig::default(),
             objective: Objective::Joint,
             ema: 0.0,
+            result: StageResult::Last,
+            early_stopping: 0,
             precision: Precision::F32,
             gradient_checkpointing: false,
             devices: vec![0],
@@ -460,6 +501,17 @@ impl Default for TrainingConfig {
             validation: ValidationConfig::default(),
         }
     }
+}
+
+/// Which weights a stage results in: what becomes the weight file, and what stage two starts from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StageResult {
+    /// Those after the last step.
+    #[default]
+    Last,
+    /// Those of the validation with the highest score, the latest among equals.
+    Best,
 }
 
 /// Number format of activations.
@@ -682,29 +734,87 @@ impl Config {
         Self::parse(&text, name_or_path)
     }
 
-    /// Reads and checks a configuration in TOML. `origin` is what errors call it.
+    /// As [`load`](Self::load), with `changes` made to what was read.
     ///
     /// # Errors
-    /// [`Error::Config`] with the key, what was found and what was expected.
-    pub fn parse(text: &str, origin: &str) -> Result<Self> {
+    /// As [`load`](Self::load) and [`with`](Self::with).
+    pub fn load_with(name_or_path: &str, changes: &[Setting]) -> Result<Self> {
+        Self::load(name_or_path)?.with(name_or_path, changes)
+    }
+
+    /// This configuration with `changes` made one after the other, and then checked as a file is. `origin` is what errors
+    /// call the configuration itself.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the key, and whether the value is one of the changes.
+    pub fn with(&self, origin: &str, changes: &[Setting]) -> Result<Self> {
+        if changes.is_empty() {
+            return Ok(self.clone());
+        }
         let fail = |key: &str, reason: String| Error::Config {
             origin: origin.to_string(),
             key: key.to_string(),
             reason,
         };
-        let document = toml::Deserializer::parse(text)
-            .map_err(|error| fail("(syntax)", syntax_reason(text, &error)))?;
-        let config: Self = serde_path_to_error::deserialize(document).map_err(|error| {
+        let table = toml::Table::try_from(self);
+        let mut table = table.map_err(|error| fail("(top level)", error.to_string()))?;
+        for change in changes {
+            change.make(&mut table)?;
+        }
+        let all = || changes.iter().map(Setting::to_string).collect::<Vec<_>>();
+        let checked = Self::read(table, origin).and_then(|config| {
+            config.validate(origin)?;
+            Ok(config)
+        });
+        checked.map_err(|error| match error {
+            Error::Config { key, reason, .. } => {
+                let own = changes.iter().rev().find(|change| change.concerns(&key));
+                let origin = match own {
+                    Some(change) => change.to_string(),
+                    None => format!("{origin} with {}", all().join(" ")),
+                };
+                Error::Config {
+                    origin,
+                    key,
+                    reason,
+                }
+            }
+            error => error,
+        })
+    }
+
+    /// Reads and checks a configuration in TOML. `origin` is what errors call it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the key, what was found and what was expected.
+    pub fn parse(text: &str, origin: &str) -> Result<Self> {
+        let document = toml::Deserializer::parse(text).map_err(|error| Error::Config {
+            origin: origin.to_string(),
+            key: "(syntax)".to_string(),
+            reason: syntax_reason(text, &error),
+        })?;
+        let config = Self::read(document, origin)?;
+        config.validate(origin)?;
+        Ok(config)
+    }
+
+    fn read<'de>(
+        document: impl Deserializer<'de, Error = toml::de::Error>,
+        origin: &str,
+    ) -> Result<Self> {
+        serde_path_to_error::deserialize(document).map_err(|error| {
             let path = error.path().to_string();
             let key = if path == "." {
                 "(top level)".to_string()
             } else {
                 path
             };
-            fail(&key, error.into_inner().message().to_string())
-        })?;
-        config.validate(origin)?;
-        Ok(config)
+            Error::Config {
+                origin: origin.to_string(),
+                key,
+                reason: error.into_inner().message().to_string(),
+            }
+        })
     }
 
     /// Checks that every value can be used.
@@ -726,6 +836,75 @@ impl Config {
             training: TrainingConfig::default(),
             ..self.clone()
         }
+    }
+}
+
+/// A change to a configuration, `key=value` on the command line: a key in full, such as `training.ema`, and its value in
+/// TOML. What is no TOML value is a string, so that `model.prior=none` needs no quotes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting {
+    key: String,
+    value: toml::Value,
+}
+
+impl FromStr for Setting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (key, value) = text
+            .split_once('=')
+            .ok_or("expected key=value, such as training.ema=0.999")?;
+        let (key, value) = (key.trim(), value.trim());
+        if key.split('.').any(|part| part.trim().is_empty()) {
+            return Err(format!(
+                "`{key}`: expected a key in full, such as training.ema"
+            ));
+        }
+        let document: Option<toml::Table> = toml::from_str(&format!("value = {value}")).ok();
+        // A line break in the text could begin a second key.
+        let parsed = document.filter(|table| table.len() == 1);
+        let parsed = parsed.and_then(|mut table| table.remove("value"));
+        Ok(Self {
+            key: key.to_string(),
+            value: parsed.unwrap_or_else(|| toml::Value::String(value.to_string())),
+        })
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--set {}={}", self.key, self.value)
+    }
+}
+
+impl Setting {
+    fn make(&self, table: &mut toml::Table) -> Result<()> {
+        let mut table = table;
+        let mut parts = self.key.split('.').map(str::trim).peekable();
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                table.insert(part.to_string(), self.value.clone());
+                break;
+            }
+            let inner = table
+                .entry(part)
+                .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            table = inner.as_table_mut().ok_or_else(|| Error::Config {
+                origin: self.to_string(),
+                key: self.key.clone(),
+                reason: format!("`{part}` is a value and has no keys of its own"),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether an error at `key` is about this change: at it, within it, or at what it is a part of.
+    fn concerns(&self, key: &str) -> bool {
+        let within = |inner: &str, outer: &str| {
+            let rest = inner.strip_prefix(outer);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        within(key, &self.key) || within(&self.key, key)
     }
 }
 
@@ -968,6 +1147,12 @@ impl TrainingConfig {
             self.precision,
             "\"f32\" with `parallel = \"ddp\"`",
         )?;
+        check.that(
+            self.parallel == Parallel::Gather || self.early_stopping == 0,
+            "training.early_stopping",
+            self.early_stopping,
+            "0 with `parallel = \"ddp\"`, whose devices would not end together",
+        )?;
         let stages = [
             ("stage_one", &self.stage_one),
             ("stage_two", &self.stage_two),
@@ -1046,6 +1231,100 @@ impl StageConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn changed(changes: &[&str]) -> Result<Config> {
+        let changes: Vec<Setting> = changes.iter().map(|text| text.parse().unwrap()).collect();
+        Config::load_with("gopro", &changes)
+    }
+
+    #[test]
+    fn changes_are_made_one_after_the_other() {
+        let config = changed(&[
+            "training.ema=0.9",
+            "training.ema = 0.999",
+            "model.transformer.blocks=[1,1,2,2]",
+            "model.prior=none",
+            "data.validation=held out",
+            "training.stage_two={ iterations = 7, clip = 1 }",
+        ])
+        .unwrap();
+        assert_eq!(config.training.ema, 0.999);
+        assert_eq!(config.model.transformer.blocks, [1, 1, 2, 2]);
+        assert_eq!(config.model.prior, Prior::None);
+        assert_eq!(config.data.validation, [Path::new("held out")]);
+        let stage = &config.training.stage_two;
+        assert_eq!((stage.iterations, stage.clip), (7, 1.0));
+        assert_eq!(
+            stage.accumulation,
+            StageConfig::default().accumulation,
+            "a table takes the place of the whole one"
+        );
+        assert_eq!(changed(&[]).unwrap(), Config::preset("gopro").unwrap());
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_made_is_an_error_that_names_it() {
+        for (change, expected) in [
+            (
+                "training.ema=2",
+                &["--set training.ema=2", "`training.ema`", "from 0"][..],
+            ),
+            ("training.emma=0.5", &["--set training.emma=0.5", "emma"]),
+            ("trainig.ema=0.5", &["--set trainig.ema=0.5", "trainig"]),
+            (
+                "model.prior.x=1",
+                &["--set model.prior.x=1", "`prior` is a value"],
+            ),
+            (
+                "model.transformer.heads=[1,5,4,8]",
+                &["--set", "heads[1]", "divisor"],
+            ),
+            (
+                "model.transformer.dim=[",
+                &["--set", "`model.transformer.dim`", "invalid type"],
+            ),
+            (
+                "model.transformer.dim=10",
+                &["gopro with --set model.transformer.dim=10", "heads[2]"],
+            ),
+        ] {
+            let error = changed(&[change]).unwrap_err().to_string();
+            for part in expected {
+                assert!(
+                    error.contains(part),
+                    "{change}: {part} is missing in: {error}"
+                );
+            }
+        }
+        for text in ["training.ema", "=1", "training..ema=1", ".=1"] {
+            assert!(text.parse::<Setting>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn validation_folders_are_one_or_several() {
+        for (text, folders) in [
+            ("workers = 3", &[][..]),
+            ("validation = \"a\"", &["a"]),
+            ("validation = [\"a\", \"b/c\"]", &["a", "b/c"]),
+        ] {
+            let config = Config::parse(&format!("[data]\n{text}"), "test").unwrap();
+            let expected: Vec<PathBuf> = folders.iter().map(PathBuf::from).collect();
+            assert_eq!(config.data.validation, expected);
+            let written = toml::to_string(&config).unwrap();
+            assert!(written.contains(text), "{written}");
+            assert_eq!(Config::parse(&written, "test").unwrap(), config);
+        }
+        let before: DataConfig = serde_json::from_str(r#"{"validation":null}"#).unwrap();
+        assert_eq!(before, DataConfig::default());
+        let error = Config::parse("[data]\nvalidation = 3", "test")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("data.validation") && error.contains("array of folders"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn every_layout_is_read_and_written_by_its_name() {

@@ -414,3 +414,66 @@ fn mismatched_pairs_are_listed() {
         .code(1)
         .stderr(contains("a").and(contains("b")));
 }
+
+#[test]
+fn set_changes_what_the_configuration_says() {
+    let summary = |flags: &[&str]| {
+        let output = hi_diff()
+            .args(["summary", "--json"])
+            .args(flags)
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{flags:?}: {error}");
+        let summary: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        summary
+    };
+    let flags = ["--config", "tiny", "--set", "model.prior=none"];
+    let plain = summary(&flags);
+    assert_eq!(plain["networks"].as_array().unwrap().len(), 1);
+    let deeper = summary(&[&flags[..], &["--set", "model.transformer.blocks=[2,2,2,2]"]].concat());
+    assert!(deeper["total"]["params"].as_u64() > plain["total"]["params"].as_u64());
+
+    for (change, code, expected) in [
+        (
+            "model.transfomer.dim=8",
+            1,
+            ["--set model.transfomer.dim=8", "transfomer"],
+        ),
+        (
+            "training.ema=1.5",
+            1,
+            ["--set training.ema=1.5", "`training.ema`"],
+        ),
+        ("training.ema", 2, ["--set", "expected key=value"]),
+    ] {
+        let failed = hi_diff()
+            .args(["summary", "--set", change])
+            .assert()
+            .code(code);
+        for part in expected {
+            let stderr = String::from_utf8_lossy(&failed.get_output().stderr).into_owned();
+            assert!(stderr.contains(part), "{part} is missing in: {stderr}");
+        }
+    }
+}
+
+#[test]
+fn set_changes_the_configuration_of_weights_as_far_as_they_fit() {
+    let folder = folder();
+    save(folder.path(), "a.png", &stripes(40, 32));
+    let deblur = |name: &str, change: &str| {
+        let mut command = hi_diff();
+        command.arg("deblur").arg(folder.path().join("a.png"));
+        command.arg("-o").arg(folder.path().join(name));
+        command.args(["--set", change]).assert()
+    };
+    deblur("two.png", "diffusion.timesteps=2").success();
+    deblur("three.png", "diffusion.timesteps=3").success();
+    let image = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    assert!(image("two.png") != image("three.png"));
+    deblur("four.png", "model.embed_dim=4")
+        .code(1)
+        .stderr(contains("does not fit"));
+    assert!(!folder.path().join("four.png").exists());
+}

@@ -7,7 +7,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hi_diff::training::log::{Picture, Record, Sink, TensorBoard, TrainRecord, ValidationRecord};
+use hi_diff::training::log::{
+    Picture, Record, SetRecord, Sink, TensorBoard, TrainRecord, ValidationRecord,
+};
 use image::{Rgb, RgbImage};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -35,12 +37,21 @@ fn validation(stage: u8, iteration: usize, psnr: f64) -> ValidationRecord {
         let name = name.to_string();
         Picture { name, image }
     };
+    let set = |name: &str, psnr: f64| SetRecord {
+        name: name.into(),
+        psnr,
+        ssim: psnr / 60.0,
+        gain: psnr - 21.0,
+        images: 1,
+    };
     ValidationRecord {
         stage,
         iteration,
         psnr,
         ssim: psnr / 50.0,
+        gain: Some(psnr - 20.0),
         images: 2,
+        sets: vec![set("street", psnr - 1.0), set("H\u{fc}tte", psnr + 1.0)],
         pictures: vec![picture("scene/000047", 5), picture("H\u{fc}tte", 7)],
     }
 }
@@ -48,7 +59,7 @@ fn validation(stage: u8, iteration: usize, psnr: f64) -> ValidationRecord {
 /// What TensorBoard should show of a run.
 #[derive(Default)]
 struct Shown {
-    scalars: BTreeMap<&'static str, Vec<Value>>,
+    scalars: BTreeMap<String, Vec<Value>>,
     pictures: BTreeMap<String, Vec<Value>>,
 }
 
@@ -70,6 +81,14 @@ impl Shown {
     fn validation(&mut self, record: &ValidationRecord) {
         self.scalar("validation/psnr", record.iteration, Some(record.psnr));
         self.scalar("validation/ssim", record.iteration, Some(record.ssim));
+        self.scalar("validation/gain", record.iteration, record.gain);
+        for set in &record.sets {
+            let scores = [("psnr", set.psnr), ("ssim", set.ssim), ("gain", set.gain)];
+            for (score, value) in scores {
+                let tag = format!("validation/{}/{score}", set.name);
+                self.scalar(&tag, record.iteration, Some(value));
+            }
+        }
         for Picture { name, image } in &record.pictures {
             let picture = json!({
                 "step": record.iteration,
@@ -82,9 +101,9 @@ impl Shown {
         }
     }
 
-    fn scalar(&mut self, tag: &'static str, step: usize, value: Option<f64>) {
+    fn scalar(&mut self, tag: &str, step: usize, value: Option<f64>) {
         if let Some(value) = value {
-            let points = self.scalars.entry(tag).or_default();
+            let points = self.scalars.entry(tag.to_string()).or_default();
             points.push(json!([step, value]));
         }
     }

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use burn::backend::{Autodiff, Flex};
 use hi_diff::Config;
-use hi_diff::config::Precision;
+use hi_diff::config::{Precision, StageResult};
 use hi_diff::data::stop::Stop;
 use hi_diff::training::{Devices, Display, Stages, TrainingOptions, TrainingReport, train};
 use small::{MODEL, pairs};
@@ -522,4 +522,196 @@ fn a_model_without_a_prior_has_one_stage() {
     };
     let error = run(&config, &two).unwrap_err().to_string();
     assert!(error.contains("no stage two"), "{error}");
+}
+
+/// Both stages get worse after iteration 3, since the learning rate is then far too high.
+fn worse_from_iteration_3() -> Config {
+    let mut config = config();
+    config.training.ema = 0.1;
+    for stage in [
+        &mut config.training.stage_one,
+        &mut config.training.stage_two,
+    ] {
+        stage.iterations = 8;
+        stage.learning_rate.periods = vec![3, 5];
+        stage.learning_rate.restart_weights = vec![1.0, 100.0];
+        stage.learning_rate.minima = vec![1e-5, 1e-2];
+    }
+    config
+}
+
+#[test]
+fn the_result_may_be_the_best_weights() {
+    let folder = TempDir::new().unwrap();
+    pairs(&folder.path().join("pairs"));
+    let mut config = worse_from_iteration_3();
+    config.training.result = StageResult::Best;
+    let best = options(&folder, "best");
+    let report = run(&config, &best).unwrap();
+    for stage in &report.stages {
+        assert_eq!((stage.iterations, stage.result), (8, 3), "{stage:?}");
+        assert_eq!(stage.best.unwrap().iteration, 3);
+        assert!(!stage.ended_early);
+    }
+
+    // Runs that end there have the same.
+    let mut short = worse_from_iteration_3();
+    short.training.stage_one.iterations = 3;
+    short.training.stage_two.iterations = 3;
+    let expected = options(&folder, "short");
+    let short = run(&short, &expected).unwrap();
+    assert_eq!(short.stages[1].result, 3);
+    for name in ["stage-one.safetensors", "model.safetensors"] {
+        assert!(
+            weights(&best.out.join(name)) == weights(&expected.out.join(name)),
+            "{name}"
+        );
+    }
+
+    // So does the run when it is resumed after its last step, and with other words it has others.
+    let resume = TrainingOptions {
+        resume: true,
+        ..best.clone()
+    };
+    std::fs::remove_file(best.out.join("model.safetensors")).unwrap();
+    let again = run(&config, &resume).unwrap();
+    assert!(weights(&again.weights) == weights(&short.weights));
+    config.training.result = StageResult::Last;
+    let last = run(&config, &resume).unwrap();
+    assert_eq!(last.stages[0].result, 8);
+    assert!(weights(&last.weights) != weights(&short.weights));
+
+    config.training.result = StageResult::Best;
+    let model = best.out.join("stage-two/checkpoint/model-1.mpk");
+    let bytes = weights(&model);
+    std::fs::write(&model, &bytes[..bytes.len() / 2]).unwrap();
+    let error = run(&config, &resume).unwrap_err().to_string();
+    for part in [
+        "best checkpoint",
+        "model-1.mpk",
+        "damaged",
+        "training.result",
+    ] {
+        assert!(error.contains(part), "{part} is missing in: {error}");
+    }
+}
+
+#[test]
+fn early_stopping_ends_a_stage_as_if_it_were_done() {
+    let folder = TempDir::new().unwrap();
+    pairs(&folder.path().join("pairs"));
+    let mut config = worse_from_iteration_3();
+    config.training.early_stopping = 1;
+    let early = options(&folder, "early");
+    let report = run(&config, &early).unwrap();
+    for stage in &report.stages {
+        assert_eq!((stage.iterations, stage.result), (6, 6), "{stage:?}");
+        assert!(stage.ended_early);
+    }
+    let mut six = worse_from_iteration_3();
+    six.training.stage_one.iterations = 6;
+    six.training.stage_two.iterations = 6;
+    let six = run(&six, &options(&folder, "six")).unwrap();
+    assert!(weights(&report.weights) == weights(&six.weights));
+
+    let resume = TrainingOptions {
+        resume: true,
+        ..early.clone()
+    };
+    let before = log(&early.out);
+    for name in ["stage-one.safetensors", "model.safetensors"] {
+        std::fs::remove_file(early.out.join(name)).unwrap();
+        let again = run(&config, &resume).unwrap();
+        assert!(again.stages.iter().all(|stage| stage.ended_early));
+        assert!(weights(&again.weights) == weights(&six.weights), "{name}");
+        assert_eq!(log(&early.out), before, "no step more");
+    }
+    // With more patience the stage goes on.
+    config.training.early_stopping = 9;
+    let on = run(&config, &resume).unwrap();
+    assert_eq!(
+        (on.stages[0].iterations, on.stages[0].ended_early),
+        (8, false)
+    );
+}
+
+#[test]
+fn each_validation_folder_has_scores_of_its_own() {
+    let folder = TempDir::new().unwrap();
+    for name in ["pairs", "street", "shake/street"] {
+        pairs(&folder.path().join(name));
+    }
+    // The second set's blurred images are the sharp ones.
+    let second = folder.path().join("shake/street");
+    for index in 0..4 {
+        let name = format!("{index}.png");
+        let sharp = second.join("target").join(&name);
+        std::fs::copy(sharp, second.join("input").join(&name)).unwrap();
+    }
+    let mut config = config();
+    config.training.validation.images = 3;
+    config.training.validation.pictures = 1;
+    config.data.validation = vec![folder.path().join("street"), second];
+    let options = options(&folder, "run");
+    let report = run(&config, &options).unwrap();
+    let records = log(&options.out);
+    let validations: Vec<_> = records
+        .iter()
+        .filter(|record| record["kind"] == "validation")
+        .collect();
+    assert_eq!(validations.len(), 5);
+    let mut blurred = Vec::new();
+    for record in &validations {
+        assert_eq!(record["images"], 6);
+        let [first, second] = record["sets"].as_array().unwrap().as_slice() else {
+            panic!("{record}");
+        };
+        assert_eq!(
+            (&first["name"], &first["images"]),
+            (&"street".into(), &3.into())
+        );
+        assert_eq!(second["name"], "street-2");
+        for score in ["psnr", "ssim", "gain"] {
+            let of = |record: &serde_json::Value| record[score].as_f64().unwrap();
+            let mean = (of(first) + of(second)) / 2.0;
+            assert!((of(record) - mean).abs() < 1e-9, "{score} in {record}");
+        }
+        let difference =
+            |set: &serde_json::Value| set["psnr"].as_f64().unwrap() - set["gain"].as_f64().unwrap();
+        assert!(
+            (difference(second) - 100.0).abs() < 1e-9,
+            "equal images have 100 dB"
+        );
+        blurred.push(difference(first));
+    }
+    // What the blurred images have by themselves, on the part that was scored.
+    let image = |side: &str, index: usize| {
+        let path = folder
+            .path()
+            .join("street")
+            .join(side)
+            .join(format!("{index}.png"));
+        let image = image::open(path).unwrap().into_rgb8();
+        image::imageops::crop_imm(&image, 2, 3, 32, 24).to_image()
+    };
+    let psnr = [0, 1, 2].map(|index| {
+        hi_diff::evaluation::psnr(&image("input", index), &image("target", index)).unwrap()
+    });
+    let expected = psnr.iter().sum::<f64>() / 3.0;
+    for found in blurred {
+        assert!(
+            (found - expected).abs() < 1e-9,
+            "{found} instead of {expected}"
+        );
+    }
+    let last = validations.last().unwrap()["psnr"].as_f64();
+    assert_eq!(report.stages[1].last.unwrap().psnr, last);
+    let pictures = std::fs::read_dir(options.out.join("stage-two/pictures")).unwrap();
+    let names: Vec<_> = pictures
+        .flatten()
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    for name in ["000005-street-0.png", "000005-street-2-0.png"] {
+        assert!(names.iter().any(|found| found == name), "{names:?}");
+    }
 }

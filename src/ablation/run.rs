@@ -49,8 +49,8 @@ const COUNTED_SIDE: usize = 256;
 pub struct AblationOptions {
     /// Folder of the training pairs; replaces `data.train`.
     pub data: Option<PathBuf>,
-    /// Folder of the held-out pairs; replaces `data.validation`. Without either, a share of the training pairs.
-    pub validation: Option<PathBuf>,
+    /// Folders of the held-out pairs; replaces `data.validation`. Without either, a share of the training pairs.
+    pub validation: Option<Vec<PathBuf>>,
     /// Folder that the study is written to.
     pub out: PathBuf,
     /// The rows; none for all.
@@ -141,7 +141,8 @@ fn chosen(rows: Option<&[Row]>, timesteps: usize) -> Vec<Row> {
 
 fn held_out(base: &Config, options: &AblationOptions) -> Result<Vec<Pair>> {
     let (data, validation) = (options.data.as_deref(), options.validation.as_deref());
-    let pairs = training_pairs(&base.data, data, validation)?.validation;
+    let sets = training_pairs(&base.data, data, validation)?.validation;
+    let pairs: Vec<Pair> = sets.into_iter().flat_map(|set| set.pairs).collect();
     if pairs.is_empty() {
         return Err(Error::Data {
             path: data

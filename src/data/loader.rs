@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
@@ -369,6 +369,10 @@ pub struct ValidationImage<B: Backend> {
     pub noise: ChainNoise<B>,
     /// Whether the images are wanted side by side.
     pub pictured: bool,
+    /// The set that the pair is of, from 0.
+    pub set: usize,
+    /// The PSNR of the blurry image in dB, once it has been computed: it is the same at every validation.
+    pub blurred_psnr: Arc<OnceLock<f64>>,
     /// Where the image's score is written.
     pub scores: Scores,
 }
@@ -380,6 +384,21 @@ pub struct Score {
     pub psnr: f64,
     /// SSIM per channel.
     pub ssim: f64,
+    /// By how many dB the PSNR is above the blurry image's.
+    pub gain: f64,
+}
+
+impl Score {
+    /// The mean, or `None` of nothing.
+    pub fn mean(scores: &[Self]) -> Option<Self> {
+        let mean =
+            |part: fn(&Self) -> f64| scores.iter().map(part).sum::<f64>() / scores.len() as f64;
+        (!scores.is_empty()).then(|| Self {
+            psnr: mean(|score| score.psnr),
+            ssim: mean(|score| score.ssim),
+            gain: mean(|score| score.gain),
+        })
+    }
 }
 
 /// The scores of the images of one validation.
@@ -388,37 +407,42 @@ pub struct Scores(Arc<Mutex<ScoreList>>);
 
 #[derive(Debug, Default)]
 struct ScoreList {
-    scores: Vec<Score>,
-    /// How many there will be.
+    /// Each set's.
+    sets: Vec<Vec<Score>>,
+    /// How many there will be in all.
     expected: usize,
 }
 
 impl Scores {
-    /// Adds an image's score.
-    pub fn push(&self, score: Score) {
-        self.list().scores.push(score);
+    /// Adds the score of an image of a set, which is counted from 0.
+    pub fn push(&self, set: usize, score: Score) {
+        let sets = &mut self.list().sets;
+        if sets.len() <= set {
+            sets.resize_with(set + 1, Vec::new);
+        }
+        sets[set].push(score);
     }
 
     /// Whether every image of the validation has its score.
     pub fn is_complete(&self) -> bool {
         let list = self.list();
-        list.scores.len() == list.expected
+        list.sets.iter().map(Vec::len).sum::<usize>() == list.expected
     }
 
-    /// The mean over the images so far, or `None` before the first.
+    /// The mean over the sets of their means so far, in which each set counts alike; `None` before the first image.
     pub fn mean(&self) -> Option<Score> {
-        let scores = &self.list().scores;
-        let mean =
-            |part: fn(&Score) -> f64| scores.iter().map(part).sum::<f64>() / scores.len() as f64;
-        (!scores.is_empty()).then(|| Score {
-            psnr: mean(|score| score.psnr),
-            ssim: mean(|score| score.ssim),
-        })
+        let means = self
+            .list()
+            .sets
+            .iter()
+            .filter_map(|set| Score::mean(set))
+            .collect::<Vec<_>>();
+        Score::mean(&means)
     }
 
     pub(crate) fn begin(&self, expected: usize) {
         *self.list() = ScoreList {
-            scores: Vec::with_capacity(expected),
+            sets: Vec::new(),
             expected,
         };
     }
@@ -433,9 +457,7 @@ impl Scores {
 pub struct ValidationLoader<B: Backend> {
     reader: Arc<PairReader>,
     /// The pairs to serve.
-    indices: Vec<usize>,
-    /// How many of them are wanted as pictures.
-    pictures: usize,
+    served: Vec<Served>,
     seed: u64,
     noise: NoiseShape,
     stop: Stop,
@@ -443,36 +465,53 @@ pub struct ValidationLoader<B: Backend> {
     device: B::Device,
 }
 
+/// A pair to serve.
+#[derive(Clone)]
+struct Served {
+    /// Among all pairs.
+    index: usize,
+    set: usize,
+    pictured: bool,
+    blurred_psnr: Arc<OnceLock<f64>>,
+}
+
 impl<B: Backend> ValidationLoader<B> {
-    /// A loader of at most `images` pairs, spread evenly over all of them; the first `pictures` of these are wanted
-    /// as pictures. A validation ends early where `stop` asks for it, and then counts as none.
+    /// A loader of pairs in sets, of which `sizes` says how many pairs each has, one set after the other. Of each set at
+    /// most `images` pairs are served, spread evenly over all of it; the first `pictures` of these are wanted as pictures.
+    /// A validation ends early where `stop` asks for it, and then counts as none.
     pub fn new(
         reader: PairReader,
+        sizes: &[usize],
         [images, pictures]: [usize; 2],
         seed: u64,
         noise: NoiseShape,
         stop: Stop,
         device: B::Device,
     ) -> Self {
-        let usable: Vec<usize> = (0..reader.len())
-            .filter(|&index| {
-                let pair = &reader.pairs()[index];
-                pair.width >= 8 && pair.height >= 8
-            })
-            .collect();
-        let count = images.min(usable.len());
-        let indices = (0..count)
-            .map(|i| usable[i * usable.len() / count])
-            .collect();
-        let scores = Scores::default();
+        let mut served = Vec::new();
+        let mut start = 0;
+        for (set, size) in sizes.iter().enumerate() {
+            let pairs = reader.pairs();
+            let end = pairs.len().min(start + size);
+            let usable: Vec<usize> = (start..end)
+                .filter(|&index| pairs[index].width >= 8 && pairs[index].height >= 8)
+                .collect();
+            let count = images.min(usable.len());
+            served.extend((0..count).map(|i| Served {
+                index: usable[i * usable.len() / count],
+                set,
+                pictured: i < pictures,
+                blurred_psnr: Arc::default(),
+            }));
+            start = end;
+        }
         Self {
             reader: Arc::new(reader),
-            indices,
-            pictures,
+            served,
             seed,
             noise,
             stop,
-            scores,
+            scores: Scores::default(),
             device,
         }
     }
@@ -482,11 +521,10 @@ impl<B: Backend> ValidationLoader<B> {
         self.scores.clone()
     }
 
-    fn with(&self, indices: Vec<usize>, device: &B::Device) -> Self {
+    fn with(&self, served: Vec<Served>, device: &B::Device) -> Self {
         Self {
             reader: Arc::clone(&self.reader),
-            indices,
-            pictures: self.pictures,
+            served,
             seed: self.seed,
             noise: self.noise,
             stop: self.stop.clone(),
@@ -495,7 +533,8 @@ impl<B: Backend> ValidationLoader<B> {
         }
     }
 
-    fn image(&self, position: usize, index: usize) -> Result<ValidationImage<B>> {
+    fn image(&self, served: &Served) -> Result<ValidationImage<B>> {
+        let index = served.index;
         let pair = self.reader.read(index)?;
         let mut random = generator_at(self.seed, Purpose::Validation, index as u64, 0);
         let noise: Vec<f32> = (0..self.noise.values())
@@ -503,7 +542,9 @@ impl<B: Backend> ValidationLoader<B> {
             .collect();
         Ok(ValidationImage {
             name: self.reader.pairs()[index].name.clone(),
-            pictured: position < self.pictures,
+            pictured: served.pictured,
+            set: served.set,
+            blurred_psnr: Arc::clone(&served.blurred_psnr),
             blur: centre(&pair.blur, &self.device),
             sharp: centre(&pair.sharp, &self.device),
             noise: self.noise.split(noise, 1, &self.device),
@@ -535,7 +576,7 @@ fn centre<B: Backend>(image: &RgbImage, device: &B::Device) -> Tensor<B, 4> {
 
 impl<B: Backend> DataLoader<B, ValidationImage<B>> for ValidationLoader<B> {
     fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<ValidationImage<B>> + 'a> {
-        self.scores.begin(self.indices.len());
+        self.scores.begin(self.served.len());
         Box::new(ValidationIterator {
             loader: self,
             position: 0,
@@ -543,16 +584,16 @@ impl<B: Backend> DataLoader<B, ValidationImage<B>> for ValidationLoader<B> {
     }
 
     fn num_items(&self) -> usize {
-        self.indices.len()
+        self.served.len()
     }
 
     fn to_device(&self, device: &B::Device) -> Arc<dyn DataLoader<B, ValidationImage<B>>> {
-        Arc::new(self.with(self.indices.clone(), device))
+        Arc::new(self.with(self.served.clone(), device))
     }
 
     fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<B, ValidationImage<B>>> {
-        let indices = self.indices.iter().copied().take(end).skip(start).collect();
-        Arc::new(self.with(indices, &self.device))
+        let served = self.served.iter().take(end).skip(start).cloned().collect();
+        Arc::new(self.with(served, &self.device))
     }
 }
 
@@ -566,11 +607,11 @@ impl<B: Backend> Iterator for ValidationIterator<'_, B> {
 
     fn next(&mut self) -> Option<ValidationImage<B>> {
         let loader = self.loader;
-        let index = *loader.indices.get(self.position)?;
+        let served = loader.served.get(self.position)?;
         if loader.stop.is_asked() {
             return None;
         }
-        match loader.image(self.position, index) {
+        match loader.image(served) {
             Ok(image) => {
                 self.position += 1;
                 Some(image)
@@ -585,7 +626,7 @@ impl<B: Backend> Iterator for ValidationIterator<'_, B> {
 
 impl<B: Backend> DataLoaderIterator<ValidationImage<B>> for ValidationIterator<'_, B> {
     fn progress(&self) -> Progress {
-        Progress::new(self.position, self.loader.indices.len())
+        Progress::new(self.position, self.loader.served.len())
     }
 }
 
@@ -759,7 +800,7 @@ mod tests {
         };
         let reader = PairReader::new(pairs, DEFAULT_CACHE_BYTES);
         let (stop, device) = (Stop::new(), Default::default());
-        let loader = ValidationLoader::<Flex>::new(reader, [3, 2], 1, noise, stop, device);
+        let loader = ValidationLoader::<Flex>::new(reader, &[5], [3, 2], 1, noise, stop, device);
         let images: Vec<_> = loader.iter().collect();
         let again: Vec<_> = loader.iter().collect();
         assert_eq!(images.len(), 3);
@@ -788,15 +829,65 @@ mod tests {
         );
         let pictured: Vec<_> = images.iter().map(|image| image.pictured).collect();
         assert_eq!(pictured, [true, true, false]);
-        for psnr in [1.0, 3.0] {
-            loader.scores().push(Score { psnr, ssim: 0.5 });
-        }
-        let mean = Score {
-            psnr: 2.0,
+        let score = |psnr| Score {
+            psnr,
             ssim: 0.5,
+            gain: psnr - 1.0,
         };
-        assert_eq!(loader.scores().mean(), Some(mean));
+        for psnr in [1.0, 3.0] {
+            loader.scores().push(0, score(psnr));
+        }
+        assert_eq!(loader.scores().mean(), Some(score(2.0)));
+        loader.scores().push(2, score(4.0));
+        assert_eq!(loader.scores().mean(), Some(score(3.0)), "each set alike");
         assert!(loader.iter().next().is_some());
         assert_eq!(loader.scores().mean(), None, "a new validation begins");
+    }
+
+    #[test]
+    fn the_numbers_of_images_and_pictures_hold_for_each_set() {
+        let (_folder, pairs) = gradient_pairs(7, 27, 20);
+        let noise = NoiseShape {
+            draws: 1,
+            tokens: 1,
+            channels: 1,
+        };
+        let reader = PairReader::new(pairs, DEFAULT_CACHE_BYTES);
+        let (stop, device) = (Stop::new(), Default::default());
+        let loader =
+            ValidationLoader::<Flex>::new(reader, &[4, 0, 3], [2, 1], 1, noise, stop, device);
+        let served: Vec<_> = loader
+            .iter()
+            .map(|image| (image.name, image.set, image.pictured))
+            .collect();
+        let expected = [
+            ("000", 0, true),
+            ("002", 0, false),
+            ("004", 2, true),
+            ("005", 2, false),
+        ];
+        assert_eq!(
+            served,
+            expected.map(|(name, set, pictured)| (name.to_string(), set, pictured))
+        );
+        let score = Score {
+            psnr: 1.0,
+            ssim: 0.5,
+            gain: 0.0,
+        };
+        for set in [0, 0, 2, 2] {
+            assert!(!loader.scores().is_complete());
+            loader.scores().push(set, score);
+        }
+        assert!(loader.scores().is_complete());
+        loader
+            .iter()
+            .next()
+            .unwrap()
+            .blurred_psnr
+            .set(20.0)
+            .unwrap();
+        let again = loader.iter().next().unwrap();
+        assert_eq!(again.blurred_psnr.get(), Some(&20.0), "computed once");
     }
 }

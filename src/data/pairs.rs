@@ -196,21 +196,30 @@ fn pair(name: String, Couple { blur, sharp }: Couple) -> Result<Pair, Unpaired> 
 pub struct TrainingPairs {
     /// To learn from.
     pub train: Vec<Pair>,
-    /// To be judged by.
-    pub validation: Vec<Pair>,
+    /// To be judged by; a set without pairs where there is neither a folder nor a share.
+    pub validation: Vec<ValidationSet>,
     /// What was found where, a line each.
     pub reports: Vec<String>,
 }
 
-/// The pairs of a configuration; `train` and `validation` replace its folders. Without a folder for validation it gets
-/// the configured share of the training pairs.
+/// Pairs that a training is judged by, with scores of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValidationSet {
+    /// The folder's name, or `held out` for a share of the training pairs. No two sets have the same.
+    pub name: String,
+    /// Its pairs. Where there are several sets, their names begin with the set's.
+    pub pairs: Vec<Pair>,
+}
+
+/// The pairs of a configuration; `train` and `validation` replace its folders. Without a folder for validation there is
+/// one set, of the configured share of the training pairs.
 ///
 /// # Errors
 /// [`Error::Config`] without a folder to train on, and those of [`find_pairs`].
 pub fn training_pairs(
     config: &DataConfig,
     train: Option<&Path>,
-    validation: Option<&Path>,
+    validation: Option<&[PathBuf]>,
 ) -> Result<TrainingPairs> {
     let train = train.or(config.train.as_deref());
     let train = train.ok_or_else(|| Error::Config {
@@ -220,19 +229,61 @@ pub fn training_pairs(
     })?;
     let found = find_pairs(train, config.layout, Part::Train)?;
     let mut reports = vec![found.to_string()];
-    let (train, validation) = match validation.or(config.validation.as_deref()) {
-        Some(folder) => {
-            let held_out = find_pairs(folder, config.layout, Part::Test)?;
-            reports.push(held_out.to_string());
-            (found.pairs, held_out.pairs)
+    let (train, validation) = match validation.unwrap_or(&config.validation) {
+        [] => {
+            let (train, pairs) = split_for_validation(found.pairs, config.validation_share);
+            let name = "held out".to_string();
+            (train, vec![ValidationSet { name, pairs }])
         }
-        None => split_for_validation(found.pairs, config.validation_share),
+        folders => {
+            let (sets, found_there) = validation_sets(folders, config.layout)?;
+            reports.extend(found_there);
+            (found.pairs, sets)
+        }
     };
     Ok(TrainingPairs {
         train,
         validation,
         reports,
     })
+}
+
+/// A set of each folder, of its test part if it has one, and what was found there.
+fn validation_sets(
+    folders: &[PathBuf],
+    layout: Option<Layout>,
+) -> Result<(Vec<ValidationSet>, Vec<String>)> {
+    let (mut sets, mut reports) = (Vec::<ValidationSet>::new(), Vec::new());
+    for folder in folders {
+        let found = find_pairs(folder, layout, Part::Test)?;
+        let name = set_name(folder, &sets);
+        let report = found.to_string();
+        let mut pairs = found.pairs;
+        if folders.len() > 1 {
+            reports.push(format!("validation {name}: {report}"));
+            for pair in &mut pairs {
+                pair.name = format!("{name}/{}", pair.name);
+            }
+        } else {
+            reports.push(report);
+        }
+        sets.push(ValidationSet { name, pairs });
+    }
+    Ok((sets, reports))
+}
+
+/// The folder's name; with a number where a set before has it.
+fn set_name(folder: &Path, sets: &[ValidationSet]) -> String {
+    let absolute = folder
+        .canonicalize()
+        .unwrap_or_else(|_| folder.to_path_buf());
+    let name = absolute.file_name().unwrap_or(absolute.as_os_str());
+    let name = name.to_string_lossy();
+    let numbered = (2..).map(|number| format!("{name}-{number}"));
+    std::iter::once(name.to_string())
+        .chain(numbered)
+        .find(|name| sets.iter().all(|set| set.name != *name))
+        .unwrap_or_default()
 }
 
 /// Splits pairs into training and validation: about `share` of them, chosen by their names alone, so that the
@@ -415,6 +466,39 @@ mod tests {
         found.passed_over.clear();
         let expected = "input/target layout: 2 pairs, 30×20 to 40×30";
         assert_eq!(found.to_string(), expected);
+    }
+
+    #[test]
+    fn each_validation_folder_is_a_set_of_its_own_name() {
+        let folder = TempDir::new().unwrap();
+        let root = folder.path();
+        for set in ["train", "a/set", "b/set", "c"] {
+            for side in ["input", "target"] {
+                write(root, &format!("{set}/{side}/1.png"), 9, 7);
+                write(root, &format!("{set}/{side}/2.png"), 9, 7);
+            }
+        }
+        let folders = ["a/set", "b/set", "c"].map(|set| root.join(set));
+        let mut config = DataConfig {
+            train: Some(root.join("train")),
+            validation: folders[2..].to_vec(),
+            validation_share: 0.5,
+            ..DataConfig::default()
+        };
+        let names = |config: &DataConfig, folders: Option<&[PathBuf]>| -> Vec<_> {
+            let found = training_pairs(config, None, folders).unwrap();
+            let sets = found.validation.into_iter();
+            sets.map(|set| (set.name, set.pairs[0].name.clone(), set.pairs.len()))
+                .collect()
+        };
+        let expected = [("set", "set/1"), ("set-2", "set-2/1"), ("c", "c/1")];
+        let expected = expected.map(|(set, pair)| (set.to_string(), pair.to_string(), 2));
+        assert_eq!(names(&config, Some(&folders)), expected);
+        let expected = [("c".to_string(), "1".to_string(), 2)];
+        assert_eq!(names(&config, None), expected, "alone, as before");
+        config.validation.clear();
+        let [(name, _, pairs)] = names(&config, None).try_into().unwrap();
+        assert_eq!((name.as_str(), pairs), ("held out", 1));
     }
 
     fn named(count: usize) -> Vec<Pair> {

@@ -240,7 +240,7 @@ fn curves(page: &mut Page, runs: &[(String, Run)]) -> Result<()> {
             1 => stage.trained(|record| record.pixel_loss),
             _ => stage.trained(|record| record.diffusion_loss),
         };
-        let psnr = |stage: &Stage| stage.validated(|record| record.psnr);
+        let psnr = |stage: &Stage| stage.validated(|record| Some(record.psnr));
         for figure in [
             together(titles[0], number, runs, &loss)
                 .logarithmic()

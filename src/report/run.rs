@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::numbers::thousands;
 use crate::training::calls::Call;
-use crate::training::log::{Record, TrainRecord, ValidationRecord};
+use crate::training::checkpoint::exhausted;
+use crate::training::log::{Record, SetRecord, TrainRecord, ValidationRecord};
 use crate::training::run::{CONFIG_FILE, LOG, PICTURES};
 
 /// So many validation images of a stage are shown, of its last validation.
@@ -36,6 +38,8 @@ pub struct Stage {
     pub validations: Vec<ValidationRecord>,
     /// Picture files of the last validation that has some.
     pub pictures: Vec<PathBuf>,
+    /// Whether early stopping ended it.
+    pub ended_early: bool,
 }
 
 impl Run {
@@ -73,13 +77,18 @@ impl Run {
         }
         let mut stages: Vec<Stage> = stages.into();
         stages.retain(|stage| !stage.training.is_empty() || !stage.validations.is_empty());
+        let config = String::from_utf8_lossy(&config).into_owned();
+        let patience =
+            Config::parse(&config, CONFIG_FILE).map_or(0, |config| config.training.early_stopping);
         for stage in &mut stages {
             stage.pictures = latest_pictures(folder, stage.number);
+            let scores = stage.validations.iter().map(|record| Some(record.psnr));
+            stage.ended_early = exhausted(scores, patience).is_some();
         }
         Ok(Self {
             folder: folder.to_path_buf(),
             calls: Call::all(folder)?,
-            config: String::from_utf8_lossy(&config).into_owned(),
+            config,
             stages,
         })
     }
@@ -124,8 +133,12 @@ impl Stage {
 
     pub(super) fn progress(&self) -> String {
         let done = self.training.last().map_or(0, |record| record.iteration);
+        let early = match self.ended_early && done < self.iterations() {
+            true => ", ended early",
+            false => "",
+        };
         format!(
-            "{} of {} iterations",
+            "{} of {} iterations{early}",
             thousands(done as u64),
             thousands(self.iterations() as u64)
         )
@@ -146,9 +159,35 @@ impl Stage {
     }
 
     /// A number of the validations by iteration.
-    pub(super) fn validated(&self, number: impl Fn(&ValidationRecord) -> f64) -> Vec<(f64, f64)> {
-        let numbered = |record: &ValidationRecord| (record.iteration as f64, number(record));
-        self.validations.iter().map(numbered).collect()
+    pub(super) fn validated(
+        &self,
+        number: impl Fn(&ValidationRecord) -> Option<f64>,
+    ) -> Vec<(f64, f64)> {
+        let numbered = |record: &ValidationRecord| Some((record.iteration as f64, number(record)?));
+        self.validations.iter().filter_map(numbered).collect()
+    }
+
+    /// The names of the validation sets, in order; none where there is only one.
+    pub(super) fn sets(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        for set in self.validations.iter().flat_map(|record| &record.sets) {
+            if !names.contains(&set.name.as_str()) {
+                names.push(set.name.as_str());
+            }
+        }
+        match names.as_slice() {
+            [_] => Vec::new(),
+            _ => names,
+        }
+    }
+
+    /// A number of one validation set by iteration.
+    pub(super) fn validated_set(
+        &self,
+        name: &str,
+        number: impl Fn(&SetRecord) -> f64,
+    ) -> Vec<(f64, f64)> {
+        self.validated(|record| record.sets.iter().find(|set| set.name == name).map(&number))
     }
 }
 
@@ -201,6 +240,30 @@ mod tests {
     }
 
     #[test]
+    fn a_stage_that_early_stopping_ended_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let train = r#"{"kind":"train","stage":1,"iteration":30,"iterations":90,"learning_rate":0.1,"images_per_second":2.0,"seconds_left":1.0}"#;
+        let validation = |iteration: usize, psnr: f64| {
+            format!(
+                r#"{{"kind":"validation","stage":1,"iteration":{iteration},"psnr":{psnr},"ssim":0.8,"images":3}}"#
+            )
+        };
+        let lines = [(10, 31.0), (20, 30.0), (30, 30.5)].map(|(at, psnr)| validation(at, psnr));
+        let log = [train.to_string(), lines.join("\n")].join("\n");
+        fs::write(folder.path().join(LOG), log).unwrap();
+        for (patience, expected) in [
+            (0, "30 of 90 iterations"),
+            (2, "30 of 90 iterations, ended early"),
+            (3, "30 of 90 iterations"),
+        ] {
+            let config = format!("[training]\nearly_stopping = {patience}");
+            fs::write(folder.path().join(CONFIG_FILE), config).unwrap();
+            let run = Run::read(folder.path()).unwrap();
+            assert_eq!(run.stages[0].progress(), expected);
+        }
+    }
+
+    #[test]
     fn pictures_are_those_of_the_last_validation() {
         let folder = tempfile::tempdir().unwrap();
         let record = |iteration| {
@@ -214,7 +277,9 @@ mod tests {
                 iteration,
                 psnr: 30.0,
                 ssim: 0.9,
+                gain: None,
                 images: 6,
+                sets: Vec::new(),
                 pictures: pictures.into(),
             })
         };

@@ -3,20 +3,23 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::curves::Chart;
+use super::curves::{Chart, Curve};
 use super::page::{Page, Row, counted};
 use super::run::iteration_and_name;
 pub use super::run::{Run, Stage};
 use super::viewer::{self, Pictures};
 use crate::drawing::Escaped;
 use crate::error::Result;
-use crate::numbers::{fixed, thousands};
+use crate::numbers::{fixed, signed, thousands};
 use crate::training::calls::Call;
 use crate::training::log::pictures::apart;
+use crate::training::log::{SetRecord, ValidationRecord};
 use crate::whole::write_whole;
 
 /// The page's name in the run's folder.
 pub const FILE: &str = "report.html";
+
+const GAIN: &str = "Gain over the blurred input (dB)";
 
 /// Longer tables of validations are folded.
 const LONG_TABLE: usize = 12;
@@ -43,10 +46,20 @@ impl Stage {
                 self.trained(|record| record.diffusion_loss),
             )
             .logarithmic(),
-            chart("Validation PSNR (dB)", self.validated(|record| record.psnr)),
-            chart(
+            self.by_set(
+                "Validation PSNR (dB)",
+                |record| Some(record.psnr),
+                |set| set.psnr,
+            ),
+            self.by_set(
+                "Gain over the blurred input (dB)",
+                |record| record.gain,
+                |set| set.gain,
+            ),
+            self.by_set(
                 "Validation SSIM (per channel)",
-                self.validated(|record| record.ssim),
+                |record| Some(record.ssim),
+                |set| set.ssim,
             ),
             chart(
                 "Learning rate",
@@ -67,6 +80,28 @@ impl Stage {
             ),
         ];
         charts.iter().filter_map(Chart::figure).collect()
+    }
+
+    /// A number of the validations, and where there are several sets, each one's.
+    fn by_set(
+        &self,
+        title: &'static str,
+        mean: impl Fn(&ValidationRecord) -> Option<f64>,
+        of_set: impl Fn(&SetRecord) -> f64,
+    ) -> Chart {
+        let mut chart = Chart::single(title, self.iterations(), self.validated(mean));
+        let sets = self.sets();
+        if !sets.is_empty() {
+            chart.curves[0].name = "mean of the sets".to_string();
+        }
+        for (index, name) in sets.into_iter().enumerate() {
+            chart.curves.push(Curve {
+                name: name.to_string(),
+                colour: index + 1,
+                points: self.validated_set(name, &of_set),
+            });
+        }
+        chart
     }
 
     /// The curves side by side.
@@ -94,6 +129,7 @@ impl Stage {
                 };
                 Row::new(class, thousands(record.iteration as u64))
                     .number(fixed(record.psnr, 3))
+                    .number(signed(record.gain.unwrap_or(f64::NAN), 3))
                     .number(fixed(record.ssim, 4))
                     .number(record.images)
             })
@@ -101,6 +137,7 @@ impl Stage {
         let headings = [
             "After iteration",
             "PSNR (dB)",
+            GAIN,
             "SSIM (per channel)",
             "Images",
         ];
@@ -118,7 +155,38 @@ impl Stage {
         if folded {
             page.put(format_args!("</details>\n"))?;
         }
-        Ok(())
+        self.put_sets(page)
+    }
+
+    /// Of several validation sets, each one's scores at the best validation.
+    fn put_sets(&self, page: &mut Page) -> Result<()> {
+        let Some(best) = self.best().filter(|best| best.sets.len() > 1) else {
+            return Ok(());
+        };
+        let row = |set: &SetRecord| {
+            Row::new("", &set.name)
+                .number(fixed(set.psnr, 3))
+                .number(signed(set.gain, 3))
+                .number(fixed(set.ssim, 4))
+                .number(set.images)
+        };
+        let rows: Vec<Row> = best.sets.iter().map(row).collect();
+        let headings = [
+            "Validation set",
+            "PSNR (dB)",
+            GAIN,
+            "SSIM (per channel)",
+            "Images",
+        ];
+        page.put(format_args!(
+            "<h3 class=\"apart\">Sets at the best validation, after iteration {}</h3>\n",
+            thousands(best.iteration as u64)
+        ))?;
+        page.table(
+            &format!("{}: validation sets", self.title()),
+            &headings,
+            &rows,
+        )
     }
 
     /// A file that cannot be read is said to be so; it must not stop a training.
@@ -168,9 +236,11 @@ pub fn write(out: &mut dyn Write, run: &Run) -> Result<()> {
         facts.push(format!("{}: {}", stage.title(), stage.progress()));
     }
     if let Some(record) = run.stages.last().and_then(Stage::best) {
+        let gain = record.gain.map(|gain| format!(" ({})", signed(gain, 2)));
         facts.push(format!(
-            "best validation {} dB after {}",
+            "best validation {} dB{} after {}",
             fixed(record.psnr, 2),
+            gain.unwrap_or_default(),
             thousands(record.iteration as u64)
         ));
     }
@@ -249,6 +319,32 @@ mod tests {
             "could not be read",
             "# &lt;b&gt;",
             "train &#39;&lt;b&gt;",
+        ] {
+            assert!(page.contains(part), "{part}");
+        }
+        assert!(!page.contains("<b>"));
+    }
+
+    #[test]
+    fn each_validation_set_has_its_curves_and_scores() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = |iteration: usize, gain: f64| {
+            format!(
+                r#"{{"kind":"validation","stage":1,"iteration":{iteration},"psnr":{psnr},"ssim":0.75,"gain":{gain},"images":6,"sets":[{{"name":"street","psnr":28.5,"ssim":0.8,"gain":-0.5,"images":4}},{{"name":"<b>","psnr":22.25,"ssim":0.7,"gain":1.25,"images":2}}]}}"#,
+                psnr = 25.0 + gain
+            )
+        };
+        let log = [record(10, 0.25), record(20, 0.375)].join("\n");
+        fs::write(folder.path().join("log.jsonl"), log).unwrap();
+        let page = fs::read_to_string(write_beside(folder.path()).unwrap()).unwrap();
+        for part in [
+            "best validation 25.38 dB (+0.38) after 20",
+            "Gain over the blurred input (dB) by iteration",
+            "<span class=\"c0\">mean of the sets</span><span class=\"c1\">street</span><span class=\"c2\">&lt;b&gt;</span>",
+            "street: −0.5000 after 20",
+            "&lt;b&gt;: 1.250 after 10",
+            "Sets at the best validation, after iteration 20",
+            "<td class=\"number\">−0.500</td><td class=\"number\">0.8000</td><td class=\"number\">4</td>",
         ] {
             assert!(page.contains(part), "{part}");
         }

@@ -8,11 +8,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use burn::module::Module;
 use burn::record::{
     FileRecorder, FullPrecisionSettings, NamedMpkBytesRecorder, Recorder, RecorderError,
 };
 use burn::tensor::backend::Backend;
+use burn::train::EarlyStoppingStrategy;
 use burn::train::Interrupter;
 use burn::train::checkpoint::{CheckpointingAction, CheckpointingStrategy};
 use burn::train::metric::store::EventStoreClient;
@@ -29,7 +33,9 @@ use crate::whole;
 const FOLDER: &str = "checkpoint";
 
 /// The parts of a checkpoint that Burn writes, as it names their files.
-const PARTS: [&str; 3] = ["model", "optim", "scheduler"];
+const PARTS: [&str; 3] = [MODEL, "optim", "scheduler"];
+
+const MODEL: &str = "model";
 
 const EXTENSION: &str = "mpk";
 
@@ -133,7 +139,7 @@ impl RunState {
         write_whole(&Self::path(stage, number), &text)
     }
 
-    fn load(stage: &Path, number: usize) -> Result<Self, String> {
+    pub(super) fn load(stage: &Path, number: usize) -> Result<Self, String> {
         let path = Self::path(stage, number);
         let fail = |reason: String| format!("{}: {reason}", path.display());
         let text = fs::read(&path).map_err(|error| fail(error.to_string()))?;
@@ -154,13 +160,9 @@ pub struct Checkpoint {
 pub fn latest(stage: &Path) -> (Option<Checkpoint>, Vec<String>) {
     let mut problems = Vec::new();
     for number in numbers(stage).into_iter().rev() {
-        let path = |part| {
-            let name = format!("{part}-{number}.{EXTENSION}");
-            stage.join(FOLDER).join(name)
-        };
         let state = PARTS
             .iter()
-            .try_for_each(|part| unsealed(&path(part)).map(drop))
+            .try_for_each(|part| unsealed(&part_path(stage, part, number)).map(drop))
             .and_then(|()| RunState::load(stage, number));
         match state {
             Ok(state) => return (Some(Checkpoint { number, state }), problems),
@@ -168,6 +170,47 @@ pub fn latest(stage: &Path) -> (Option<Checkpoint>, Vec<String>) {
         }
     }
     (None, problems)
+}
+
+fn part_path(stage: &Path, part: &str, number: usize) -> PathBuf {
+    stage
+        .join(FOLDER)
+        .join(format!("{part}-{number}.{EXTENSION}"))
+}
+
+/// The record of a stage's module in a checkpoint, or what is wrong with its file.
+pub(super) fn module<B: Backend, M: Module<B>>(
+    stage: &Path,
+    number: usize,
+    device: &B::Device,
+) -> Result<M::Record, String> {
+    let path = part_path(stage, MODEL, number);
+    let record = Recorder::<B>::load(&SealedRecorder::default(), path, device);
+    record.map_err(|error| match error {
+        RecorderError::Unknown(reason) => reason,
+        error => error.to_string(),
+    })
+}
+
+/// The numbers of the checkpoints whose module is there.
+pub(super) fn with_module(stage: &Path) -> Vec<usize> {
+    let is_there = |number: &usize| part_path(stage, MODEL, *number).is_file();
+    numbers(stage).into_iter().filter(is_there).collect()
+}
+
+/// The number of the checkpoint whose module is the file of this name.
+pub(super) fn number_of_module(name: &str) -> Option<usize> {
+    let number = name.strip_prefix(MODEL)?.strip_prefix('-')?;
+    number
+        .strip_suffix(EXTENSION)?
+        .strip_suffix('.')?
+        .parse()
+        .ok()
+}
+
+/// Whether a stage's folder has checkpoints, be they whole or not.
+pub(super) fn is_stage(folder: &Path) -> bool {
+    folder.join(FOLDER).is_dir()
 }
 
 /// The numbers of all checkpoints of which there is a part.
@@ -185,23 +228,22 @@ fn numbers(stage: &Path) -> BTreeSet<usize> {
         .collect()
 }
 
-/// Removes all checkpoints of a stage that has come to its end but the last `keep` and the best, and returns the
-/// stage's validations.
-pub fn prune(stage: &Path, keep: usize) -> Option<History> {
-    let history = latest(stage).0?.state.history;
+/// Removes all checkpoints of a stage that has come to its end but the last `keep` and the best, and returns where the
+/// stage stands.
+pub fn prune(stage: &Path, keep: usize) -> Option<RunState> {
+    let state = latest(stage).0?.state;
     let all = numbers(stage);
-    let wanted = wanted(&all, keep, &history);
+    let wanted = wanted(&all, keep, &state.history);
     for number in all.difference(&wanted) {
         remove(stage, *number);
     }
-    Some(history)
+    Some(state)
 }
 
 /// A file that stays for want of permission does no harm.
 fn remove(stage: &Path, number: usize) {
     for part in PARTS {
-        let name = format!("{part}-{number}.{EXTENSION}");
-        fs::remove_file(stage.join(FOLDER).join(name)).ok();
+        fs::remove_file(part_path(stage, part, number)).ok();
     }
     fs::remove_file(RunState::path(stage, number)).ok();
 }
@@ -219,9 +261,10 @@ pub struct Validation {
     pub checkpoint: usize,
     /// Optimiser steps done.
     pub iteration: usize,
-    /// Mean PSNR in dB; none without validation images.
+    /// The score that decides what is best: the mean over the validation sets of their mean PSNR in dB. None without
+    /// validation images.
     pub psnr: Option<f64>,
-    /// Mean SSIM per channel.
+    /// Mean over the sets of their SSIM per channel.
     pub ssim: Option<f64>,
 }
 
@@ -243,6 +286,62 @@ impl History {
                     .total_cmp(&b.psnr.unwrap_or_default())
             })
             .copied()
+    }
+
+    /// Whether a stage ends here that ends when so many validations in a row have not raised the score, 0 for never.
+    pub fn ends(&self, early_stopping: usize) -> bool {
+        let scores = self.0.iter().map(|validation| validation.psnr);
+        exhausted(scores, early_stopping).is_some()
+    }
+}
+
+/// After how many scores a stage ends early, if it does: when `patience` scores in a row were no better than the best
+/// before them, or no numbers; never with a patience of 0, nor before the first score.
+pub(crate) fn exhausted(
+    scores: impl IntoIterator<Item = Option<f64>>,
+    patience: usize,
+) -> Option<usize> {
+    let (mut best, mut since) = (None, 0);
+    for (index, score) in scores.into_iter().enumerate() {
+        let score = score.filter(|score| score.is_finite());
+        // None is less than any score.
+        if score > best {
+            (best, since) = (score, 0);
+        } else if best.is_some() {
+            since += 1;
+        }
+        if patience > 0 && since >= patience {
+            return Some(index + 1);
+        }
+    }
+    None
+}
+
+/// Ends a stage between two intervals when its validations get no better. Burn asks it after each checkpoint.
+#[derive(Debug, Clone)]
+pub struct EarlyStopping {
+    patience: usize,
+    over: Arc<AtomicBool>,
+}
+
+impl EarlyStopping {
+    /// After so many validations in a row without a better score; 0 for never.
+    pub fn new(patience: usize) -> Self {
+        Self {
+            patience,
+            over: Arc::default(),
+        }
+    }
+
+    fn judge(&self, history: &History) {
+        self.over
+            .store(history.ends(self.patience), Ordering::Relaxed);
+    }
+}
+
+impl EarlyStoppingStrategy for EarlyStopping {
+    fn should_stop(&mut self, _: usize, _: &EventStoreClient) -> bool {
+        self.over.load(Ordering::Relaxed)
     }
 }
 
@@ -279,19 +378,22 @@ pub struct KeepLastAndBest {
     /// A validation comes before the first step.
     validate_first: bool,
     scores: Scores,
+    early_stopping: EarlyStopping,
     stop: Stop,
     interrupter: Interrupter,
 }
 
 impl KeepLastAndBest {
     /// The strategy for a stage's folder from `state` on. `keep` counts the last checkpoints besides the one being
-    /// written; `scores` are those of the validation before each checkpoint.
+    /// written; `scores` are those of the validation before each checkpoint, by which `early_stopping` is told.
+    #[allow(clippy::too_many_arguments)] // Handles, each of which has its own owner.
     pub fn new(
         stage: &Path,
         keep: usize,
         interval: Interval,
         state: RunState,
         scores: Scores,
+        early_stopping: EarlyStopping,
         stop: Stop,
         interrupter: Interrupter,
     ) -> Self {
@@ -302,6 +404,7 @@ impl KeepLastAndBest {
             validate_first: !state.validated,
             state,
             scores,
+            early_stopping,
             stop,
             interrupter,
         }
@@ -326,6 +429,7 @@ impl KeepLastAndBest {
                 psnr: score.map(|score| score.psnr),
                 ssim: score.map(|score| score.ssim),
             });
+            self.early_stopping.judge(&self.state.history);
         }
     }
 
@@ -383,7 +487,17 @@ mod tests {
         };
         let scores = Scores::default();
         let (stop, interrupter) = (Stop::new(), Interrupter::new());
-        KeepLastAndBest::new(stage, keep, interval, state, scores, stop, interrupter)
+        let early = EarlyStopping::new(0);
+        KeepLastAndBest::new(
+            stage,
+            keep,
+            interval,
+            state,
+            scores,
+            early,
+            stop,
+            interrupter,
+        )
     }
 
     fn start() -> RunState {
@@ -415,7 +529,12 @@ mod tests {
         let mut remaining = Vec::new();
         for (number, psnr) in (1..).zip(scores) {
             strategy.scores.begin(1);
-            strategy.scores.push(Score { psnr, ssim: 0.5 });
+            let score = Score {
+                psnr,
+                ssim: 0.5,
+                gain: 0.0,
+            };
+            strategy.scores.push(0, score);
             checkpoint(&mut strategy, number);
             remaining.push(Vec::from_iter(numbers(folder.path())));
         }
@@ -485,6 +604,29 @@ mod tests {
         let at = |validation: &Validation| (validation.checkpoint, validation.iteration);
         let history: Vec<_> = state.history.0.iter().map(at).collect();
         assert_eq!(history, [(1, 10), (4, 20), (5, 30)]);
+    }
+
+    #[test]
+    fn a_stage_ends_when_its_scores_have_not_risen_for_long_enough() {
+        let scores = [20.0, 22.0, 21.0, 22.0, 23.0, 22.0, f64::NAN, 21.0].map(Some);
+        for (patience, end) in [
+            (0, None),
+            (1, Some(3)),
+            (2, Some(4)),
+            (3, Some(8)),
+            (4, None),
+        ] {
+            assert_eq!(exhausted(scores, patience), end, "{patience}");
+        }
+        assert_eq!(exhausted([None; 9], 2), None, "nothing to judge by");
+        let validation = |psnr| Validation {
+            checkpoint: 1,
+            iteration: 1,
+            psnr,
+            ssim: None,
+        };
+        let history = History(scores[..4].iter().copied().map(validation).collect());
+        assert!(history.ends(2) && !history.ends(3) && !history.ends(0));
     }
 
     #[test]

@@ -64,11 +64,23 @@ impl Quantity for Ssim {
     const HIGHER_IS_BETTER: bool = true;
 }
 
+/// By how much the PSNR is above the blurred image's.
+#[derive(Debug, Clone)]
+pub struct Gain;
+
+impl Quantity for Gain {
+    const NAME: &'static str = "Gain over the blurred input";
+    const UNIT: Option<&'static str> = Some("dB");
+    const HIGHER_IS_BETTER: bool = true;
+}
+
 /// A number, and of how many images it is the mean.
 #[derive(Debug, Clone, Copy)]
 pub struct Value<Q> {
     value: f64,
     count: usize,
+    /// The validation set that the images are of; 0 in training.
+    set: usize,
     quantity: PhantomData<Q>,
 }
 
@@ -77,7 +89,15 @@ impl<Q> Value<Q> {
         Self {
             value,
             count,
+            set: 0,
             quantity: PhantomData,
+        }
+    }
+
+    fn of_image(value: f64, set: usize) -> Self {
+        Self {
+            set,
+            ..Self::new(value, 1)
         }
     }
 }
@@ -86,7 +106,11 @@ impl<Q> Value<Q> {
 #[derive(Clone)]
 pub struct QuantityMetric<Q> {
     name: MetricName,
+    /// The only validation set that counts.
+    set: Option<usize>,
     state: NumericMetricState,
+    /// What was said last.
+    entry: SerializedEntry,
     quantity: PhantomData<Q>,
 }
 
@@ -94,8 +118,21 @@ impl<Q: Quantity> Default for QuantityMetric<Q> {
     fn default() -> Self {
         Self {
             name: Arc::new(Q::NAME.to_string()),
+            set: None,
             state: NumericMetricState::new(),
+            entry: SerializedEntry::new(String::new(), String::new()),
             quantity: PhantomData,
+        }
+    }
+}
+
+impl<Q: Quantity> QuantityMetric<Q> {
+    /// The metric of one validation set among several: its number, from 0, and its name.
+    pub fn of_set(set: usize, name: &str) -> Self {
+        Self {
+            name: Arc::new(format!("{}, {name}", Q::NAME)),
+            set: Some(set),
+            ..Self::default()
         }
     }
 }
@@ -117,12 +154,16 @@ impl<Q: Quantity> Metric for QuantityMetric<Q> {
     }
 
     fn update(&mut self, item: &Value<Q>, _: &MetricMetadata) -> SerializedEntry {
+        if self.set.is_some_and(|set| set != item.set) {
+            return self.entry.clone();
+        }
         let format = FormatOptions::new(self.name()).precision(4);
         let format = match Q::UNIT {
             Some(unit) => format.unit(unit),
             None => format,
         };
-        self.state.update(item.value, item.count, format)
+        self.entry = self.state.update(item.value, item.count, format);
+        self.entry.clone()
     }
 
     fn clear(&mut self) {
@@ -255,6 +296,7 @@ impl Adaptor<Value<DiffusionLoss>> for StepNumbers {
 /// What validation finds for an image.
 #[derive(Debug, Clone)]
 pub struct ImageScore {
+    set: usize,
     score: Score,
     picture: Option<Picture>,
 }
@@ -267,15 +309,24 @@ impl ImageScore {
     /// - restored: `[1, 3, height, width]`, as `item`'s images
     pub(super) fn of<B: Backend>(item: &ValidationImage<B>, restored: Tensor<B, 4>) -> Self {
         let (restored, sharp) = (rgb(restored), rgb(item.sharp.clone()));
+        let decibels = |image: &RgbImage| psnr(image, &sharp).unwrap_or(f64::NAN).min(MOST_PSNR);
+        let blurred = || rgb(item.blur.clone());
+        let before = *item.blurred_psnr.get_or_init(|| decibels(&blurred()));
+        let psnr = decibels(&restored);
         let score = Score {
-            psnr: psnr(&restored, &sharp).unwrap_or(f64::NAN).min(MOST_PSNR),
+            psnr,
             ssim: ssim_per_channel(&restored, &sharp).unwrap_or(f64::NAN),
+            gain: psnr - before,
         };
-        item.scores.push(score);
+        item.scores.push(item.set, score);
         let picture = item
             .pictured
-            .then(|| Picture::of(&item.name, &rgb(item.blur.clone()), &restored, &sharp));
-        Self { score, picture }
+            .then(|| Picture::of(&item.name, &blurred(), &restored, &sharp));
+        Self {
+            set: item.set,
+            score,
+            picture,
+        }
     }
 }
 
@@ -301,13 +352,19 @@ impl ItemLazy for ImageScore {
 
 impl Adaptor<Value<Psnr>> for ImageScore {
     fn adapt(&self) -> Value<Psnr> {
-        Value::new(self.score.psnr, 1)
+        Value::of_image(self.score.psnr, self.set)
+    }
+}
+
+impl Adaptor<Value<Gain>> for ImageScore {
+    fn adapt(&self) -> Value<Gain> {
+        Value::of_image(self.score.gain, self.set)
     }
 }
 
 impl Adaptor<Value<Ssim>> for ImageScore {
     fn adapt(&self) -> Value<Ssim> {
-        Value::new(self.score.ssim, 1)
+        Value::of_image(self.score.ssim, self.set)
     }
 }
 
@@ -366,16 +423,18 @@ impl Metric for StepRecording {
 pub(super) struct ValidationRecording {
     name: MetricName,
     recorder: SharedRecorder,
-    scores: Vec<(f64, f64)>,
+    /// The sets' names, with their scores so far.
+    sets: Vec<(String, Vec<Score>)>,
     pictures: Vec<Picture>,
 }
 
 impl ValidationRecording {
-    pub(super) fn new(recorder: SharedRecorder) -> Self {
+    /// A metric over validation sets of these names.
+    pub(super) fn new(recorder: SharedRecorder, sets: impl Iterator<Item = String>) -> Self {
         Self {
             name: Arc::new("Images".to_string()),
             recorder,
-            scores: Vec::new(),
+            sets: sets.map(|name| (name, Vec::new())).collect(),
             pictures: Vec::new(),
         }
     }
@@ -389,19 +448,21 @@ impl Metric for ValidationRecording {
     }
 
     fn update(&mut self, item: &ImageScore, metadata: &MetricMetadata) -> SerializedEntry {
-        self.scores.push((item.score.psnr, item.score.ssim));
+        if let Some((_, scores)) = self.sets.get_mut(item.set) {
+            scores.push(item.score);
+        }
         self.pictures.extend(item.picture.clone());
-        let count = self.scores.len();
+        let count: usize = self.sets.iter().map(|(_, scores)| scores.len()).sum();
         if count == metadata.progress.items_total {
             let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);
-            recorder.validated(&self.scores, std::mem::take(&mut self.pictures));
+            recorder.validated(&self.sets, std::mem::take(&mut self.pictures));
         }
         SerializedEntry::new(count.to_string(), count.to_string())
     }
 
     /// A validation begins, or was left early.
     fn clear(&mut self) {
-        self.scores.clear();
+        self.sets.iter_mut().for_each(|(_, scores)| scores.clear());
         self.pictures.clear();
     }
 }

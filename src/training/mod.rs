@@ -8,6 +8,7 @@
 //! | which devices compute | [`devices`] |
 //! | what is measured, and where it is shown | [`metrics`], [`log`], `dashboard` |
 //! | what a run leaves on disk, and how it goes on from there | [`checkpoint`], `resume`, [`calls`] |
+//! | which weights a checkpoint holds | [`export`] |
 //! | a run from folders of photographs to a weight file | [`run`] |
 //!
 //! Which samples a step sees is the matter of [`data`](crate::data).
@@ -17,6 +18,7 @@ pub mod calls;
 pub mod checkpoint;
 mod dashboard;
 pub mod devices;
+pub mod export;
 pub mod learning_rate;
 pub mod log;
 pub mod metrics;

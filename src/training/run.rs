@@ -17,7 +17,8 @@ use burn::train::{
 use super::average;
 use super::calls::Call;
 use super::checkpoint::{
-    self, Interval, KeepLastAndBest, RunState, SealedRecorder, Validation, latest, write_whole,
+    self, EarlyStopping, History, Interval, KeepLastAndBest, RunState, SealedRecorder, Validation,
+    latest, write_whole,
 };
 use super::dashboard::{Nothing, Watch, dashboard};
 use super::devices::Devices;
@@ -25,8 +26,8 @@ use super::learning_rate::CyclicCosine;
 use super::log::recorder::OnFailure;
 use super::log::{JsonLines, Lines, Pictures, Record, Recorder, Sink, TensorBoard};
 use super::metrics::{
-    DiffusionLoss, GradientNormMetric, ImageScore, NoFiles, PixelLoss, Psnr, QuantityMetric, Ssim,
-    StepLosses, StepRecording, ValidationRecording,
+    DiffusionLoss, Gain, GradientNormMetric, ImageScore, NoFiles, PixelLoss, Psnr, QuantityMetric,
+    Ssim, StepLosses, StepRecording, ValidationRecording,
 };
 use super::optimizer::{AfterStep, Overflow};
 use super::resume;
@@ -34,12 +35,12 @@ use super::stage_one::StageOne;
 use super::stage_two::StageTwo;
 use super::step::{LossScale, StepSettings};
 use crate::backend::AutodiffBackend;
-use crate::config::{Config, Objective, Parallel, Precision, Prior, StageConfig};
+use crate::config::{Config, Objective, Parallel, Precision, Prior, StageConfig, StageResult};
 use crate::data::dataset::{DEFAULT_CACHE_BYTES, PairReader, SampleStream, StreamConfig};
 use crate::data::loader::{
     Batch, NoiseShape, PatchLoader, PatchLoaderSettings, ValidationImage, ValidationLoader,
 };
-use crate::data::pairs::{Pair, TrainingPairs, training_pairs};
+use crate::data::pairs::{Pair, TrainingPairs, ValidationSet, training_pairs};
 use crate::data::random::{Purpose, seed_at};
 use crate::data::stop::Stop;
 use crate::error::{Error, Result};
@@ -61,8 +62,8 @@ pub(crate) const PICTURES: &str = "pictures";
 pub struct TrainingOptions {
     /// Folder of the training pairs; replaces `data.train`.
     pub data: Option<PathBuf>,
-    /// Folder of the validation pairs; replaces `data.validation`.
-    pub validation: Option<PathBuf>,
+    /// Folders of the validation pairs, each a set; replaces `data.validation`.
+    pub validation: Option<Vec<PathBuf>>,
     /// Folder that the run is written to.
     pub out: PathBuf,
     /// The stages to run.
@@ -176,10 +177,14 @@ pub struct StageReport {
     pub name: &'static str,
     /// Optimiser steps in all.
     pub iterations: usize,
+    /// Whether early stopping ended it before those that were configured.
+    pub ended_early: bool,
     /// The last validation.
     pub last: Option<Validation>,
-    /// The validation with the highest PSNR.
+    /// The validation with the highest score.
     pub best: Option<Validation>,
+    /// Optimiser steps after which the weights that the stage resulted in were there.
+    pub result: usize,
     /// Time spent in this call.
     pub elapsed: Duration,
 }
@@ -306,20 +311,22 @@ fn check_precision<B: AutodiffBackend>(precision: Precision, devices: &Devices<B
 
 /// The two stages, by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     One = 1,
     Two = 2,
 }
 
 impl Stage {
-    fn name(self) -> &'static str {
+    pub(super) const ALL: [Self; 2] = [Self::One, Self::Two];
+
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::One => "stage one",
             Self::Two => "stage two",
         }
     }
 
-    fn folder(self) -> &'static str {
+    pub(super) fn folder(self) -> &'static str {
         match self {
             Self::One => "stage-one",
             Self::Two => "stage-two",
@@ -338,7 +345,7 @@ struct Run<'a> {
     config: &'a Config,
     options: &'a TrainingOptions,
     train: Vec<Pair>,
-    validation: Vec<Pair>,
+    validation: Vec<ValidationSet>,
 }
 
 impl<'a> Run<'a> {
@@ -349,6 +356,7 @@ impl<'a> Run<'a> {
             ));
         }
         let (data, validation) = (options.data.as_deref(), options.validation.as_deref());
+        let images = config.training.validation.images;
         let TrainingPairs {
             train,
             validation,
@@ -367,7 +375,10 @@ impl<'a> Run<'a> {
         run.say(format_args!(
             "{} pairs to train on, {} to validate on",
             run.train.len(),
-            run.validation.len().min(config.training.validation.images)
+            run.validation
+                .iter()
+                .map(|set| set.pairs.len().min(images))
+                .sum::<usize>()
         ));
         Ok(run)
     }
@@ -481,6 +492,7 @@ impl<'a> Run<'a> {
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         let (checkpoint, state) = self.position(stage, &folder)?;
         let (done, validate_first) = (state.iteration, !state.validated);
+        let ended = state.history.ends(training.early_stopping);
 
         let stop = self.options.stop.clone();
         let interrupter = Interrupter::new();
@@ -510,20 +522,36 @@ impl<'a> Run<'a> {
             devices.main(),
         );
         let validation = ValidationLoader::<B::InnerBackend>::new(
-            PairReader::new(self.validation.clone(), DEFAULT_CACHE_BYTES / 4),
+            PairReader::new(
+                self.validation
+                    .iter()
+                    .flat_map(|set| set.pairs.clone())
+                    .collect(),
+                DEFAULT_CACHE_BYTES / 4,
+            ),
+            &self
+                .validation
+                .iter()
+                .map(|set| set.pairs.len())
+                .collect::<Vec<_>>(),
             [settings.images, settings.pictures],
             seed,
             noise,
             stop.clone(),
             devices.main(),
         );
-        let epochs = interval.left(done) + usize::from(validate_first);
+        let epochs = match ended {
+            true => 0,
+            false => interval.left(done) + usize::from(validate_first),
+        };
+        let early_stopping = EarlyStopping::new(training.early_stopping);
         let strategy = KeepLastAndBest::new(
             &folder,
             settings.keep,
             interval,
             state,
             validation.scores(),
+            early_stopping.clone(),
             stop.clone(),
             interrupter.clone(),
         );
@@ -539,21 +567,36 @@ impl<'a> Run<'a> {
         let norms = optimizer.gradient_norms();
         let recorder = self.recorder(stage, config, done, &stop)?;
         let recorder = Arc::new(Mutex::new(recorder));
+        let sets = self.validation.iter().map(|set| set.name.clone());
         let mut supervised =
             SupervisedTraining::new(&folder, Arc::new(loader), Arc::new(validation))
                 .with_application_logger(None)
                 .with_interrupter(interrupter.clone())
                 .with_file_checkpointer(SealedRecorder::default())
                 .with_checkpointing_strategy(strategy)
+                .early_stopping(early_stopping)
                 .with_metric_logger(NoFiles)
                 .with_training_strategy(TrainingStrategy::Default(devices.strategy()))
                 .num_epochs(checkpoint.unwrap_or(0) + epochs)
                 .metric_train(StepRecording::new(recorder.clone(), norms.clone()))
-                .metric_valid(ValidationRecording::new(recorder))
+                .metric_valid(ValidationRecording::new(recorder, sets))
                 .metric_train_numeric(GradientNormMetric::new(norms))
-                .metric_train_numeric(LearningRateMetric::new())
+                .metric_train_numeric(LearningRateMetric::new());
+        supervised = match self.validation.as_slice() {
+            [_] => supervised
                 .metric_valid_numeric(QuantityMetric::<Psnr>::default())
-                .metric_valid_numeric(QuantityMetric::<Ssim>::default());
+                .metric_valid_numeric(QuantityMetric::<Gain>::default())
+                .metric_valid_numeric(QuantityMetric::<Ssim>::default()),
+            sets => sets.iter().enumerate().fold(
+                supervised,
+                |supervised, (set, ValidationSet { name, .. })| {
+                    supervised
+                        .metric_valid_numeric(QuantityMetric::<Psnr>::of_set(set, name))
+                        .metric_valid_numeric(QuantityMetric::<Gain>::of_set(set, name))
+                        .metric_valid_numeric(QuantityMetric::<Ssim>::of_set(set, name))
+                },
+            ),
+        };
         if shown.pixel {
             supervised = supervised.metric_train_numeric(QuantityMetric::<PixelLoss>::default());
         }
@@ -585,15 +628,44 @@ impl<'a> Run<'a> {
         let result = supervised.launch(Learner::new(module, optimizer, scheduler));
         drop(watch);
         self.check_end(stage, &folder, &stop, &interrupter)?;
-        let history = checkpoint::prune(&folder, settings.keep).unwrap_or_default();
-        let report = StageReport {
+        let state = checkpoint::prune(&folder, settings.keep);
+        let (done, history) = match state {
+            Some(state) => (state.iteration, state.history),
+            None => (config.iterations, History::default()),
+        };
+        let mut report = StageReport {
             name: stage.name(),
-            iterations: config.iterations,
+            iterations: done,
+            ended_early: done < config.iterations,
             last: history.0.last().copied(),
             best: history.best(),
+            result: done,
             elapsed: started.elapsed(),
         };
-        Ok((result.model, report))
+        if report.ended_early {
+            self.say(format_args!(
+                "{}: ended early after iteration {done}: no better score in {} validations",
+                stage.name(),
+                training.early_stopping
+            ));
+        }
+        let best = report.best.filter(|best| best.iteration != done);
+        let Some(best) = best.filter(|_| training.result == StageResult::Best) else {
+            return Ok((result.model, report));
+        };
+        report.result = best.iteration;
+        let record = checkpoint::module::<B::InnerBackend, M::InnerModule>(
+            &folder,
+            best.checkpoint,
+            &devices.main(),
+        )
+        .map_err(|reason| {
+            let advice = "resume with training.result = \"last\" to do without it";
+            Error::Training(format!(
+                "the best checkpoint cannot be read; {advice}: {reason}"
+            ))
+        })?;
+        Ok((result.model.load_record(record), report))
     }
 
     /// The log of a stage, to all places where it goes.

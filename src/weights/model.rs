@@ -49,6 +49,14 @@ pub fn load<B: Backend>(
 }
 
 impl Weights {
+    /// The bundled model's file.
+    ///
+    /// # Errors
+    /// None, as the crate's own tests load it.
+    pub fn bundled() -> Result<Self> {
+        Self::from_bytes("the bundled weights", BUNDLED.to_vec())
+    }
+
     /// The configuration to build the model from: `given` or the one in the file, which have to agree.
     ///
     /// # Errors
@@ -137,7 +145,7 @@ const BUNDLED: &[u8] = include_bytes!("../../weights/hi-diff-tiny.safetensors");
 /// # Errors
 /// None, as the crate's own tests load it.
 pub fn bundled<B: Backend>(device: &Device<B>) -> Result<HiDiff<B>> {
-    let weights = opened_bundle()?;
+    let weights = Weights::bundled()?;
     let mut model = weights.config_or(None)?.init(device);
     weights.apply_all(&mut model, &LoadOptions::default())?;
     Ok(model)
@@ -148,9 +156,5 @@ pub fn bundled<B: Backend>(device: &Device<B>) -> Result<HiDiff<B>> {
 /// # Errors
 /// None, as the crate's own tests load it.
 pub fn bundled_config() -> Result<Config> {
-    opened_bundle()?.config_or(None)
-}
-
-fn opened_bundle() -> Result<Weights> {
-    Weights::from_bytes("the bundled weights", BUNDLED.to_vec())
+    Weights::bundled()?.config_or(None)
 }

@@ -12,7 +12,9 @@ use hi_diff::evaluation::{Protocol, psnr, ssim_volumetric};
 use hi_diff::report;
 use hi_diff::report::Pictures;
 use hi_diff::training::calls::Call;
-use hi_diff::training::log::{JsonLines, Picture, Record, Sink, TrainRecord, ValidationRecord};
+use hi_diff::training::log::{
+    JsonLines, Picture, Record, SetRecord, Sink, TrainRecord, ValidationRecord,
+};
 use image::imageops::{FilterType, blur, resize};
 use image::{Rgb, RgbImage};
 
@@ -198,12 +200,21 @@ fn log(folder: &Path, stage: u8, iterations: usize, done: usize, seed: usize) {
         };
         log.write(&Record::Train(record)).unwrap();
         if iteration % (every * 20) == 0 {
+            let set = |name: &str| SetRecord {
+                name: name.into(),
+                psnr: 30.0 + jitter + name.len() as f64 * 0.1,
+                ssim: 0.9 + 0.01 * jitter,
+                gain: jitter,
+                images: 25,
+            };
             let record = ValidationRecord {
                 stage,
                 iteration,
                 psnr: 31.4 - 5.0 * (-6.0 * share).exp() + 0.3 * jitter + seed as f64 * 0.03,
                 ssim: 0.95 - 0.1 * (-6.0 * share).exp(),
+                gain: Some(4.4 - 5.0 * (-6.0 * share).exp()),
                 images: 50,
+                sets: ["GOPRO_Large", HOSTILE].map(set).into(),
                 pictures: Vec::new(),
             };
             log.write(&Record::Validation(record)).unwrap();
@@ -240,7 +251,9 @@ pub fn training(folder: &Path) -> PathBuf {
                 iteration,
                 psnr: 30.0,
                 ssim: 0.9,
+                gain: None,
                 images: 1,
+                sets: Vec::new(),
                 pictures: vec![picture],
             });
             let folder = run.join(stage).join("pictures");

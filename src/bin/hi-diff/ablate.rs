@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use hi_diff::Config;
 use hi_diff::ablation::budget::PatchOverride;
 use hi_diff::ablation::score::Mean;
 use hi_diff::ablation::{AblationOptions, Budget, Report, Row, ablate};
@@ -10,6 +9,7 @@ use hi_diff::report::ablation::{FILE, write_beside};
 use hi_diff::training::{Display, Hook};
 
 use crate::backend::{BackendChoice, with_training_backend};
+use crate::changes::Changes;
 use crate::command_line::command_line;
 use crate::output;
 use crate::stop::stop_on_signal;
@@ -27,12 +27,14 @@ pub struct Args {
     /// ablation: 100,000 steps a stage, 32 patches of 192×192
     #[arg(long, value_name = "NAME|FILE", default_value = "ablation/hi-diff")]
     config: String,
+    #[command(flatten)]
+    changes: Changes,
     /// Folder of the training pairs [default: data.train of the configuration]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Folder of the held-out pairs [default: data.validation, or a share of the training pairs]
-    #[arg(long, value_name = "DIR")]
-    validation: Option<PathBuf>,
+    /// Folders of the held-out pairs [default: data.validation, or a share of the training pairs]
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    validation: Option<Vec<PathBuf>>,
     /// Folder for the study
     #[arg(long, value_name = "DIR", default_value = "ablation")]
     out: PathBuf,
@@ -69,7 +71,7 @@ pub struct Args {
 
 /// Always true: a study that does not come to its end is an error.
 pub fn run(args: Args) -> hi_diff::Result<bool> {
-    let mut config = Config::load(&args.config)?;
+    let mut config = args.changes.load(&args.config)?;
     if let Some(seed) = args.seed {
         config.training.seed = seed;
     }

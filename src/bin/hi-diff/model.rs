@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use hi_diff::backend::Backend;
-use hi_diff::weights::{self, LoadOptions, Parts};
+use hi_diff::weights::{LoadOptions, Weights};
 use hi_diff::{Config, HiDiff};
 
 use crate::backend::BackendChoice;
+use crate::changes::Changes;
 
 /// The model's weights and where it runs.
 #[derive(clap::Args, Debug)]
@@ -18,6 +19,8 @@ pub struct ModelArgs {
     /// Configuration of the weights: a preset or a TOML file
     #[arg(long, value_name = "NAME|FILE", requires = "weights")]
     config: Option<String>,
+    #[command(flatten)]
+    changes: Changes,
     /// Accept weights that are NaN or infinite
     #[arg(long, requires = "weights")]
     allow_non_finite: bool,
@@ -35,13 +38,19 @@ impl ModelArgs {
 
     /// Builds the model on `device` and loads its weights. Its configuration comes with it.
     pub fn load<B: Backend>(&self, device: &Device<B>) -> hi_diff::Result<(HiDiff<B>, Config)> {
-        let Some(path) = &self.weights else {
-            return Ok((weights::bundled(device)?, weights::bundled_config()?));
+        let weights = match &self.weights {
+            Some(path) => Weights::open(path)?,
+            None => Weights::bundled()?,
         };
-        let config = self.config.as_deref().map(Config::load).transpose()?;
+        let given = self.config.as_deref().map(Config::load).transpose()?;
+        let config = self
+            .changes
+            .to(weights.config_or(given.as_ref())?, weights.path())?;
         let options = LoadOptions {
             allow_non_finite: self.allow_non_finite,
         };
-        weights::load(path, config.as_ref(), Parts::Inference, device, &options)
+        let mut model = config.init(device);
+        weights.apply_all(&mut model, &options)?;
+        Ok((model, config))
     }
 }

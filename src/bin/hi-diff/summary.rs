@@ -1,9 +1,10 @@
 //! `hi-diff summary`: parameters and multiply-accumulates.
 
+use hi_diff::HiDiff;
 use hi_diff::model::{Cost, Summary};
-use hi_diff::{Config, HiDiff};
 
 use crate::backend::{BackendChoice, with_backend};
+use crate::changes::Changes;
 use crate::output;
 
 /// Print parameters and multiply-accumulates of each network
@@ -12,6 +13,8 @@ pub struct Args {
     /// Preset or TOML file
     #[arg(long, value_name = "NAME|FILE", default_value = "gopro")]
     config: String,
+    #[command(flatten)]
+    changes: Changes,
     /// Height and width of the image in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=65_535))]
     size: u32,
@@ -22,7 +25,7 @@ pub struct Args {
 
 /// Always true: there is nothing that could half fail.
 pub fn run(args: Args) -> hi_diff::Result<bool> {
-    let config = Config::load(&args.config)?;
+    let config = args.changes.load(&args.config)?;
     let size = args.size as usize;
     let processor = BackendChoice::processor();
     let summary = with_backend!(processor, B => {

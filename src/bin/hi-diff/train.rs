@@ -4,11 +4,12 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use hi_diff::Error;
 use hi_diff::report::training::{FILE, write_beside};
 use hi_diff::training::{Display, Hook, Stages, TrainingOptions, TrainingReport, train};
-use hi_diff::{Config, Error};
 
 use crate::backend::{BackendChoice, with_training_backend};
+use crate::changes::Changes;
 use crate::command_line::command_line;
 use crate::output;
 use crate::stop::stop_on_signal;
@@ -23,12 +24,14 @@ pub struct Args {
     /// Preset or TOML file: the model, and how it is trained
     #[arg(long, value_name = "NAME|FILE")]
     config: String,
+    #[command(flatten)]
+    changes: Changes,
     /// Folder of the training pairs [default: data.train of the configuration]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Folder of the validation pairs [default: data.validation, or a share of the training pairs]
-    #[arg(long, value_name = "DIR")]
-    validation: Option<PathBuf>,
+    /// Folders of validation pairs, each with scores of its own [default: data.validation, or a share of the training pairs]
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    validation: Option<Vec<PathBuf>>,
     /// Folder for the run
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -84,7 +87,7 @@ impl Args {
 
 /// Always true: a training that does not come to its end is an error.
 pub fn run(args: Args) -> hi_diff::Result<bool> {
-    let mut config = Config::load(&args.config)?;
+    let mut config = args.changes.load(&args.config)?;
     if let Some(seed) = args.seed {
         config.training.seed = seed;
     }
@@ -145,6 +148,12 @@ fn print(report: &TrainingReport) {
                 " (best {psnr:.2} dB at iteration {})",
                 best.iteration
             ));
+        }
+        if stage.ended_early {
+            text.push_str(", ended early");
+        }
+        if stage.result != stage.iterations {
+            text.push_str(&format!(", result of iteration {}", stage.result));
         }
         output::line(text);
     }

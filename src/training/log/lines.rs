@@ -23,7 +23,7 @@ impl<W: Write + Send> Sink for Lines<W> {
     fn write(&mut self, record: &Record) -> Result<()> {
         let line = match record {
             Record::Train(record) => training_line(record),
-            Record::Validation(record) => validation_line(record),
+            Record::Validation(record) => validation_lines(record),
         };
         writeln!(self.out, "{line}")
             .and_then(|()| self.out.flush())
@@ -70,15 +70,23 @@ impl TrainRecord {
     }
 }
 
-fn validation_line(record: &ValidationRecord) -> String {
-    format!(
-        "{}: {}  validation PSNR {:.3} dB  SSIM (per channel) {:.4} over {} images",
-        stage_name(record.stage),
-        record.iteration,
-        record.psnr,
-        record.ssim,
-        record.images
-    )
+/// The means, and of several sets a line each.
+fn validation_lines(record: &ValidationRecord) -> String {
+    let head = format!("{}: {}", stage_name(record.stage), record.iteration);
+    let scores = |psnr: f64, gain: Option<f64>, ssim: f64, images: usize| {
+        let gain = gain.map(|gain| format!("  gain {gain:+.3} dB"));
+        let gain = gain.unwrap_or_default();
+        format!("PSNR {psnr:.3} dB{gain}  SSIM (per channel) {ssim:.4} over {images} images")
+    };
+    let mean = scores(record.psnr, record.gain, record.ssim, record.images);
+    let mut lines = vec![format!("{head}  validation {mean}")];
+    if record.sets.len() > 1 {
+        lines.extend(record.sets.iter().map(|set| {
+            let scores = scores(set.psnr, Some(set.gain), set.ssim, set.images);
+            format!("{head}  validation {}: {scores}", set.name)
+        }));
+    }
+    lines.join("\n")
 }
 
 /// In the unit that a person would take.
@@ -108,7 +116,7 @@ fn duration(seconds: f64) -> String {
 mod tests {
     use std::io;
 
-    use super::super::tests::{train, validation};
+    use super::super::tests::{train, validation, validation_of_sets};
     use super::*;
 
     fn printed(record: Record) -> String {
@@ -138,6 +146,12 @@ mod tests {
         assert_eq!(
             printed(Record::Validation(validation(1, 600))),
             "stage one: 600  validation PSNR 27.123 dB  SSIM (per channel) 0.8123 over 6 images\n"
+        );
+        assert_eq!(
+            printed(Record::Validation(validation_of_sets(1, 600))),
+            "stage one: 600  validation PSNR 26.000 dB  gain +0.125 dB  SSIM (per channel) 0.7500 over 6 images\n\
+             stage one: 600  validation gopro: PSNR 27.000 dB  gain +0.500 dB  SSIM (per channel) 0.7500 over 4 images\n\
+             stage one: 600  validation shake: PSNR 25.000 dB  gain -0.250 dB  SSIM (per channel) 0.7500 over 2 images\n"
         );
     }
 

@@ -84,24 +84,52 @@ pub struct TrainRecord {
     pub seconds_left: f64,
 }
 
-/// The mean scores of a validation.
+/// The mean scores of a validation: over the images of each set, and over the sets, each of which counts alike.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ValidationRecord {
     /// 1 or 2.
     pub stage: u8,
     /// Optimiser steps of the stage done so far.
     pub iteration: usize,
-    /// Mean over the images of the peak signal-to-noise ratio in dB.
+    /// Mean over the sets of the peak signal-to-noise ratio in dB. This is what the best validation has most of.
     #[serde(deserialize_with = "or_nan")]
     pub psnr: f64,
-    /// Mean over the images of the SSIM per channel, as BasicSR logs it.
+    /// Mean over the sets of the SSIM per channel, as BasicSR logs it.
     #[serde(deserialize_with = "or_nan")]
     pub ssim: f64,
-    /// How many images were scored.
+    /// Mean over the sets of how many dB the PSNR is above the blurred input's; none in logs of earlier versions.
+    #[serde(
+        default,
+        deserialize_with = "some_or_nan",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub gain: Option<f64>,
+    /// How many images were scored in all.
     pub images: usize,
+    /// The sets by themselves; none in logs of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sets: Vec<SetRecord>,
     /// Some of the images; not part of the JSON.
     #[serde(skip)]
     pub pictures: Vec<Picture>,
+}
+
+/// The mean scores of a validation set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SetRecord {
+    /// Its name; no two sets of a training have the same.
+    pub name: String,
+    /// Mean over the images of the peak signal-to-noise ratio in dB.
+    #[serde(deserialize_with = "or_nan")]
+    pub psnr: f64,
+    /// Mean over the images of the SSIM per channel.
+    #[serde(deserialize_with = "or_nan")]
+    pub ssim: f64,
+    /// Mean over the images of how many dB the PSNR is above the blurred input's.
+    #[serde(deserialize_with = "or_nan")]
+    pub gain: f64,
+    /// How many images were scored.
+    pub images: usize,
 }
 
 /// A validation image as people look at it.
@@ -164,8 +192,28 @@ mod tests {
             iteration,
             psnr: 27.123,
             ssim: 0.812_3,
+            gain: None,
             images: 6,
+            sets: Vec::new(),
             pictures: Vec::new(),
+        }
+    }
+
+    /// As [`validation`], of two sets.
+    pub(super) fn validation_of_sets(stage: u8, iteration: usize) -> ValidationRecord {
+        let set = |name: &str, psnr, gain, images| SetRecord {
+            name: name.into(),
+            psnr,
+            ssim: 0.75,
+            gain,
+            images,
+        };
+        ValidationRecord {
+            psnr: 26.0,
+            ssim: 0.75,
+            gain: Some(0.125),
+            sets: vec![set("gopro", 27.0, 0.5, 4), set("shake", 25.0, -0.25, 2)],
+            ..validation(stage, iteration)
         }
     }
 
@@ -185,6 +233,14 @@ mod tests {
             json(&Record::Validation(record)),
             r#"{"kind":"validation","stage":2,"iteration":600,"psnr":27.123,"ssim":0.8123,"images":6}"#
         );
+        assert_eq!(
+            json(&Record::Validation(validation_of_sets(1, 5))),
+            concat!(
+                r#"{"kind":"validation","stage":1,"iteration":5,"psnr":26.0,"ssim":0.75,"gain":0.125,"images":6,"sets":["#,
+                r#"{"name":"gopro","psnr":27.0,"ssim":0.75,"gain":0.5,"images":4},"#,
+                r#"{"name":"shake","psnr":25.0,"ssim":0.75,"gain":-0.25,"images":2}]}"#
+            )
+        );
     }
 
     #[test]
@@ -192,6 +248,7 @@ mod tests {
         for record in [
             Record::Train(train(1, 150)),
             Record::Validation(validation(2, 600)),
+            Record::Validation(validation_of_sets(2, 600)),
         ] {
             let json = serde_json::to_string(&record).unwrap();
             assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Picture, Record, Sink, TrainRecord, ValidationRecord};
+use super::{Picture, Record, SetRecord, Sink, TrainRecord, ValidationRecord};
 use crate::config::{PatchConfig, StageConfig};
+use crate::data::loader::Score;
 use crate::error::Error;
 
 /// Where the error of a sink goes.
@@ -134,20 +135,33 @@ impl Recorder {
         self.last.as_ref()
     }
 
-    /// Reports the validation after the steps so far, with the PSNR in dB and the SSIM per channel of each image, and
-    /// pictures of some of them. The time since the last step does not count as training. Without scores there is
-    /// nothing to report.
-    pub fn validated(&mut self, scores: &[(f64, f64)], pictures: Vec<Picture>) {
+    /// Reports the validation after the steps so far, with the name of each set and the scores of its images, and
+    /// pictures of some of them. The time since the last step does not count as training. Sets without scores are left
+    /// out, and without any there is nothing to report.
+    pub fn validated(&mut self, sets: &[(String, Vec<Score>)], pictures: Vec<Picture>) {
         self.report_if_due();
-        let images = scores.len();
-        if images > 0 {
-            let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / images as f64;
+        let means = sets.iter().filter_map(|(name, scores)| {
+            let mean = Score::mean(scores)?;
+            Some((name, mean, scores.len()))
+        });
+        let means: Vec<_> = means.collect();
+        let of_sets: Vec<Score> = means.iter().map(|(_, mean, _)| *mean).collect();
+        if let Some(mean) = Score::mean(&of_sets) {
+            let set = |(name, mean, images): (&String, Score, usize)| SetRecord {
+                name: name.clone(),
+                psnr: mean.psnr,
+                ssim: mean.ssim,
+                gain: mean.gain,
+                images,
+            };
             self.write(&Record::Validation(ValidationRecord {
                 stage: self.stage,
                 iteration: self.iteration,
-                psnr: mean(&mut scores.iter().map(|score| score.0)),
-                ssim: mean(&mut scores.iter().map(|score| score.1)),
-                images,
+                psnr: mean.psnr,
+                ssim: mean.ssim,
+                gain: Some(mean.gain),
+                images: means.iter().map(|(_, _, images)| images).sum(),
+                sets: means.into_iter().map(set).collect(),
                 pictures,
             }));
         }
@@ -412,14 +426,29 @@ mod tests {
             name: "a".into(),
             image: RgbImage::new(2, 1),
         }];
-        let scores = [(20.0, 0.5), (30.0, 0.75)];
-        bench.recorder.validated(&scores, pictures.clone());
+        let score = |psnr, ssim, gain| Score { psnr, ssim, gain };
+        let sets = [
+            ("a", vec![score(20.0, 0.5, -1.0), score(30.0, 0.75, 2.0)]),
+            ("none", Vec::new()),
+            ("b", vec![score(35.0, 0.875, 1.5)]),
+        ];
+        let sets = sets.map(|(name, scores)| (name.to_string(), scores));
+        bench.recorder.validated(&sets, pictures.clone());
+        let set = |name: &str, psnr, ssim, gain, images| SetRecord {
+            name: name.into(),
+            psnr,
+            ssim,
+            gain,
+            images,
+        };
         let expected = ValidationRecord {
             stage: 2,
             iteration: 3,
-            psnr: 25.0,
-            ssim: 0.625,
-            images: 2,
+            psnr: 30.0,
+            ssim: 0.75,
+            gain: Some(1.0),
+            images: 3,
+            sets: vec![set("a", 25.0, 0.625, 0.5, 2), set("b", 35.0, 0.875, 1.5, 1)],
             pictures,
         };
         assert_eq!(bench.memory.take(), [Record::Validation(expected)]);

@@ -117,14 +117,28 @@ fn train_scalars(record: &TrainRecord) -> impl Iterator<Item = Message> {
         .filter_map(|(tag, value)| Some(scalar_value(tag, value?)))
 }
 
+/// The means as `validation/psnr` and so on, and of several sets their own as `validation/<set>/psnr`.
 fn validation_scalars(record: &ValidationRecord) -> impl Iterator<Item = Message> {
-    let scalars = [
-        ("validation/psnr", record.psnr),
-        ("validation/ssim", record.ssim),
-    ];
-    scalars
-        .into_iter()
-        .map(|(tag, value)| scalar_value(tag, value))
+    let scores = |place: &str, psnr: f64, ssim: f64, gain: Option<f64>| {
+        let scalars = [("psnr", Some(psnr)), ("ssim", Some(ssim)), ("gain", gain)];
+        let place = place.to_string();
+        scalars.into_iter().filter_map(move |(name, value)| {
+            Some(scalar_value(&format!("validation/{place}{name}"), value?))
+        })
+    };
+    let sets = match record.sets.as_slice() {
+        [_] => &[],
+        sets => sets,
+    };
+    let sets = sets.iter().flat_map(move |set| {
+        scores(
+            &format!("{}/", set.name),
+            set.psnr,
+            set.ssim,
+            Some(set.gain),
+        )
+    });
+    scores("", record.psnr, record.ssim, record.gain).chain(sets)
 }
 
 /// `Event { wall_time = 1, step = 2 }`, to which one of `file_version = 3`, `summary = 5` and `session_log = 7` is added.
