@@ -1,7 +1,7 @@
-//! Inference of the full-size model (preset `gopro`) on Flex at 256×256 and 512×512, all of `deblur`, with its rate as a
+//! Inference of the small and the full-size model (presets `small` and `gopro`) on Flex, all of `deblur`, with its rate as a
 //! share of the same process's rate of matrix products: R = 2 · MACs / time / SGEMM.
 //!
-//! `cargo bench --bench inference`; the table follows Criterion's figures.
+//! `cargo bench --bench inference`; `-- small` or `-- gopro` for one of them. The table follows Criterion's figures.
 
 mod machine;
 
@@ -14,18 +14,24 @@ use criterion::{Criterion, SamplingMode};
 use hi_diff::backend::sgemm_rate;
 use hi_diff::{Config, Noise};
 
-const SIDES: [usize; 2] = [256, 512];
+/// Presets and sides.
+const CASES: [(&str, usize); 4] = [
+    ("small", 512),
+    ("small", 2048),
+    ("gopro", 256),
+    ("gopro", 512),
+];
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
-    let config = Config::preset("gopro").expect("a preset");
     let device = Default::default();
-    let model = config.init::<Flex>(&device);
     let mut table = Vec::new();
-    for side in SIDES {
+    for (preset, side) in CASES {
+        let config = Config::preset(preset).expect("a preset");
+        let model = config.init::<Flex>(&device);
         let shape = [1, 3, side, side];
         let blur = Tensor::<Flex, 4>::random(shape, Distribution::Uniform(0.0, 1.0), &device);
-        let mut group = criterion.benchmark_group("deblur");
+        let mut group = criterion.benchmark_group(preset);
         group
             .sample_size(10)
             .sampling_mode(SamplingMode::Flat)
@@ -52,17 +58,17 @@ fn main() {
         if !seconds.is_empty() {
             let macs = model.summary(side, side).total.macs;
             let (seconds, sgemm) = (machine::median(&mut seconds), machine::median(&mut rates));
-            table.push((side, seconds, 2.0 * macs as f64 / seconds, sgemm));
+            table.push((preset, side, seconds, 2.0 * macs as f64 / seconds, sgemm));
         }
     }
     criterion.final_summary();
 
     println!("{} threads", machine::threads());
-    println!("| size | seconds | GFLOP/s | SGEMM GFLOP/s | R |");
-    println!("|---|---|---|---|---|");
-    for (side, seconds, rate, sgemm) in table {
+    println!("| preset | size | seconds | GFLOP/s | SGEMM GFLOP/s | R |");
+    println!("|---|---|---|---|---|---|");
+    for (preset, side, seconds, rate, sgemm) in table {
         println!(
-            "| {side}×{side} | {seconds:.3} | {:.0} | {:.0} | {:.1} % |",
+            "| {preset} | {side}×{side} | {seconds:.3} | {:.0} | {:.0} | {:.1} % |",
             rate / 1e9,
             sgemm / 1e9,
             100.0 * rate / sgemm

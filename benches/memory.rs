@@ -1,7 +1,7 @@
-//! Time and peak memory of the full-size model (preset `gopro`) on Flex for whole images up to 12 megapixels, the exact
-//! result without tiling the image. Each size is a process of its own, so that its peak is its own.
+//! Time and peak memory of the small and the full-size model (presets `small` and `gopro`) on Flex for whole images up to
+//! 12 megapixels, the exact result without tiling the image. Each size is a process of its own, so that its peak is its own.
 //!
-//! `cargo bench --bench memory`; sizes such as `-- 1280x720` instead of all.
+//! `cargo bench --bench memory`; presets and sizes such as `-- small 1280x720` instead of all.
 
 mod machine;
 
@@ -13,38 +13,45 @@ use burn::tensor::{Distribution, Tensor};
 use hi_diff::backend::sgemm_rate;
 use hi_diff::{Config, Noise};
 
+const PRESETS: [&str; 2] = ["small", "gopro"];
+
 const SIZES: [&str; 4] = ["256x256", "1280x720", "2560x1440", "4000x3000"];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [flag, size] = arguments.as_slice()
+    if let [flag, preset, size] = arguments.as_slice()
         && flag == "--case"
     {
-        return run(size);
+        return run(preset, size);
     }
-    let chosen: Vec<&str> = arguments
-        .iter()
-        .map(String::as_str)
-        .filter(|argument| !argument.starts_with("--"))
-        .collect();
+    // What is named of some kind, or else all of it.
+    let chosen = |all: &'static [&'static str], is_one: &dyn Fn(&str) -> bool| {
+        let named = arguments.iter().map(String::as_str);
+        let named: Vec<&str> = named.filter(|name| is_one(name)).collect();
+        if named.is_empty() {
+            all.to_vec()
+        } else {
+            named
+        }
+    };
     println!("{} threads", machine::threads());
-    println!("| size | megapixels | seconds | R | peak memory (GB) |");
-    println!("|---|---|---|---|---|");
-    for size in if chosen.is_empty() {
-        SIZES.to_vec()
-    } else {
-        chosen
-    } {
-        let program = std::env::current_exe().expect("this program");
-        let status = Command::new(program).args(["--case", size]).status();
-        assert!(status.is_ok_and(|status| status.success()), "{size} failed");
+    println!("| preset | size | megapixels | seconds | R | peak memory (GB) |");
+    println!("|---|---|---|---|---|---|");
+    for preset in chosen(&PRESETS, &|name| PRESETS.contains(&name)) {
+        for size in chosen(&SIZES, &|name| name.contains('x')) {
+            let program = std::env::current_exe().expect("this program");
+            let status = Command::new(program)
+                .args(["--case", preset, size])
+                .status();
+            assert!(status.is_ok_and(|status| status.success()), "{size} failed");
+        }
     }
 }
 
-fn run(size: &str) {
+fn run(preset: &str, size: &str) {
     let (width, height) = size.split_once('x').expect("WIDTHxHEIGHT");
     let [width, height] = [width, height].map(|side| side.parse::<usize>().expect("a number"));
-    let config = Config::preset("gopro").expect("a preset");
+    let config = Config::preset(preset).expect("a preset");
     let device = Default::default();
     let model = config.init::<Flex>(&device);
     let sgemm = sgemm_rate();
@@ -57,7 +64,7 @@ fn run(size: &str) {
     let sgemm = (sgemm + sgemm_rate()) / 2.0;
     let rate = 2.0 * model.summary(height, width).total.macs as f64 / seconds;
     println!(
-        "| {width}×{height} | {:.2} | {seconds:.2} | {:.1} % | {} |",
+        "| {preset} | {width}×{height} | {:.2} | {seconds:.2} | {:.1} % | {} |",
         (width * height) as f64 / 1e6,
         100.0 * rate / sgemm,
         machine::peak_text()

@@ -1,5 +1,10 @@
-//! A whole training step of the full-size model (preset `gopro`, stage one and two, patch 128): time and peak memory,
-//! with and without gradient checkpointing. Each case is a process of its own, so that its peak is its own.
+//! A whole training step: time and peak memory.
+//!
+//! Of the small model (preset `small`, batches of 8 patches of 96×96) on one thread and on all, with the gain; of the
+//! full-size model (preset `gopro`, stage one and two, patch 128) with and without gradient checkpointing. Each case is a
+//! process of its own, so that its peak is its own.
+//!
+//! `cargo bench --bench training_step`; `-- small` or `-- gopro` for one of them.
 
 mod machine;
 
@@ -20,55 +25,94 @@ use hi_diff::training::optimizer::{AfterStep, Overflow};
 use hi_diff::training::step::StepSettings;
 use hi_diff::training::{StageOne, StageTwo};
 
-const PATCH: usize = 128;
-
-/// Timed steps, after one that is not.
-const STEPS: usize = 2;
+/// What a process measures.
+struct Case {
+    preset: String,
+    stage: usize,
+    patch: usize,
+    batch: usize,
+    /// Timed steps, after one that is not.
+    steps: usize,
+}
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if let Some(case) = arguments.iter().position(|argument| argument == "--case") {
         let number = |offset: usize| arguments[case + offset].parse::<usize>().expect("a number");
-        let (stage, batch) = (number(1), number(2));
-        match arguments[case + 3].as_str() {
-            "keep" => run::<Autodiff<Flex>>(stage, batch),
-            _ => run::<Autodiff<Flex, BalancedCheckpointing>>(stage, batch),
-        }
-        return;
+        let case = Case {
+            preset: arguments[case + 1].clone(),
+            stage: number(2),
+            patch: number(3),
+            batch: number(4),
+            steps: number(5),
+        };
+        return match arguments.last().map(String::as_str) {
+            Some("keep") => run::<Autodiff<Flex>>(&case, "no"),
+            _ => run::<Autodiff<Flex, BalancedCheckpointing>>(&case, "yes"),
+        };
     }
+    let wanted = |preset: &str| {
+        let mut presets = arguments.iter().skip(1);
+        let named = presets.clone().any(|name| !name.starts_with("--"));
+        !named || presets.any(|name| name == preset)
+    };
+    println!("Flex");
     println!(
-        "gopro preset, patch {PATCH}, Flex, {} threads",
-        machine::threads()
+        "| preset | stage | batch | gradient checkpointing | threads | seconds a step | images/s | R | peak memory (GB) |"
     );
-    println!("| stage | batch | gradient checkpointing | seconds a step | R | peak memory (GB) |");
-    println!("|---|---|---|---|---|---|");
-    for stage in ["1", "2"] {
-        for batch in ["1", "2"] {
-            for activations in ["keep", "recompute"] {
-                let program = std::env::current_exe().expect("this program");
-                let status = Command::new(program)
-                    .args(["--case", stage, batch, activations])
-                    .status();
-                assert!(status.is_ok_and(|status| status.success()), "a case failed");
+    println!("|---|---|---|---|---|---|---|---|---|");
+    let all = machine::threads().to_string();
+    if wanted("small") {
+        let [one, all] = ["1", &all].map(|threads| case("small 1 96 8 9 keep", threads));
+        println!("\nall threads are {:.2} times as fast as one\n", one / all);
+    }
+    if wanted("gopro") {
+        for stage in ["1", "2"] {
+            for batch in ["1", "2"] {
+                for activations in ["keep", "recompute"] {
+                    case(&format!("gopro {stage} 128 {batch} 3 {activations}"), &all);
+                }
             }
         }
     }
 }
 
-fn run<B: AutodiffBackend>(stage: usize, batch: usize) {
-    let config = Config::preset("gopro").expect("a preset");
+/// Prints a case's row and returns its seconds a step.
+fn case(arguments: &str, threads: &str) -> f64 {
+    let program = std::env::current_exe().expect("this program");
+    let output = Command::new(program)
+        .arg("--case")
+        .args(arguments.split(' '))
+        .env("RAYON_NUM_THREADS", threads)
+        .output()
+        .expect("a process");
+    let row = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success(),
+        "{arguments} failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    print!("{row}");
+    let seconds = row
+        .split('|')
+        .nth(6)
+        .and_then(|cell| cell.trim().parse().ok());
+    seconds.expect("the seconds a step")
+}
+
+fn run<B: AutodiffBackend>(case: &Case, checkpointing: &str) {
+    let config = Config::preset(&case.preset).expect("a preset");
     let model = config.init_training::<B>(&Default::default());
-    let summary = model.summary(PATCH, PATCH);
-    let settings = StepSettings::default();
-    let (seconds, stage) = match stage {
-        1 => (time(StageOne::new(model, 0.0, settings), batch), "one"),
+    let summary = model.summary(case.patch, case.patch);
+    let (settings, ema) = (StepSettings::default(), config.training.ema);
+    let before = sgemm_rate();
+    let (seconds, stage) = match case.stage {
+        1 => (time(StageOne::new(model, ema, settings), case), "one"),
         _ => {
-            let module = StageTwo::new(model, Objective::Joint, 0.0, settings);
-            (time(module, batch), "two")
+            let module = StageTwo::new(model, Objective::Joint, ema, settings);
+            (time(module, case), "two")
         }
     };
-    let activations = std::env::args().next_back().unwrap_or_default();
-    let checkpointing = if activations == "keep" { "no" } else { "yes" };
     let peak = machine::peak_text();
     // A step is taken for three forward passes, as it would be without recomputing.
     let networks: &[&str] = match stage {
@@ -80,12 +124,18 @@ fn run<B: AutodiffBackend>(stage: usize, batch: usize) {
         .iter()
         .filter(|network| networks.contains(&network.name));
     let macs: u64 = trained.map(|network| network.cost.macs).sum();
-    let rate = 3.0 * 2.0 * (macs * batch as u64) as f64 / seconds;
-    let share = 100.0 * rate / sgemm_rate();
-    println!("| {stage} | {batch} | {checkpointing} | {seconds:.2} | {share:.0} % | {peak} |");
+    let rate = 3.0 * 2.0 * (macs * case.batch as u64) as f64 / seconds;
+    let share = 200.0 * rate / (before + sgemm_rate());
+    println!(
+        "| {} | {stage} | {} | {checkpointing} | {} | {seconds:.3} | {:.1} | {share:.0} % | {peak} |",
+        case.preset,
+        case.batch,
+        rayon::current_num_threads(),
+        case.batch as f64 / seconds,
+    );
 }
 
-fn time<B, M>(mut module: M, batch: usize) -> f64
+fn time<B, M>(mut module: M, case: &Case) -> f64
 where
     B: AutodiffBackend,
     M: AutodiffModule<B> + AfterStep + TrainStep<Input = Batch<B>>,
@@ -95,35 +145,37 @@ where
         training
             .optimizer
             .init::<M, B>(training.clip, Overflow::Stop, Interrupter::new());
-    let mut seconds = 0.0;
-    for step in 0..=STEPS {
-        let item = random::<B>(step, batch);
+    let mut seconds = Vec::new();
+    for step in 0..=case.steps {
+        let item = random::<B>(step, case);
         let start = Instant::now();
         let output = module.step(item);
         module = optimizer.step(2e-4, module, output.grads);
-        if step > 0 {
-            seconds += start.elapsed().as_secs_f64() / STEPS as f64;
-        }
+        seconds.push(start.elapsed().as_secs_f64());
     }
-    seconds
+    machine::median(&mut seconds[1..])
 }
 
-fn random<B: AutodiffBackend>(iteration: usize, batch: usize) -> Batch<B> {
+fn random<B: AutodiffBackend>(iteration: usize, case: &Case) -> Batch<B> {
     let device = Default::default();
     let image = || {
         Tensor::random(
-            [batch, 3, PATCH, PATCH],
+            [case.batch, 3, case.patch, case.patch],
             Distribution::Uniform(0.0, 1.0),
             &device,
         )
     };
-    let noise = Tensor::<B, 3>::random([batch, 16, 256], Distribution::Normal(0.0, 1.0), &device);
+    let noise = Tensor::<B, 3>::random(
+        [case.batch, 16, 256],
+        Distribution::Normal(0.0, 1.0),
+        &device,
+    );
     Batch {
         iteration,
         blur: image(),
         sharp: image(),
         noise: noise.into(),
-        timesteps: vec![1; batch],
+        timesteps: vec![1; case.batch],
         share: 1.0,
     }
 }

@@ -18,6 +18,7 @@ const PRESETS: &[(&str, &str)] = &[
     ("realblur-r", include_str!("../configs/realblur-r.toml")),
     ("hi-diff-2", include_str!("../configs/hi-diff-2.toml")),
     ("paper", include_str!("../configs/paper.toml")),
+    ("small", include_str!("../configs/small.toml")),
     ("tiny", include_str!("../configs/tiny.toml")),
     (
         "ablation/baseline",

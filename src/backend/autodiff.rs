@@ -78,6 +78,10 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
         track_block::<B, C, _, 11>(operation, [Some(x), a, b, c, d, e, f, g, h, i, j])
     }
 
+    fn shares_samples() -> bool {
+        B::shares_samples()
+    }
+
     fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         track_unary::<B, C, _>(Gelu, x)
     }

@@ -188,6 +188,12 @@ pub trait Backend: burn::tensor::backend::Backend {
         plain::him::<Self>(x, weights)
     }
 
+    /// Whether a training step cuts its batch into samples and shares these out among the processor's threads, instead of
+    /// every operation. A GPU wants the whole batch at once.
+    fn shares_samples() -> bool {
+        false
+    }
+
     /// This backend's kernels for the gradients of MDTA, GDFN and HIM as wholes, if it has them for x's format. Elsewhere
     /// automatic differentiation goes through the parts.
     fn block_gradients(x: &FloatTensor<Self>) -> Option<BlockGradients<Self>> {

@@ -39,10 +39,16 @@ pub struct Batch<B: Backend> {
     pub share: f64,
 }
 
+#[allow(clippy::len_without_is_empty)] // There is always a sample.
 impl<B: Backend> Batch<B> {
+    /// How many samples.
+    pub fn len(&self) -> usize {
+        self.blur.dims()[0]
+    }
+
     /// Cuts the batch into at most `count` parts of as equal sizes as can be.
     pub fn split(self, count: usize) -> Vec<Self> {
-        let batch = self.blur.dims()[0];
+        let batch = self.len();
         let count = count.clamp(1, batch.max(1));
         if count == 1 {
             return vec![self];

@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod optimizer;
 pub(crate) mod resume;
 pub mod run;
+mod share;
 pub mod stage_one;
 pub mod stage_two;
 pub mod step;

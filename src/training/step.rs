@@ -1,4 +1,5 @@
-//! One step's gradient: of the batch in parts, to save memory, and in half precision, if that is asked for.
+//! One step's gradient: of the batch in parts, to save memory or to share them out among threads, and in half precision,
+//! if that is asked for.
 
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,10 +11,11 @@ use burn::tensor::{FloatDType, Tensor};
 use burn::train::TrainOutput;
 
 use super::metrics::StepLosses;
+use super::share;
 use crate::backend::AutodiffBackend;
 use crate::config::Precision;
 use crate::data::loader::Batch;
-use crate::model::{HiDiff, Transformer};
+use crate::model::HiDiff;
 
 /// How a step's gradient is computed.
 #[derive(Debug, Clone, Default)]
@@ -35,87 +37,131 @@ pub(super) struct Loss<B: AutodiffBackend> {
 
 /// The gradient of `loss` over a batch, for `module`'s parameters. On several devices it is weighted by the device's
 /// share of the samples, so that the devices' sum is the gradient of the whole batch.
+///
+/// Where the backend [shares out samples](crate::backend::Backend::shares_samples), each is a part of its own, and
+/// threads take parts, each with its own copy of the module. The gradients are added in the samples' order, so that there may be any number of threads.
 pub(super) fn gradient<B, M>(
     module: &M,
     batch: Batch<B>,
     settings: &StepSettings,
-    model: impl Fn(&mut M) -> &mut HiDiff<B>,
-    loss: impl Fn(&M, Batch<B>) -> Loss<B>,
+    model: impl Fn(&mut M) -> &mut HiDiff<B> + Sync,
+    loss: impl Fn(&M, Batch<B>) -> Loss<B> + Sync,
 ) -> TrainOutput<StepLosses<B::InnerBackend>>
 where
     B: AutodiffBackend,
-    M: AutodiffModule<B>,
+    M: AutodiffModule<B> + Sync,
 {
-    let mut computing = module.clone();
     let half = match settings.precision {
         Precision::F32 => None,
         Precision::F16 => Some(FloatDType::F16),
         Precision::Bf16 => Some(FloatDType::BF16),
     };
-    if let Some(dtype) = half {
-        let model = model(&mut computing);
-        model.transformer = cast(model.transformer.clone(), dtype);
-    }
     let scale = settings.loss_scale.factor(settings.precision);
-
-    let (iteration, images) = (batch.iteration, batch.blur.dims()[0]);
-    let whole = batch.share;
-    let mut sum = GradientsAccumulator::new();
-    let mut losses = StepLosses {
-        pixel: None,
-        diffusion: None,
-        iteration,
-        batch: images,
-    };
-    for part in batch.split(settings.accumulation) {
-        let share = part.share;
-        let loss = loss(&computing, part);
-        let weighted = loss.total.mul_scalar(share * scale);
-        let mut grads = GradientsParams::from_grads(weighted.backward(), &computing);
+    let copy = || {
+        let mut copy = Box::new(module.clone());
         if half.is_some() {
-            module.visit(&mut ToSingle::<B> {
-                gradients: &mut grads,
+            let model = model(&mut copy);
+            let transformer = model.transformer.clone();
+            model.transformer = transformer.map(&mut NewLeaves { dtype: half });
+        }
+        copy
+    };
+    // Burn keeps graphs with a common leaf behind one lock.
+    let copy_of_its_own = || {
+        let mut copy = copy();
+        let model = model(&mut copy);
+        *model = model.clone().map(&mut NewLeaves { dtype: None });
+        copy
+    };
+    let whole = batch.share;
+    let one = |copy: &Box<M>, part: Batch<B>| {
+        let share = part.share;
+        let loss = loss(copy, part);
+        let weighted = loss.total.mul_scalar(share * scale);
+        let mut gradients = GradientsParams::from_grads(weighted.backward(), &**copy);
+        if half.is_some() {
+            copy.visit(&mut ToSingle::<B> {
+                gradients: &mut gradients,
                 factor: 1.0 / scale,
                 backend: PhantomData,
             });
         }
-        sum.accumulate(module, grads);
-        add(&mut losses.pixel, loss.pixel, share / whole);
-        add(&mut losses.diffusion, loss.diffusion, share / whole);
+        let weighted =
+            |loss: Option<Tensor<B, 1>>| loss.map(|loss| loss.inner().mul_scalar(share / whole));
+        (gradients, weighted(loss.pixel), weighted(loss.diffusion))
+    };
+    let mut sum = Sum {
+        module,
+        gradients: GradientsAccumulator::new(),
+        losses: StepLosses {
+            pixel: None,
+            diffusion: None,
+            iteration: batch.iteration,
+            batch: batch.len(),
+        },
+    };
+    for part in batch.split(settings.accumulation) {
+        if B::shares_samples() {
+            let samples = part.len();
+            sum = share::add_up(part.split(samples), &copy_of_its_own, &one, sum, Sum::add);
+        } else {
+            sum.add(one(&copy(), part));
+        }
     }
     TrainOutput {
-        grads: sum.grads(),
-        item: losses,
+        grads: sum.gradients.grads(),
+        item: sum.losses,
     }
 }
 
-fn add<B: AutodiffBackend>(
-    sum: &mut Option<Tensor<B::InnerBackend, 1>>,
-    part: Option<Tensor<B, 1>>,
-    weight: f64,
-) {
-    let Some(part) = part else { return };
-    let part = part.inner().mul_scalar(weight);
-    *sum = Some(match sum.take() {
-        Some(sum) => sum + part,
-        None => part,
-    });
+/// A part's gradients, and its share in the two losses.
+type OfPart<B> = (
+    GradientsParams,
+    Option<Tensor<InnerBackend<B>, 1>>,
+    Option<Tensor<InnerBackend<B>, 1>>,
+);
+
+type InnerBackend<B> = <B as BurnAutodiffBackend>::InnerBackend;
+
+/// What the parts of a batch add up to.
+struct Sum<'a, B: AutodiffBackend, M> {
+    module: &'a M,
+    gradients: GradientsAccumulator<M>,
+    losses: StepLosses<B::InnerBackend>,
 }
 
-/// A copy with parameters of another format: leaves of the graph of the same names, whose gradients can be taken for
-/// those of the originals.
-fn cast<B: AutodiffBackend>(transformer: Transformer<B>, dtype: FloatDType) -> Transformer<B> {
-    transformer.map(&mut CastLeaves(dtype))
+impl<B: AutodiffBackend, M: AutodiffModule<B>> Sum<'_, B, M> {
+    fn add(&mut self, (gradients, pixel, diffusion): OfPart<B>) {
+        self.gradients.accumulate(self.module, gradients);
+        for (sum, part) in [
+            (&mut self.losses.pixel, pixel),
+            (&mut self.losses.diffusion, diffusion),
+        ] {
+            *sum = match (sum.take(), part) {
+                (Some(sum), Some(part)) => Some(sum + part),
+                (sum, part) => sum.or(part),
+            };
+        }
+    }
 }
 
-struct CastLeaves(FloatDType);
+/// Makes parameters leaves of a graph of their own, of another format if one is given. Their names stay, so that their
+/// gradients can be taken for those of the originals.
+struct NewLeaves {
+    dtype: Option<FloatDType>,
+}
 
-impl<B: BurnAutodiffBackend> ModuleMapper<B> for CastLeaves {
+impl<B: BurnAutodiffBackend> ModuleMapper<B> for NewLeaves {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let dtype = self.0;
+        let dtype = self.dtype;
         param.map(|tensor| {
             let learns = tensor.is_require_grad();
-            Tensor::from_inner(tensor.inner().cast(dtype)).set_require_grad(learns)
+            let values = tensor.inner();
+            let values = match dtype {
+                Some(dtype) => values.cast(dtype),
+                None => values,
+            };
+            Tensor::from_inner(values).set_require_grad(learns)
         })
     }
 }
@@ -200,6 +246,98 @@ impl LossScale {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "flex")]
+    mod samples {
+        use burn::backend::{Autodiff, Flex};
+        use burn::module::{ModuleVisitor, ParamId};
+        use burn::tensor::backend::Backend;
+        use burn::tensor::{Distribution, TensorData};
+        use burn::train::TrainStep;
+
+        use super::*;
+        use crate::Config;
+        use crate::training::StageOne;
+
+        type B = Autodiff<Flex>;
+
+        struct Read<'a>(&'a GradientsParams, Vec<(ParamId, TensorData)>);
+
+        impl ModuleVisitor<B> for Read<'_> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+                if let Some(gradient) = self.0.get::<Flex, D>(param.id) {
+                    self.1.push((param.id, gradient.into_data()));
+                }
+            }
+        }
+
+        fn read(gradients: &GradientsParams, model: &HiDiff<B>) -> Vec<(ParamId, TensorData)> {
+            let mut read = Read(gradients, Vec::new());
+            model.visit(&mut read);
+            read.1
+        }
+
+        #[test]
+        fn shared_out_to_any_number_of_threads_they_have_the_whole_batchs_gradient() {
+            let device = Default::default();
+            B::seed(&device, 3);
+            let model = Config::preset("tiny").unwrap().init_training::<B>(&device);
+            let model = model.fork(&device);
+            let image = || {
+                let shape = [5, 3, 24, 16];
+                Tensor::<B, 4>::random(shape, Distribution::Uniform(0.0, 1.0), &device)
+            };
+            let batch = Batch {
+                iteration: 0,
+                blur: image(),
+                sharp: image(),
+                noise: Tensor::zeros([5, 16, 64], &device).into(),
+                timesteps: vec![1; 5],
+                share: 1.0,
+            };
+
+            let output = model.stage_one(batch.blur.clone(), batch.sharp.clone());
+            let loss = (output.unwrap().deblurred - batch.sharp.clone())
+                .abs()
+                .mean();
+            let expected_loss = loss.clone().inner().into_scalar();
+            let gradients = GradientsParams::from_grads(loss.backward(), &model);
+            let expected = read(&gradients, &model);
+
+            for accumulation in [1, 2, 5] {
+                let settings = StepSettings {
+                    accumulation,
+                    ..StepSettings::default()
+                };
+                let stage = StageOne::new(model.clone(), 0.9, settings);
+                let on = |threads| {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                    let output = pool.build().unwrap().install(|| stage.step(batch.clone()));
+                    let loss = output.item.pixel.unwrap().into_scalar();
+                    (loss, read(&output.grads, &model))
+                };
+                let one = on(1);
+                assert!((one.0 - expected_loss).abs() < 1e-6);
+                assert_eq!(one.1.len(), expected.len());
+                for ((id, found), (_, expected)) in one.1.iter().zip(&expected) {
+                    let largest = expected.iter::<f32>().fold(0.0_f32, |a, b| a.max(b.abs()));
+                    for (found, expected) in found.iter::<f32>().zip(expected.iter::<f32>()) {
+                        let error = (found - expected).abs();
+                        assert!(
+                            error <= 1e-5 * largest + 1e-9,
+                            "{id}: {found}, not {expected}"
+                        );
+                    }
+                }
+                for threads in [2, 3, 7] {
+                    assert!(
+                        on(threads) == one,
+                        "{threads} threads, {accumulation} parts"
+                    );
+                }
+            }
+        }
+    }
 
     #[test]
     fn the_loss_scale_yields_to_overflow_and_grows_back() {

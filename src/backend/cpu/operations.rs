@@ -119,6 +119,10 @@ macro_rules! by_kernels {
             operations::him::<Self>(x, weights)
         }
 
+        fn shares_samples() -> bool {
+            true
+        }
+
         fn block_gradients(x: &FloatTensor<Self>) -> Option<BlockGradients<Self>> {
             operations::block_gradients::<Self>(x)
         }

@@ -1,0 +1,114 @@
+//! Work that is shared out among the processor's threads, with the results put together in a fixed order.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+/// Parts of a network pass by value while its gradient is computed.
+const STACK_BYTES: usize = 64 << 20;
+
+/// Calls `work` on each item and `add`s the results to `sum`, in the items' order, which it returns.
+///
+/// Several threads take an item at a time; each has what `worker` makes for it. What `work` does in parallel has the threads
+/// that are left to it: none but its own, if there are as many items as threads. As long as `work` has the same result on
+/// any number of threads, so has this.
+pub(super) fn add_up<W, I: Send, T: Send, S: Send>(
+    items: Vec<I>,
+    worker: impl Fn() -> W + Sync,
+    work: impl Fn(&W, I) -> T + Sync,
+    sum: S,
+    add: impl Fn(&mut S, T) + Sync,
+) -> S {
+    let pools = pools(items.len().min(rayon::current_num_threads()).max(1));
+    let items = Mutex::new(items.into_iter().enumerate());
+    let sum = Mutex::new(InOrder {
+        next: 0,
+        waiting: BTreeMap::new(),
+        sum,
+    });
+    let run = || {
+        let worker = worker();
+        loop {
+            let item = lock(&items).next();
+            let Some((index, item)) = item else { break };
+            let result = work(&worker, item);
+            lock(&sum).add(index, result, &add);
+        }
+    };
+    in_each(&pools, &run);
+    let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    sum.sum
+}
+
+fn in_each(pools: &[Arc<ThreadPool>], run: &(impl Fn() + Sync)) {
+    if let Some((pool, others)) = pools.split_first() {
+        pool.in_place_scope(|scope| {
+            scope.spawn(|_| run());
+            in_each(others, run);
+        });
+    }
+}
+
+/// So many pools, which share this one's threads. They are kept: a thread keeps its buffers from step to step.
+fn pools(count: usize) -> Vec<Arc<ThreadPool>> {
+    static KEPT: Mutex<Option<HashMap<usize, Vec<Arc<ThreadPool>>>>> = Mutex::new(None);
+    let threads = (rayon::current_num_threads() / count).max(1);
+    let mut kept = lock(&KEPT);
+    let kept = kept.get_or_insert_default().entry(threads).or_default();
+    while kept.len() < count {
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .stack_size(STACK_BYTES)
+            .thread_name(|_| "sample".to_string())
+            .build();
+        kept.push(Arc::new(pool.expect("the system has threads to give")));
+    }
+    kept[..count].to_vec()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Adds results in order, and keeps those that come too early.
+struct InOrder<T, S> {
+    next: usize,
+    waiting: BTreeMap<usize, T>,
+    sum: S,
+}
+
+impl<T, S> InOrder<T, S> {
+    fn add(&mut self, index: usize, result: T, add: impl Fn(&mut S, T)) {
+        self.waiting.insert(index, result);
+        while let Some(result) = self.waiting.remove(&self.next) {
+            add(&mut self.sum, result);
+            self.next += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_added_in_order_on_any_number_of_threads() {
+        for threads in [1, 2, 3, 12] {
+            let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+            let (found, inner) = pool.unwrap().install(|| {
+                let work = |_: &(), item: usize| {
+                    std::thread::sleep(std::time::Duration::from_millis(5 - item as u64));
+                    (item, rayon::current_num_threads())
+                };
+                let add = |sum: &mut Vec<_>, result| sum.push(result);
+                let sum = add_up((0..5).collect(), || (), work, Vec::new(), add);
+                let items: Vec<usize> = sum.iter().map(|(item, _)| *item).collect();
+                let inner = sum.iter().all(|(_, inner)| *inner == (threads / 5).max(1));
+                (items, inner)
+            });
+            assert_eq!(found, [0, 1, 2, 3, 4]);
+            assert!(inner, "{threads} threads");
+        }
+    }
+}
