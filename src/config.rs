@@ -1285,8 +1285,11 @@ mod tests {
                 &["--set", "`model.transformer.dim`", "invalid type"],
             ),
             (
-                "model.transformer.dim=10",
-                &["gopro with --set model.transformer.dim=10", "heads[2]"],
+                "diffusion.beta_start=0.995",
+                &[
+                    "gopro with --set diffusion.beta_start=0.995",
+                    "`diffusion.beta_end`",
+                ],
             ),
         ] {
             let error = changed(&[change]).unwrap_err().to_string();

@@ -25,7 +25,7 @@ pictures = 0
 keep = 2
 [training.stage_one]
 iterations = 8
-learning_rate = { initial = 1e-3, periods = [2, 6], restart_weights = [1.0, 100.0], minima = [1e-5, 1e-2] }
+learning_rate = { initial = 1e-3, periods = [2, 6], restart_weights = [1.0, 30.0], minima = [1e-5, 1e-5] }
 patches = [{ patch = 16, batch = 1, iterations = 5 }]
 [training.stage_two]
 iterations = 3

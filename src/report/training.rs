@@ -340,7 +340,9 @@ mod tests {
         for part in [
             "best validation 25.38 dB (+0.38) after 20",
             "Gain over the blurred input (dB) by iteration",
-            "<span class=\"c0\">mean of the sets</span><span class=\"c1\">street</span><span class=\"c2\">&lt;b&gt;</span>",
+            "<span class=\"c0\">mean of the sets</span>",
+            "<span class=\"c1\">street</span>",
+            "<span class=\"c2\">&lt;b&gt;</span>",
             "street: −0.5000 after 20",
             "&lt;b&gt;: 1.250 after 10",
             "Sets at the best validation, after iteration 20",
