@@ -429,6 +429,8 @@ pub struct TrainingConfig {
     pub stage_two: StageConfig,
     /// Whether stage two trains the Transformer with the diffusion, or the diffusion alone by Eq. 7.
     pub objective: Objective,
+    /// What both stages minimise.
+    pub loss: LossConfig,
     /// Decay of the running average of the weights; 0 for none. With an average, it is what is validated and what
     /// becomes the weight file.
     pub ema: f64,
@@ -452,6 +454,7 @@ impl Default for TrainingConfig {
             stage_one: StageConfig::default(),
             stage_two: StageConfig::default(),
             objective: Objective::Joint,
+            loss: LossConfig::default(),
             ema: 0.0,
             precision: Precision::F32,
             gradient_checkpointing: false,
@@ -486,6 +489,39 @@ pub enum Parallel {
     /// Every device has the optimiser, and the gradients are reduced among them (Burn's distributed-data-parallel
     /// strategy; CUDA with the feature `ddp`).
     Ddp,
+}
+
+/// Of what the losses are made. The default is the paper's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LossConfig {
+    /// Between output and sharp image.
+    pub pixel: PixelLossKind,
+    /// Weight of the difference of output and sharp image in the frequency domain, beside the pixel loss's 1.
+    pub frequency: f64,
+    /// Weight of stage two's `L1(z, ẑ)` with the objective [`Joint`](Objective::Joint).
+    pub prior: f64,
+}
+
+impl Default for LossConfig {
+    fn default() -> Self {
+        Self {
+            pixel: PixelLossKind::L1,
+            frequency: 0.0,
+            prior: 1.0,
+        }
+    }
+}
+
+/// How output and sharp image are compared, pixel by pixel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PixelLossKind {
+    /// The mean absolute difference (the paper).
+    #[default]
+    L1,
+    /// The mean of `√(d² + 0.001²)`, d the difference.
+    Charbonnier,
 }
 
 /// What stage two optimises.
@@ -935,6 +971,9 @@ impl TrainingConfig {
     fn validate(&self, check: &Check) -> Result<()> {
         self.stage_one.validate(check, "training.stage_one")?;
         self.stage_two.validate(check, "training.stage_two")?;
+        let loss = &self.loss;
+        check.number("training.loss.frequency", loss.frequency, 0.0, f64::MAX)?;
+        check.number("training.loss.prior", loss.prior, 0.0, f64::MAX)?;
         let validation = &self.validation;
         check.size("training.validation.every", validation.every, 1, usize::MAX)?;
         check.size(

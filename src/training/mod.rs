@@ -2,7 +2,7 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | what a stage optimises | [`stage_one`], [`stage_two`] |
+//! | what a stage optimises | [`stage_one`], [`stage_two`], [`loss`] |
 //! | a step's gradient, in parts and in half precision | [`step`] |
 //! | how a step changes the weights | [`optimizer`], [`learning_rate`], `average` |
 //! | which devices compute | [`devices`] |
@@ -19,6 +19,7 @@ mod dashboard;
 pub mod devices;
 pub mod learning_rate;
 pub mod log;
+pub mod loss;
 pub mod metrics;
 pub mod optimizer;
 pub(crate) mod resume;

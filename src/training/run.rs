@@ -25,8 +25,8 @@ use super::learning_rate::CyclicCosine;
 use super::log::recorder::OnFailure;
 use super::log::{JsonLines, Lines, Pictures, Record, Recorder, Sink, TensorBoard};
 use super::metrics::{
-    DiffusionLoss, GradientNormMetric, ImageScore, NoFiles, PixelLoss, Psnr, QuantityMetric, Ssim,
-    StepLosses, StepRecording, ValidationRecording,
+    DiffusionLoss, FrequencyLoss, GradientNormMetric, ImageScore, NoFiles, PixelLoss, Psnr,
+    QuantityMetric, Ssim, StepLosses, StepRecording, ValidationRecording,
 };
 use super::optimizer::{AfterStep, Overflow};
 use super::resume;
@@ -247,6 +247,7 @@ fn train_here<B: AutodiffBackend>(
         } else {
             let metrics = Shown {
                 pixel: true,
+                frequency: training.loss.frequency > 0.0,
                 diffusion: false,
             };
             let make = |settings| StageOne::new(model, ema, settings);
@@ -271,6 +272,7 @@ fn train_here<B: AutodiffBackend>(
         let objective = training.objective;
         let metrics = Shown {
             pixel: objective == Objective::Joint,
+            frequency: objective == Objective::Joint && training.loss.frequency > 0.0,
             diffusion: true,
         };
         let make = |settings| StageTwo::new(model, objective, ema, settings);
@@ -330,6 +332,7 @@ impl Stage {
 /// Which losses a stage has.
 struct Shown {
     pixel: bool,
+    frequency: bool,
     diffusion: bool,
 }
 
@@ -557,6 +560,10 @@ impl<'a> Run<'a> {
         if shown.pixel {
             supervised = supervised.metric_train_numeric(QuantityMetric::<PixelLoss>::default());
         }
+        if shown.frequency {
+            supervised =
+                supervised.metric_train_numeric(QuantityMetric::<FrequencyLoss>::default());
+        }
         if shown.diffusion {
             supervised =
                 supervised.metric_train_numeric(QuantityMetric::<DiffusionLoss>::default());
@@ -574,6 +581,7 @@ impl<'a> Run<'a> {
             accumulation: config.accumulation,
             precision: training.precision,
             loss_scale,
+            loss: training.loss.clone(),
         });
         let ddp = training.parallel == Parallel::Ddp && devices.count() > 1;
         // Burn's distributed strategy asks for the rate once a step for each of the devices.

@@ -9,9 +9,10 @@ use burn::tensor::backend::AutodiffBackend as BurnAutodiffBackend;
 use burn::tensor::{FloatDType, Tensor};
 use burn::train::TrainOutput;
 
+use super::loss::frequency;
 use super::metrics::StepLosses;
 use crate::backend::AutodiffBackend;
-use crate::config::Precision;
+use crate::config::{LossConfig, Precision};
 use crate::data::loader::Batch;
 use crate::model::{HiDiff, Transformer};
 
@@ -24,13 +25,37 @@ pub struct StepSettings {
     pub precision: Precision,
     /// Shared with the optimiser, which adapts it.
     pub loss_scale: LossScale,
+    /// What is minimised.
+    pub loss: LossConfig,
 }
 
-/// A loss as the mean over the images: what is differentiated, and what it is the sum of.
+/// A loss as the mean over the images: what is differentiated, and what it is the weighted sum of.
 pub(super) struct Loss<B: AutodiffBackend> {
     pub total: Tensor<B, 1>,
     pub pixel: Option<Tensor<B, 1>>,
+    pub frequency: Option<Tensor<B, 1>>,
     pub diffusion: Option<Tensor<B, 1>>,
+}
+
+impl<B: AutodiffBackend> Loss<B> {
+    /// That of an output, without any of the diffusion.
+    ///
+    /// # Shapes
+    /// - output and sharp: `[batch, 3, height, width]`
+    pub fn of_image(weights: &LossConfig, output: Tensor<B, 4>, sharp: Tensor<B, 4>) -> Self {
+        let pixel = weights.pixel(output.clone(), sharp.clone());
+        let mut total = pixel.clone();
+        let frequency = (weights.frequency > 0.0).then(|| frequency(output, sharp));
+        if let Some(frequency) = &frequency {
+            total = total + frequency.clone().mul_scalar(weights.frequency);
+        }
+        Self {
+            total,
+            pixel: Some(pixel),
+            frequency,
+            diffusion: None,
+        }
+    }
 }
 
 /// The gradient of `loss` over a batch, for `module`'s parameters. On several devices it is weighted by the device's
@@ -63,6 +88,7 @@ where
     let mut sum = GradientsAccumulator::new();
     let mut losses = StepLosses {
         pixel: None,
+        frequency: None,
         diffusion: None,
         iteration,
         batch: images,
@@ -81,6 +107,7 @@ where
         }
         sum.accumulate(module, grads);
         add(&mut losses.pixel, loss.pixel, share / whole);
+        add(&mut losses.frequency, loss.frequency, share / whole);
         add(&mut losses.diffusion, loss.diffusion, share / whole);
     }
     TrainOutput {
