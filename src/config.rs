@@ -431,6 +431,10 @@ pub struct TrainingConfig {
     pub objective: Objective,
     /// What both stages minimise.
     pub loss: LossConfig,
+    /// Weights to start from, of perhaps another configuration: what fits is taken. `--init` replaces it.
+    pub init: Option<PathBuf>,
+    /// Networks whose weights stay as they are, in either stage.
+    pub freeze: Vec<Network>,
     /// Decay of the running average of the weights; 0 for none. With an average, it is what is validated and what
     /// becomes the weight file.
     pub ema: f64,
@@ -455,6 +459,8 @@ impl Default for TrainingConfig {
             stage_two: StageConfig::default(),
             objective: Objective::Joint,
             loss: LossConfig::default(),
+            init: None,
+            freeze: Vec::new(),
             ema: 0.0,
             precision: Precision::F32,
             gradient_checkpointing: false,
@@ -463,6 +469,20 @@ impl Default for TrainingConfig {
             validation: ValidationConfig::default(),
         }
     }
+}
+
+/// A network of the model, as weight files divide it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// The image-to-image network, `net_g`.
+    Transformer,
+    /// LE, which sees the sharp image: needed for training only, `net_le`.
+    LatentEncoder,
+    /// LE_DM, which sees the blurry image: `net_le_dm`.
+    ConditionEncoder,
+    /// The denoising network, `net_d`.
+    Denoiser,
 }
 
 /// Number format of activations.

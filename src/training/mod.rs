@@ -8,6 +8,7 @@
 //! | which devices compute | [`devices`] |
 //! | what is measured, and where it is shown | [`metrics`], [`log`], `dashboard` |
 //! | what a run leaves on disk, and how it goes on from there | [`checkpoint`], `resume`, [`calls`] |
+//! | what a run starts from | `init` |
 //! | a run from folders of photographs to a weight file | [`run`] |
 //!
 //! Which samples a step sees is the matter of [`data`](crate::data).
@@ -17,6 +18,7 @@ pub mod calls;
 pub mod checkpoint;
 mod dashboard;
 pub mod devices;
+mod init;
 pub mod learning_rate;
 pub mod log;
 pub mod loss;

@@ -74,6 +74,7 @@ fn is_fixed(key: &str) -> bool {
         "training.objective",
         "training.ema",
         "training.loss",
+        "training.freeze",
         "training.stage_one.patches",
         "training.stage_two.patches",
     ];

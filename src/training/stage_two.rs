@@ -10,7 +10,7 @@ use super::metrics::{ImageScore, StepLosses};
 use super::optimizer::AfterStep;
 use super::step::{Loss, StepSettings, gradient};
 use crate::backend::{AutodiffBackend, Backend};
-use crate::config::{Objective, SamplerKind};
+use crate::config::{Network, Objective, SamplerKind};
 use crate::data::loader::{Batch, ValidationImage};
 use crate::model::{HiDiff, Noise};
 
@@ -32,19 +32,14 @@ pub struct StageTwo<B: Backend> {
 impl<B: AutodiffBackend> StageTwo<B> {
     /// The model after stage one, which must have all four networks, and the decay of its running average, 0 for
     /// none. LE, and for [`Objective::Split`] the Transformer too, are frozen.
-    pub fn new(
-        mut model: HiDiff<B>,
-        objective: Objective,
-        ema: f64,
-        settings: StepSettings,
-    ) -> Self {
+    pub fn new(model: HiDiff<B>, objective: Objective, ema: f64, settings: StepSettings) -> Self {
         let average = (ema > 0.0).then(|| average::start(&model));
-        model.latent_encoder = model.latent_encoder.map(Module::no_grad);
-        if objective == Objective::Split {
-            model.transformer = model.transformer.no_grad();
-        }
+        let frozen = match objective {
+            Objective::Joint => &[Network::LatentEncoder][..],
+            Objective::Split => &[Network::LatentEncoder, Network::Transformer],
+        };
         Self {
-            model,
+            model: model.freeze(frozen),
             average,
             objective,
             ema,
