@@ -465,6 +465,12 @@ pub struct TrainingConfig {
     pub stage_two: StageConfig,
     /// Whether stage two trains the Transformer with the diffusion, or the diffusion alone by Eq. 7.
     pub objective: Objective,
+    /// What both stages minimise.
+    pub loss: LossConfig,
+    /// Weights to start from, of perhaps another configuration: what fits is taken. `--init` replaces it.
+    pub init: Option<PathBuf>,
+    /// Networks whose weights stay as they are, in either stage.
+    pub freeze: Vec<Network>,
     /// Decay of the running average of the weights; 0 for none. With an average, it is what is validated and what
     /// becomes the weight file.
     pub ema: f64,
@@ -492,6 +498,9 @@ impl Default for TrainingConfig {
             stage_one: StageConfig::default(),
             stage_two: StageConfig::default(),
             objective: Objective::Joint,
+            loss: LossConfig::default(),
+            init: None,
+            freeze: Vec::new(),
             ema: 0.0,
             result: StageResult::Last,
             early_stopping: 0,
@@ -513,6 +522,20 @@ pub enum StageResult {
     Last,
     /// Those of the validation with the highest score, the latest among equals.
     Best,
+}
+
+/// A network of the model, as weight files divide it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// The image-to-image network, `net_g`.
+    Transformer,
+    /// LE, which sees the sharp image: needed for training only, `net_le`.
+    LatentEncoder,
+    /// LE_DM, which sees the blurry image: `net_le_dm`.
+    ConditionEncoder,
+    /// The denoising network, `net_d`.
+    Denoiser,
 }
 
 /// Number format of activations.
@@ -539,6 +562,39 @@ pub enum Parallel {
     /// Every device has the optimiser, and the gradients are reduced among them (Burn's distributed-data-parallel
     /// strategy; CUDA with the feature `ddp`).
     Ddp,
+}
+
+/// Of what the losses are made. The default is the paper's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LossConfig {
+    /// Between output and sharp image.
+    pub pixel: PixelLossKind,
+    /// Weight of the difference of output and sharp image in the frequency domain, beside the pixel loss's 1.
+    pub frequency: f64,
+    /// Weight of stage two's `L1(z, ẑ)` with the objective [`Joint`](Objective::Joint).
+    pub prior: f64,
+}
+
+impl Default for LossConfig {
+    fn default() -> Self {
+        Self {
+            pixel: PixelLossKind::L1,
+            frequency: 0.0,
+            prior: 1.0,
+        }
+    }
+}
+
+/// How output and sharp image are compared, pixel by pixel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PixelLossKind {
+    /// The mean absolute difference (the paper).
+    #[default]
+    L1,
+    /// The mean of `√(d² + 0.001²)`, d the difference.
+    Charbonnier,
 }
 
 /// What stage two optimises.
@@ -1115,6 +1171,9 @@ impl TrainingConfig {
     fn validate(&self, check: &Check) -> Result<()> {
         self.stage_one.validate(check, "training.stage_one")?;
         self.stage_two.validate(check, "training.stage_two")?;
+        let loss = &self.loss;
+        check.number("training.loss.frequency", loss.frequency, 0.0, f64::MAX)?;
+        check.number("training.loss.prior", loss.prior, 0.0, f64::MAX)?;
         let validation = &self.validation;
         check.size("training.validation.every", validation.every, 1, usize::MAX)?;
         check.size(

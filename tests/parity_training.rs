@@ -46,7 +46,7 @@ on_cpu_backends!(
 mod ways {
     use burn::backend::Flex;
     use burn::backend::autodiff::checkpoint::strategy::BalancedCheckpointing;
-    use hi_diff::config::Precision;
+    use hi_diff::config::{LossConfig, Precision};
 
     use super::*;
 
@@ -141,6 +141,52 @@ mod ways {
             println!("{precision:?}: gradient off by {error:.2e} of its norm");
             assert!(error < bound, "{precision:?}: off by {error} of the norm");
         }
+    }
+
+    #[test]
+    fn a_step_minimises_the_weighted_sum_of_its_losses() {
+        let fixture = Fixture::open("pipelines/train_stage2_gopro");
+        let of = |frequency, prior| {
+            let model = initial::<Autodiff<Flex>>(&fixture, &reduced_gopro(), &Network::ALL);
+            let loss = LossConfig {
+                frequency,
+                prior,
+                ..LossConfig::default()
+            };
+            let settings = StepSettings {
+                loss,
+                ..StepSettings::default()
+            };
+            let stage = StageTwo::new(model, Objective::Joint, 0.0, settings);
+            gradients(&stage, batch(&fixture, 0))
+        };
+        let (neither, frequency, prior) = (of(0.0, 0.0), of(0.25, 0.0), of(0.0, 1.0));
+        for (key, both) in of(0.5, 3.0) {
+            let values =
+                |of: &HashMap<String, TensorData>| of[&key].iter::<f64>().collect::<Vec<_>>();
+            let (neither, frequency, prior) =
+                (values(&neither), values(&frequency), values(&prior));
+            let expected = (0..neither.len()).map(|i| {
+                neither[i] + 2.0 * (frequency[i] - neither[i]) + 3.0 * (prior[i] - neither[i])
+            });
+            let scale = prior
+                .iter()
+                .chain(&frequency)
+                .fold(1e-6_f64, |most, value| most.max(value.abs()));
+            for (found, expected) in both.iter::<f64>().zip(expected) {
+                assert!(
+                    (found - expected).abs() < 1e-3 * scale,
+                    "{key}: {found} instead of {expected}"
+                );
+            }
+        }
+        // Each has a part in it: the transform's in the Transformer's gradient, the prior's in the denoiser's.
+        assert_ne!(
+            frequency["net_g.output.weight"],
+            neither["net_g.output.weight"]
+        );
+        let last = "net_d.final_layer.0.weight";
+        assert_ne!(prior[last], neither[last]);
     }
 
     fn gradients(

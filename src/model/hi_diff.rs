@@ -11,7 +11,7 @@ use super::denoiser::{Denoiser, DenoiserConfig};
 use super::latent_encoder::{LatentEncoder, LatentEncoderConfig};
 use super::transformer::{SIZE_MULTIPLE, Transformer, TransformerConfig};
 use crate::backend::Backend;
-use crate::config::{Config, Prior};
+use crate::config::{Config, Network, Prior};
 use crate::diffusion::{ChainNoise, Sampler};
 use crate::error::{Error, Result};
 
@@ -352,6 +352,25 @@ impl<B: Backend> HiDiff<B> {
             "[batch, 3, height, width] with multiples of 8",
         )?;
         check_image("sharp", sharp, sharp.dims() == blur.dims(), "that of blur")
+    }
+}
+
+impl<B: Backend> HiDiff<B> {
+    /// The model with networks that do not learn: no gradient reaches their weights, and no optimiser changes them.
+    pub fn freeze(mut self, networks: &[Network]) -> Self {
+        for network in networks {
+            match network {
+                Network::Transformer => self.transformer = self.transformer.no_grad(),
+                Network::LatentEncoder => {
+                    self.latent_encoder = self.latent_encoder.map(Module::no_grad);
+                }
+                Network::ConditionEncoder => {
+                    self.condition_encoder = self.condition_encoder.map(Module::no_grad);
+                }
+                Network::Denoiser => self.denoiser = self.denoiser.map(Module::no_grad),
+            }
+        }
+        self
     }
 }
 

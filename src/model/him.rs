@@ -6,7 +6,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::prelude::{Device, Tensor};
 use burn::tensor::TensorPrimitive;
 
-use super::layer::Layer;
+use super::layer::{Layer, filled};
 use super::layer_norm::{LayerNorm, LayerNormConfig};
 use super::macs;
 use crate::backend::{Backend, HimWeights};
@@ -91,6 +91,12 @@ impl<B: Backend> Him<B> {
         };
         let output = B::him(x.into_primitive().tensor(), weights);
         Tensor::from_primitive(TensorPrimitive::Float(output))
+    }
+
+    /// The same with an output projection of zeros: it adds nothing until it has learnt to, for which it has a gradient.
+    pub fn without_effect(mut self) -> Self {
+        self.proj = filled(self.proj, 0.0);
+        self
     }
 
     /// Multiply-accumulates for one image of `pixels` pixels at this level and `tokens` prior tokens.

@@ -50,6 +50,22 @@ fn layer<B: Backend, const D: usize>(
     }
 }
 
+/// A linear layer whose output is `value` whatever comes in.
+pub(super) fn filled<B: Backend>(linear: Linear<B>, value: f32) -> Linear<B> {
+    let weight = linear.weight.map(|weight| constant(weight, 0.0));
+    let bias = linear.bias;
+    Linear {
+        weight,
+        bias: bias.map(|bias| bias.map(|bias| constant(bias, value))),
+    }
+}
+
+/// A tensor of the same shape that learns if it did.
+fn constant<B: Backend, const D: usize>(tensor: Tensor<B, D>, value: f32) -> Tensor<B, D> {
+    let learns = tensor.is_require_grad();
+    Tensor::full(tensor.dims(), value, &tensor.device()).set_require_grad(learns)
+}
+
 /// Applies a 1×1 convolution as one matrix product per image.
 ///
 /// # Shapes

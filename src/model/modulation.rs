@@ -5,6 +5,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::prelude::*;
 
+use super::layer::filled;
 use super::macs;
 use crate::backend::plain;
 
@@ -49,6 +50,14 @@ impl<B: Backend> Modulation<B> {
     /// The factor and the summand, `[batch, channels]` each, from z3 `[batch, C']`.
     pub(super) fn parts(&self, z3: Tensor<B, 2>) -> [Tensor<B, 2>; 2] {
         [&self.scale, &self.shift].map(|linear| linear.forward(z3.clone()))
+    }
+
+    /// The same with the factor 1 and the summand 0 for every prior, until it has learnt others.
+    pub fn without_effect(self) -> Self {
+        Self {
+            scale: filled(self.scale, 1.0),
+            shift: filled(self.shift, 0.0),
+        }
     }
 
     /// Multiply-accumulates for one image.

@@ -252,6 +252,48 @@ impl<B: Backend> Transformer<B> {
         same_format(convolve(&self.output, x), &blur) + blur
     }
 
+    /// The Transformer with guidance that has no effect at first, where `chosen` says so of the published name of a HIM
+    /// or of a modulation's layers, such as `decoder_level2.him.` and `latent.blocks.0.attn.ln`; and of how many.
+    pub fn guidance_without_effect(mut self, chosen: impl Fn(&str) -> bool) -> (Self, usize) {
+        let mut count = 0;
+        let mut decide = |name: &str| {
+            let chosen = chosen(name);
+            count += usize::from(chosen);
+            chosen
+        };
+        for (level, part) in [
+            ("encoder_level1", &mut self.encoder_level1),
+            ("encoder_level2", &mut self.encoder_level2),
+            ("encoder_level3", &mut self.encoder_level3),
+            ("latent", &mut self.latent),
+            ("decoder_level3", &mut self.decoder_level3),
+            ("decoder_level2", &mut self.decoder_level2),
+            ("decoder_level1", &mut self.decoder_level1),
+            ("refinement", &mut self.refinement),
+        ] {
+            part.him = part
+                .him
+                .take()
+                .map(|him| match decide(&format!("{level}.him.")) {
+                    true => him.without_effect(),
+                    false => him,
+                });
+            for (index, block) in part.blocks.iter_mut().enumerate() {
+                for (half, modulation) in [
+                    ("attn", &mut block.attn.modulation),
+                    ("ffn", &mut block.ffn.modulation),
+                ] {
+                    let name = format!("{level}.blocks.{index}.{half}.ln");
+                    *modulation = modulation.take().map(|modulation| match decide(&name) {
+                        true => modulation.without_effect(),
+                        false => modulation,
+                    });
+                }
+            }
+        }
+        (self, count)
+    }
+
     /// Multiply-accumulates for one image of `pixels` pixels and a prior of `tokens` tokens.
     pub fn macs(&self, pixels: u64, tokens: u64) -> u64 {
         let [p1, p2, p3, p4] = [pixels, pixels / 4, pixels / 16, pixels / 64];

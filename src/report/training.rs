@@ -42,6 +42,11 @@ impl Stage {
         let charts = [
             chart("Pixel loss", self.trained(|record| record.pixel_loss)).logarithmic(),
             chart(
+                "Frequency loss",
+                self.trained(|record| record.frequency_loss),
+            )
+            .logarithmic(),
+            chart(
                 "Diffusion loss",
                 self.trained(|record| record.diffusion_loss),
             )

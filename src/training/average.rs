@@ -13,7 +13,7 @@ pub(super) fn start<B: AutodiffBackend>(model: &HiDiff<B>) -> HiDiff<B> {
     model.clone().no_grad().map(&mut Rename)
 }
 
-/// The average, if there is one, after a step of the model.
+/// The average, if there is one, after a step of the model. What does not learn is no average, but the same.
 pub(super) fn after_step<B: AutodiffBackend>(
     average: Option<HiDiff<B>>,
     model: &HiDiff<B>,
@@ -54,24 +54,29 @@ impl<B: BurnAutodiffBackend> ModuleMapper<B> for Rename {
 }
 
 /// The parameters in the module's order, which is the same for its copy.
-struct Collect<B: BurnAutodiffBackend>(Vec<FloatTensor<B::InnerBackend>>);
+struct Collect<B: BurnAutodiffBackend>(Vec<Value<B>>);
+
+/// A parameter's value, and whether it learns.
+type Value<B> = (FloatTensor<<B as BurnAutodiffBackend>::InnerBackend>, bool);
 
 impl<B: BurnAutodiffBackend> ModuleVisitor<B> for Collect<B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let inner = param.val().inner();
-        self.0.push(inner.into_primitive().tensor());
+        let value = param.val();
+        let learns = value.is_require_grad();
+        let inner = value.inner().into_primitive().tensor();
+        self.0.push((inner, learns));
     }
 }
 
 struct Blend<B: BurnAutodiffBackend> {
     /// In reverse, so that the next one is the last.
-    values: Vec<FloatTensor<B::InnerBackend>>,
+    values: Vec<Value<B>>,
     decay: f64,
 }
 
 impl<B: BurnAutodiffBackend> ModuleMapper<B> for Blend<B> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let Some(value) = self.values.pop() else {
+        let Some((value, true)) = self.values.pop() else {
             return param;
         };
         let value = Tensor::<B::InnerBackend, D>::from_primitive(TensorPrimitive::Float(value));
@@ -91,7 +96,7 @@ mod tests {
     use burn::module::list_param_ids;
 
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Config, Network};
 
     type B = Autodiff<Flex>;
 
@@ -114,7 +119,18 @@ mod tests {
             >>::float_into_data(primitive));
             data.unwrap().unwrap().iter::<f32>().collect::<Vec<_>>()
         };
-        collect.0.into_iter().flat_map(flat).collect()
+        let values = collect.0.into_iter().map(|(value, _)| value);
+        values.flat_map(flat).collect()
+    }
+
+    #[test]
+    fn of_what_does_not_learn_the_average_is_the_same_to_the_last_bit() {
+        let first = model(1);
+        let frozen = model(2).freeze(&Network::ALL);
+        let average = update(start(&first), &frozen, 0.999);
+        assert_eq!(values(&average), values(&first));
+        let average = update(start(&first), &model(2), 0.999);
+        assert_ne!(values(&average), values(&first));
     }
 
     #[test]

@@ -29,12 +29,20 @@ pub trait Quantity: Send + Sync + Clone + 'static {
     const HIGHER_IS_BETTER: bool = false;
 }
 
-/// L1 between output and sharp image.
+/// Between output and sharp image, pixel by pixel.
 #[derive(Debug, Clone)]
 pub struct PixelLoss;
 
 impl Quantity for PixelLoss {
     const NAME: &'static str = "Pixel loss";
+}
+
+/// Between output and sharp image, in the frequency domain and before it is weighted.
+#[derive(Debug, Clone)]
+pub struct FrequencyLoss;
+
+impl Quantity for FrequencyLoss {
+    const NAME: &'static str = "Frequency loss";
 }
 
 /// L1 between the prior and its prediction, or Eq. 7 where the diffusion is trained alone.
@@ -242,8 +250,10 @@ impl Numeric for GradientNormMetric {
 /// The losses of a step, still on the device and without their graph.
 #[derive(Debug)]
 pub struct StepLosses<B: Backend> {
-    /// L1 between output and sharp image; none where the Transformer is not trained.
+    /// Between output and sharp image; none where Eq. 7 is trained alone.
     pub pixel: Option<Tensor<B, 1>>,
+    /// In the frequency domain, before it is weighted; none where it has no weight.
+    pub frequency: Option<Tensor<B, 1>>,
     /// The diffusion's loss; none in stage one.
     pub diffusion: Option<Tensor<B, 1>>,
     /// The step, from 0.
@@ -256,6 +266,7 @@ pub struct StepLosses<B: Backend> {
 #[derive(Debug, Clone, Copy)]
 pub struct StepNumbers {
     pixel: Option<f64>,
+    frequency: Option<f64>,
     diffusion: Option<f64>,
     iteration: usize,
     batch: usize,
@@ -268,6 +279,7 @@ impl<B: Backend> ItemLazy for StepLosses<B> {
         let number = |tensor: Option<Tensor<B, 1>>| tensor?.into_data().iter::<f64>().next();
         StepNumbers {
             pixel: number(self.pixel),
+            frequency: number(self.frequency),
             diffusion: number(self.diffusion),
             iteration: self.iteration,
             batch: self.batch,
@@ -284,6 +296,12 @@ impl Adaptor<StepNumbers> for StepNumbers {
 impl Adaptor<Value<PixelLoss>> for StepNumbers {
     fn adapt(&self) -> Value<PixelLoss> {
         Value::new(self.pixel.unwrap_or(f64::NAN), self.batch)
+    }
+}
+
+impl Adaptor<Value<FrequencyLoss>> for StepNumbers {
+    fn adapt(&self) -> Value<FrequencyLoss> {
+        Value::new(self.frequency.unwrap_or(f64::NAN), self.batch)
     }
 }
 
@@ -408,6 +426,7 @@ impl Metric for StepRecording {
             iteration: item.iteration + 1,
             images: item.batch,
             pixel: item.pixel,
+            frequency: item.frequency,
             diffusion: item.diffusion,
             gradient_norm: self.norms.at(item.iteration + 1),
         });

@@ -2,13 +2,14 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | what a stage optimises | [`stage_one`], [`stage_two`] |
+//! | what a stage optimises | [`stage_one`], [`stage_two`], [`loss`] |
 //! | a step's gradient, in parts and in half precision | [`step`] |
 //! | how a step changes the weights | [`optimizer`], [`learning_rate`], `average` |
 //! | which devices compute | [`devices`] |
 //! | what is measured, and where it is shown | [`metrics`], [`log`], `dashboard` |
 //! | what a run leaves on disk, and how it goes on from there | [`checkpoint`], `resume`, [`calls`] |
 //! | which weights a checkpoint holds | [`export`] |
+//! | what a run starts from | `init` |
 //! | a run from folders of photographs to a weight file | [`run`] |
 //!
 //! Which samples a step sees is the matter of [`data`](crate::data).
@@ -19,8 +20,10 @@ pub mod checkpoint;
 mod dashboard;
 pub mod devices;
 pub mod export;
+mod init;
 pub mod learning_rate;
 pub mod log;
+pub mod loss;
 pub mod metrics;
 pub mod optimizer;
 pub(crate) mod resume;

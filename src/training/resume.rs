@@ -73,6 +73,8 @@ fn is_fixed(key: &str) -> bool {
         "training.seed",
         "training.objective",
         "training.ema",
+        "training.loss",
+        "training.freeze",
         "training.stage_one.patches",
         "training.stage_two.patches",
     ];

@@ -22,12 +22,13 @@ use super::checkpoint::{
 };
 use super::dashboard::{Nothing, Watch, dashboard};
 use super::devices::Devices;
+use super::init;
 use super::learning_rate::CyclicCosine;
 use super::log::recorder::OnFailure;
 use super::log::{JsonLines, Lines, Pictures, Record, Recorder, Sink, TensorBoard};
 use super::metrics::{
-    DiffusionLoss, Gain, GradientNormMetric, ImageScore, NoFiles, PixelLoss, Psnr, QuantityMetric,
-    Ssim, StepLosses, StepRecording, ValidationRecording,
+    DiffusionLoss, FrequencyLoss, Gain, GradientNormMetric, ImageScore, NoFiles, PixelLoss, Psnr,
+    QuantityMetric, Ssim, StepLosses, StepRecording, ValidationRecording,
 };
 use super::optimizer::{AfterStep, Overflow};
 use super::resume;
@@ -35,7 +36,9 @@ use super::stage_one::StageOne;
 use super::stage_two::StageTwo;
 use super::step::{LossScale, StepSettings};
 use crate::backend::AutodiffBackend;
-use crate::config::{Config, Objective, Parallel, Precision, Prior, StageConfig, StageResult};
+use crate::config::{
+    Config, Network, Objective, Parallel, Precision, Prior, StageConfig, StageResult,
+};
 use crate::data::dataset::{DEFAULT_CACHE_BYTES, PairReader, SampleStream, StreamConfig};
 use crate::data::loader::{
     Batch, NoiseShape, PatchLoader, PatchLoaderSettings, ValidationImage, ValidationLoader,
@@ -45,9 +48,7 @@ use crate::data::random::{Purpose, seed_at};
 use crate::data::stop::Stop;
 use crate::error::{Error, Result};
 use crate::model::HiDiff;
-use crate::weights::{
-    LoadOptions, Network, Precision as Stored, StateDict, Weights, save_safetensors,
-};
+use crate::weights::{Precision as Stored, StateDict, save_safetensors};
 
 /// What a run leaves in its folder, beside a folder for each stage.
 pub(crate) const CONFIG_FILE: &str = "config.toml";
@@ -70,7 +71,7 @@ pub struct TrainingOptions {
     pub stages: Stages,
     /// Whether to go on with the run that `out` holds.
     pub resume: bool,
-    /// Weights to start from: of LE and the Transformer for stage one, of stage one's result for stage two alone.
+    /// Weights to start from, as far as they fit; replaces `training.init`. Stage two alone needs all of LE.
     pub initial: Option<PathBuf>,
     /// How progress is shown.
     pub display: Display,
@@ -226,49 +227,63 @@ fn train_here<B: AutodiffBackend>(
     devices: &Devices<B>,
 ) -> Result<TrainingReport> {
     check_precision(config.training.precision, devices)?;
+    let config = &init::settled(config, options)?;
     let run = Run::prepare(config, options)?;
     let device = &devices.main();
-    if let Some(command) = &options.command {
-        let backend = <B::InnerBackend as BurnBackend>::name(device);
-        Call::new(command, backend).append(&options.out)?;
-    }
     B::seed(device, config.training.seed);
     // Forking initialises every parameter now and in order, so that the weights depend on the seed alone.
     let mut model = config.init_training::<B>(device).fork(device);
-    if let Some(path) = &options.initial {
-        model = load(model, path, options.stages)?;
-    }
-
-    let mut stages = Vec::new();
     let stage_one_weights = options.out.join(STAGE_ONE_WEIGHTS);
-    let (ema, training) = (config.training.ema, &config.training);
-    if options.stages != Stages::Two {
-        if options.resume && stage_one_weights.is_file() {
-            run.say(format_args!(
-                "stage one is done: {}",
-                stage_one_weights.display()
-            ));
-            model = load(model, &stage_one_weights, options.stages)?;
-        } else {
-            let metrics = Shown {
-                pixel: true,
-                diffusion: false,
-            };
-            let make = |settings| StageOne::new(model, ema, settings);
-            let (stage, report) =
-                run.stage(Stage::One, make, &training.stage_one, metrics, devices)?;
-            model = average::learning(HiDiff::from_inner(stage.result()));
-            stages.push(report);
-            save(&model, config, &stage_one_weights)?;
+    let stage_one_done = stage_one_weights.is_file()
+        && match options.stages {
+            Stages::Two => options.initial.is_none(),
+            Stages::One | Stages::Both => options.resume,
+        };
+    let first = match options.stages {
+        Stages::Two => Stage::Two,
+        Stages::One | Stages::Both => Stage::One,
+    };
+    if stage_one_done {
+        if first == Stage::One {
+            let path = stage_one_weights.display();
+            run.say(format_args!("stage one is done: {path}"));
         }
-    } else if options.initial.is_none() {
-        if !stage_one_weights.is_file() {
+        model = init::load(model, &stage_one_weights, options.stages)?;
+    } else if !run.has_checkpoint(first) {
+        if let Some(path) = &config.training.init {
+            let frozen = &config.training.freeze;
+            let (started, lines) = init::start_from(model, path, options.stages, frozen)?;
+            model = started;
+            for line in lines {
+                run.say(format_args!("{line}"));
+            }
+        } else if first == Stage::Two {
             let reason = format!(
                 "stage two needs stage one's weights: give --init, or a folder with {STAGE_ONE_WEIGHTS}"
             );
             return Err(Error::Training(reason));
         }
-        model = load(model, &stage_one_weights, options.stages)?;
+    }
+
+    run.claim_folder()?;
+    if let Some(command) = &options.command {
+        let backend = <B::InnerBackend as BurnBackend>::name(device);
+        Call::new(command, backend).append(&options.out)?;
+    }
+
+    let mut stages = Vec::new();
+    let (ema, training) = (config.training.ema, &config.training);
+    if first == Stage::One && !stage_one_done {
+        let metrics = Shown {
+            pixel: true,
+            frequency: training.loss.frequency > 0.0,
+            diffusion: false,
+        };
+        let make = |settings| StageOne::new(model.freeze(&training.freeze), ema, settings);
+        let (stage, report) = run.stage(Stage::One, make, &training.stage_one, metrics, devices)?;
+        model = average::learning(HiDiff::from_inner(stage.result()));
+        stages.push(report);
+        save(&model, config, &stage_one_weights)?;
     }
 
     let mut weights = stage_one_weights;
@@ -276,9 +291,11 @@ fn train_here<B: AutodiffBackend>(
         let objective = training.objective;
         let metrics = Shown {
             pixel: objective == Objective::Joint,
+            frequency: objective == Objective::Joint && training.loss.frequency > 0.0,
             diffusion: true,
         };
-        let make = |settings| StageTwo::new(model, objective, ema, settings);
+        let make =
+            |settings| StageTwo::new(model.freeze(&training.freeze), objective, ema, settings);
         let (stage, report) = run.stage(Stage::Two, make, &training.stage_two, metrics, devices)?;
         model = HiDiff::from_inner(stage.result());
         stages.push(report);
@@ -334,9 +351,50 @@ impl Stage {
     }
 }
 
+impl Stage {
+    /// The networks that learn if none is frozen.
+    fn learns(self, config: &Config) -> &'static [Network] {
+        match (self, config.model.prior, config.training.objective) {
+            (_, Prior::None, _) => &[Network::Transformer],
+            (Self::One, ..) => &[Network::Transformer, Network::LatentEncoder],
+            (Self::Two, _, Objective::Joint) => &[
+                Network::Transformer,
+                Network::ConditionEncoder,
+                Network::Denoiser,
+            ],
+            (Self::Two, _, Objective::Split) => &[Network::ConditionEncoder, Network::Denoiser],
+        }
+    }
+}
+
+/// Refuses a stage in which nothing would learn.
+fn check_frozen(config: &Config, stages: Stages) -> Result<()> {
+    let guided = config.model.prior != Prior::None;
+    let frozen = &config.training.freeze;
+    for (stage, runs) in [
+        (Stage::One, stages != Stages::Two),
+        (Stage::Two, stages != Stages::One && guided),
+    ] {
+        let learns = stage.learns(config);
+        if runs && learns.iter().all(|network| frozen.contains(network)) {
+            let names: Vec<_> = learns.iter().map(|network| network.name()).collect();
+            return Err(Error::Config {
+                origin: stage.name().to_string(),
+                key: "training.freeze".to_string(),
+                reason: format!(
+                    "nothing is left to learn: leave out one of {}, or this stage",
+                    names.join(", ")
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Which losses a stage has.
 struct Shown {
     pixel: bool,
+    frequency: bool,
     diffusion: bool,
 }
 
@@ -355,6 +413,7 @@ impl<'a> Run<'a> {
                 "a model without a prior has no stage two".into(),
             ));
         }
+        check_frozen(config, options.stages)?;
         let (data, validation) = (options.data.as_deref(), options.validation.as_deref());
         let images = config.training.validation.images;
         let TrainingPairs {
@@ -368,7 +427,7 @@ impl<'a> Run<'a> {
             train,
             validation,
         };
-        run.claim_folder()?;
+        run.check_folder()?;
         for report in reports {
             run.say(format_args!("{report}"));
         }
@@ -383,8 +442,8 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    /// Writes the configuration to the run's folder, or compares it with what is there.
-    fn claim_folder(&self) -> Result<()> {
+    /// Whether the run may have its folder, with the run that is there or none.
+    fn check_folder(&self) -> Result<()> {
         let path = self.options.out.join(CONFIG_FILE);
         let goes_on = self.options.resume
             || (self.options.stages == Stages::Two && !self.has_stage(Stage::Two));
@@ -415,9 +474,20 @@ impl<'a> Run<'a> {
             )),
             (false, _) => {}
         }
+        Ok(())
+    }
+
+    /// Writes the configuration to the run's folder, once nothing is left that a user could have got wrong.
+    fn claim_folder(&self) -> Result<()> {
+        let path = self.options.out.join(CONFIG_FILE);
         let text = toml::to_string(self.config);
         let text = text.map_err(|error| Error::Training(error.to_string()))?;
         write_whole(&path, text.as_bytes())
+    }
+
+    /// Whether the stage goes on from what it has saved, rather than from its beginning.
+    fn has_checkpoint(&self, stage: Stage) -> bool {
+        self.options.resume && latest(&self.options.out.join(stage.folder())).0.is_some()
     }
 
     fn has_stage(&self, stage: Stage) -> bool {
@@ -600,6 +670,10 @@ impl<'a> Run<'a> {
         if shown.pixel {
             supervised = supervised.metric_train_numeric(QuantityMetric::<PixelLoss>::default());
         }
+        if shown.frequency {
+            supervised =
+                supervised.metric_train_numeric(QuantityMetric::<FrequencyLoss>::default());
+        }
         if shown.diffusion {
             supervised =
                 supervised.metric_train_numeric(QuantityMetric::<DiffusionLoss>::default());
@@ -617,6 +691,7 @@ impl<'a> Run<'a> {
             accumulation: config.accumulation,
             precision: training.precision,
             loss_scale,
+            loss: training.loss.clone(),
         });
         let ddp = training.parallel == Parallel::Ddp && devices.count() > 1;
         // Burn's distributed strategy asks for the rate once a step for each of the devices.
@@ -755,46 +830,6 @@ fn fingerprint(pairs: &[Pair]) -> u64 {
         hasher.update(&(pair.height as u64).to_le_bytes());
     }
     (pairs.len() as u64) << 32 | u64::from(hasher.finalize())
-}
-
-/// Loads the networks that a weight file has. LE_DM and the denoiser may be missing, since stage two makes them; for
-/// stage two alone LE must be there.
-fn load<B: AutodiffBackend>(
-    mut model: HiDiff<B>,
-    path: &Path,
-    stages: Stages,
-) -> Result<HiDiff<B>> {
-    let weights = Weights::open(path)?;
-    let present = weights.networks();
-    let needed = |network| match network {
-        Network::Transformer => true,
-        Network::LatentEncoder => stages == Stages::Two,
-        Network::ConditionEncoder | Network::Denoiser => false,
-    };
-    let options = LoadOptions::default();
-    for network in Network::ALL {
-        if !needed(network) && !present.contains(&network) {
-            continue;
-        }
-        match network {
-            Network::Transformer => weights.apply(network, &mut model.transformer, &options)?,
-            Network::LatentEncoder => apply(&weights, network, &mut model.latent_encoder)?,
-            Network::ConditionEncoder => apply(&weights, network, &mut model.condition_encoder)?,
-            Network::Denoiser => apply(&weights, network, &mut model.denoiser)?,
-        }
-    }
-    Ok(model)
-}
-
-fn apply<B: AutodiffBackend, M: Module<B>>(
-    weights: &Weights,
-    network: Network,
-    module: &mut Option<M>,
-) -> Result<()> {
-    match module {
-        Some(module) => weights.apply(network, module, &LoadOptions::default()),
-        None => Ok(()),
-    }
 }
 
 /// Writes the networks that a model has. The run's folder is its own, so what is there is replaced.

@@ -39,12 +39,7 @@ impl<B: AutodiffBackend> StageOne<B> {
 
     fn loss(&self, item: Batch<B>) -> Loss<B> {
         let output = forward(&self.model, item.blur, item.sharp.clone());
-        let pixel = l1(output.deblurred, item.sharp);
-        Loss {
-            total: pixel.clone(),
-            pixel: Some(pixel),
-            diffusion: None,
-        }
+        Loss::of_image(&self.settings.loss, output.deblurred, item.sharp)
     }
 }
 
@@ -97,9 +92,4 @@ impl<B: Backend> InferenceStep for StageOne<B> {
         let restored = forward(model, item.blur.clone(), item.sharp.clone()).deblurred;
         ImageScore::of(&item, restored)
     }
-}
-
-/// The mean absolute difference.
-pub(super) fn l1<B: Backend, const D: usize>(a: Tensor<B, D>, b: Tensor<B, D>) -> Tensor<B, 1> {
-    (a - b).abs().mean()
 }

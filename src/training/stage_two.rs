@@ -5,12 +5,12 @@ use burn::tensor::{Tensor, TensorData};
 use burn::train::{InferenceStep, TrainOutput, TrainStep};
 
 use super::average;
+use super::loss::l1;
 use super::metrics::{ImageScore, StepLosses};
 use super::optimizer::AfterStep;
-use super::stage_one::l1;
 use super::step::{Loss, StepSettings, gradient};
 use crate::backend::{AutodiffBackend, Backend};
-use crate::config::{Objective, SamplerKind};
+use crate::config::{Network, Objective, SamplerKind};
 use crate::data::loader::{Batch, ValidationImage};
 use crate::model::{HiDiff, Noise};
 
@@ -32,19 +32,14 @@ pub struct StageTwo<B: Backend> {
 impl<B: AutodiffBackend> StageTwo<B> {
     /// The model after stage one, which must have all four networks, and the decay of its running average, 0 for
     /// none. LE, and for [`Objective::Split`] the Transformer too, are frozen.
-    pub fn new(
-        mut model: HiDiff<B>,
-        objective: Objective,
-        ema: f64,
-        settings: StepSettings,
-    ) -> Self {
+    pub fn new(model: HiDiff<B>, objective: Objective, ema: f64, settings: StepSettings) -> Self {
         let average = (ema > 0.0).then(|| average::start(&model));
-        model.latent_encoder = model.latent_encoder.map(Module::no_grad);
-        if objective == Objective::Split {
-            model.transformer = model.transformer.no_grad();
-        }
+        let frozen = match objective {
+            Objective::Joint => &[Network::LatentEncoder][..],
+            Objective::Split => &[Network::LatentEncoder, Network::Transformer],
+        };
         Self {
-            model,
+            model: model.freeze(frozen),
             average,
             objective,
             ema,
@@ -59,19 +54,20 @@ impl<B: AutodiffBackend> StageTwo<B> {
         }
     }
 
-    /// `L1(output, sharp) + L1(z, ẑ)` through the whole reverse chain.
+    /// The image's loss and the weighted `L1(z, ẑ)`, through the whole reverse chain.
     fn joint(&self, item: Batch<B>) -> Loss<B> {
         let output = self
             .model
             .stage_two(item.blur, item.sharp.clone(), item.noise);
         // The loader serves sides that are multiples of 8, and `run` starts only a complete model.
         let output = output.expect("a pair and noise that suit the model");
-        let pixel = l1(output.deblurred, item.sharp);
+        let weights = &self.settings.loss;
+        let image = Loss::of_image(weights, output.deblurred, item.sharp);
         let diffusion = l1(output.prior, output.predicted);
         Loss {
-            total: pixel.clone() + diffusion.clone(),
-            pixel: Some(pixel),
+            total: image.total + diffusion.clone().mul_scalar(weights.prior),
             diffusion: Some(diffusion),
+            ..image
         }
     }
 
@@ -109,6 +105,7 @@ impl<B: AutodiffBackend> StageTwo<B> {
         Loss {
             total: loss.clone(),
             pixel: None,
+            frequency: None,
             diffusion: Some(loss),
         }
     }

@@ -10,10 +10,11 @@ use burn::tensor::backend::AutodiffBackend as BurnAutodiffBackend;
 use burn::tensor::{FloatDType, Tensor};
 use burn::train::TrainOutput;
 
+use super::loss::frequency;
 use super::metrics::StepLosses;
 use super::share;
 use crate::backend::AutodiffBackend;
-use crate::config::Precision;
+use crate::config::{LossConfig, Precision};
 use crate::data::loader::Batch;
 use crate::model::HiDiff;
 
@@ -26,13 +27,37 @@ pub struct StepSettings {
     pub precision: Precision,
     /// Shared with the optimiser, which adapts it.
     pub loss_scale: LossScale,
+    /// What is minimised.
+    pub loss: LossConfig,
 }
 
-/// A loss as the mean over the images: what is differentiated, and what it is the sum of.
+/// A loss as the mean over the images: what is differentiated, and what it is the weighted sum of.
 pub(super) struct Loss<B: AutodiffBackend> {
     pub total: Tensor<B, 1>,
     pub pixel: Option<Tensor<B, 1>>,
+    pub frequency: Option<Tensor<B, 1>>,
     pub diffusion: Option<Tensor<B, 1>>,
+}
+
+impl<B: AutodiffBackend> Loss<B> {
+    /// That of an output, without any of the diffusion.
+    ///
+    /// # Shapes
+    /// - output and sharp: `[batch, 3, height, width]`
+    pub fn of_image(weights: &LossConfig, output: Tensor<B, 4>, sharp: Tensor<B, 4>) -> Self {
+        let pixel = weights.pixel(output.clone(), sharp.clone());
+        let mut total = pixel.clone();
+        let frequency = (weights.frequency > 0.0).then(|| frequency(output, sharp));
+        if let Some(frequency) = &frequency {
+            total = total + frequency.clone().mul_scalar(weights.frequency);
+        }
+        Self {
+            total,
+            pixel: Some(pixel),
+            frequency,
+            diffusion: None,
+        }
+    }
 }
 
 /// The gradient of `loss` over a batch, for `module`'s parameters. On several devices it is weighted by the device's
@@ -88,13 +113,19 @@ where
         }
         let weighted =
             |loss: Option<Tensor<B, 1>>| loss.map(|loss| loss.inner().mul_scalar(share / whole));
-        (gradients, weighted(loss.pixel), weighted(loss.diffusion))
+        OfPart {
+            gradients,
+            pixel: weighted(loss.pixel),
+            frequency: weighted(loss.frequency),
+            diffusion: weighted(loss.diffusion),
+        }
     };
     let mut sum = Sum {
         module,
         gradients: GradientsAccumulator::new(),
         losses: StepLosses {
             pixel: None,
+            frequency: None,
             diffusion: None,
             iteration: batch.iteration,
             batch: batch.len(),
@@ -114,12 +145,13 @@ where
     }
 }
 
-/// A part's gradients, and its share in the two losses.
-type OfPart<B> = (
-    GradientsParams,
-    Option<Tensor<InnerBackend<B>, 1>>,
-    Option<Tensor<InnerBackend<B>, 1>>,
-);
+/// A part's gradients, and its share in the losses.
+struct OfPart<B: AutodiffBackend> {
+    gradients: GradientsParams,
+    pixel: Option<Tensor<InnerBackend<B>, 1>>,
+    frequency: Option<Tensor<InnerBackend<B>, 1>>,
+    diffusion: Option<Tensor<InnerBackend<B>, 1>>,
+}
 
 type InnerBackend<B> = <B as BurnAutodiffBackend>::InnerBackend;
 
@@ -131,11 +163,12 @@ struct Sum<'a, B: AutodiffBackend, M> {
 }
 
 impl<B: AutodiffBackend, M: AutodiffModule<B>> Sum<'_, B, M> {
-    fn add(&mut self, (gradients, pixel, diffusion): OfPart<B>) {
-        self.gradients.accumulate(self.module, gradients);
+    fn add(&mut self, part: OfPart<B>) {
+        self.gradients.accumulate(self.module, part.gradients);
         for (sum, part) in [
-            (&mut self.losses.pixel, pixel),
-            (&mut self.losses.diffusion, diffusion),
+            (&mut self.losses.pixel, part.pixel),
+            (&mut self.losses.frequency, part.frequency),
+            (&mut self.losses.diffusion, part.diffusion),
         ] {
             *sum = match (sum.take(), part) {
                 (Some(sum), Some(part)) => Some(sum + part),

@@ -8,6 +8,7 @@
 //! Files are taken for what strangers sent: no code in a pickle is run, nothing is allocated because a header says so,
 //! checksums are compared where the format has them, and a damaged or foreign file is one [`Error`] that names it.
 
+mod fit;
 mod model;
 mod module;
 mod names;
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::tensor::backend::Backend;
 
+pub use fit::Fit;
 pub use model::{Parts, bundled, bundled_config, load};
 #[cfg(feature = "lpips")]
 pub(crate) use other::read_parameters;
@@ -32,25 +34,13 @@ pub use state_dict::{NamedTensor, StateDict};
 pub use write::{Precision, save_pytorch, save_safetensors};
 
 use crate::config::Config;
+pub use crate::config::Network;
 use crate::error::{Error, Result};
 use module::{Parameters, Root};
 use tensors::Tensors;
 
 /// The configuration's file name in a folder of `.pth`.
 pub const CONFIG_FILE: &str = "config.toml";
-
-/// A network of the model, as weight files divide it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Network {
-    /// The image-to-image network, `net_g`.
-    Transformer,
-    /// LE, which sees the sharp image: needed for training only, `net_le`.
-    LatentEncoder,
-    /// LE_DM, which sees the blurry image: `net_le_dm`.
-    ConditionEncoder,
-    /// The denoising network, `net_d`.
-    Denoiser,
-}
 
 impl Network {
     /// All of them.

@@ -5,7 +5,7 @@ use burn::tensor::backend::Backend;
 
 use super::module::{self, Root};
 use super::tensors::Tensors;
-use super::{LoadOptions, Network};
+use super::{Fit, LoadOptions, Network};
 use crate::model::HiDiff;
 
 /// The parameters of one network under their published names, in the module's order.
@@ -119,6 +119,45 @@ impl StateDict {
             problems.insert(0, format!("{}: {line}", label(None)));
         }
         Err(problems)
+    }
+
+    /// The parameters among `tensors` that `found` has in the same shape, with its values, and what became of the
+    /// others; or one line for each that holds no finite numbers.
+    pub(super) fn fit_partly(
+        network: Network,
+        tensors: Vec<NamedTensor>,
+        found: &Tensors,
+        options: &LoadOptions,
+        label: impl Fn(Option<&str>) -> String,
+    ) -> Result<(Self, Fit), Vec<String>> {
+        let mut problems = Vec::new();
+        let mut fit = Fit::new(network);
+        let mut fitting = Vec::new();
+        let mut unused = found.entries.clone();
+        for mut tensor in tensors {
+            let name = tensor.name.clone();
+            match unused.remove(&name) {
+                None => fit.missing.push(name),
+                Some(entry) if entry.shape != tensor.shape => fit.reshaped.push(name),
+                Some(_) => match found.parameter(&name, &tensor.shape, options) {
+                    Ok(values) => {
+                        tensor.values = values;
+                        fitting.push(tensor);
+                        fit.taken.push(name);
+                    }
+                    Err(problem) => problems.push(format!("{}: {problem}", label(Some(&name)))),
+                },
+            }
+        }
+        fit.unused.extend(unused.into_keys());
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let state = Self {
+            network,
+            tensors: fitting,
+        };
+        Ok((state, fit))
     }
 }
 

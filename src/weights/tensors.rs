@@ -152,7 +152,7 @@ pub(super) fn row_major(shape: &[usize]) -> Vec<usize> {
 }
 
 /// The tensors of one network, by PyTorch name, and the bytes that hold them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Tensors {
     pub bytes: Arc<Vec<u8>>,
     pub entries: BTreeMap<String, Entry>,

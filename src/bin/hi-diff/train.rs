@@ -41,7 +41,7 @@ pub struct Args {
     /// Go on with the run in OUT, from its newest checkpoint
     #[arg(long)]
     resume: bool,
-    /// Weights to start from: a .safetensors, or a folder of .pth
+    /// Weights to start from, as far as they fit: a .safetensors, or a folder of .pth [default: training.init]
     #[arg(long, value_name = "PATH", conflicts_with = "resume")]
     init: Option<PathBuf>,
     /// What computes

@@ -42,6 +42,9 @@ fn training_line(record: &TrainRecord) -> String {
     let pixel = record
         .pixel_loss
         .map(|loss| format!("pixel loss {loss:.5}"));
+    let frequency = record
+        .frequency_loss
+        .map(|loss| format!("frequency loss {loss:.5}"));
     let diffusion = record
         .diffusion_loss
         .map(|loss| format!("diffusion loss {loss:.5}"));
@@ -52,6 +55,7 @@ fn training_line(record: &TrainRecord) -> String {
     let parts = [
         Some(head),
         pixel,
+        frequency,
         diffusion,
         norm,
         Some(rate),
@@ -133,6 +137,7 @@ mod tests {
              12 min 03 s left\n"
         );
         let record = TrainRecord {
+            frequency_loss: Some(1.25),
             diffusion_loss: Some(f64::NAN),
             gradient_norm: None,
             memory_bytes: None,
@@ -141,7 +146,7 @@ mod tests {
         };
         assert_eq!(
             printed(Record::Train(record)),
-            "stage two: 7/1800  pixel loss 0.03121  diffusion loss NaN  lr 9.831e-4  12.3 images/s  unknown time left\n"
+            "stage two: 7/1800  pixel loss 0.03121  frequency loss 1.25000  diffusion loss NaN  lr 9.831e-4  12.3 images/s  unknown time left\n"
         );
         assert_eq!(
             printed(Record::Validation(validation(1, 600))),

@@ -49,13 +49,20 @@ pub struct TrainRecord {
     pub iteration: usize,
     /// Optimiser steps of the stage in all.
     pub iterations: usize,
-    /// Mean L1 between output and sharp image over the images; none where the stage does not have it.
+    /// Mean pixel loss between output and sharp image over the images; none where the stage does not have it.
     #[serde(
         default,
         deserialize_with = "some_or_nan",
         skip_serializing_if = "Option::is_none"
     )]
     pub pixel_loss: Option<f64>,
+    /// Mean loss in the frequency domain over the images, before it is weighted; none where it has no weight.
+    #[serde(
+        default,
+        deserialize_with = "some_or_nan",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub frequency_loss: Option<f64>,
     /// Mean loss of the diffusion over the images; none where the stage does not have it.
     #[serde(
         default,
@@ -177,6 +184,7 @@ mod tests {
             iteration,
             iterations: 1_800,
             pixel_loss: Some(0.031_21),
+            frequency_loss: None,
             diffusion_loss: None,
             gradient_norm: Some(0.412_3),
             learning_rate: 9.831e-4,

@@ -20,6 +20,8 @@ pub struct Step {
     pub images: usize,
     /// The pixel loss, if the stage has it.
     pub pixel: Option<f64>,
+    /// The loss in the frequency domain before it is weighted, if the stage has it.
+    pub frequency: Option<f64>,
     /// The loss of the diffusion, if the stage has it.
     pub diffusion: Option<f64>,
     /// The norm of the gradient over all parameters, if it was measured.
@@ -55,6 +57,7 @@ struct Window {
     spent: Duration,
     images: usize,
     pixel: Mean,
+    frequency: Mean,
     diffusion: Mean,
     gradient_norm: Mean,
 }
@@ -122,6 +125,7 @@ impl Recorder {
         self.reported += step.images;
         self.window.images += step.images;
         self.window.pixel.add(step.pixel, step.images);
+        self.window.frequency.add(step.frequency, step.images);
         self.window.diffusion.add(step.diffusion, step.images);
         self.window.gradient_norm.add(step.gradient_norm, 1);
         let phase = phases(&self.config).find(|phase| step.iteration <= phase.end);
@@ -188,6 +192,7 @@ impl Recorder {
             iteration,
             iterations,
             pixel_loss: window.pixel.value(),
+            frequency_loss: window.frequency.value(),
             diffusion_loss: window.diffusion.value(),
             gradient_norm: window.gradient_norm.value(),
             learning_rate: self.config.learning_rate.at(iteration),
@@ -334,6 +339,7 @@ mod tests {
                 iteration,
                 images,
                 pixel: Some(pixel),
+                frequency: Some(2.0 * pixel),
                 diffusion: None,
                 gradient_norm: Some(pixel / 2.0),
             });
@@ -374,6 +380,7 @@ mod tests {
         bench.step(11, 2, 4.0);
         let record = bench.memory.take_train();
         assert_eq!(record.pixel_loss, Some(2.0));
+        assert_eq!(record.frequency_loss, Some(4.0));
         assert_eq!(record.images_per_second, 1.5);
         let rate = StageConfig::default().learning_rate.at(11);
         assert_eq!(record.learning_rate, rate);
