@@ -39,7 +39,7 @@ fn main() -> Result<()> {
     let mut photographs = Vec::new();
     let mut sharpness = [0.0; 2];
     for pair in &pairs {
-        let blurred = open(&pair.blur)?;
+        let blurred = open(pair.blur.as_deref().unwrap_or(&pair.sharp))?;
         let sharp = open(&pair.sharp)?.to_rgb8();
         let whole = deblurrer.deblur(&blurred, 0)?.to_rgb8();
         sharpness[0] += psnr(&blurred.to_rgb8(), &sharp)?;

@@ -62,10 +62,8 @@ fn run(folder: &Path) -> hi_diff::Result<()> {
 
     // The same as `hi-diff synth`: `pairs/input/` and `pairs/target/`. Any dataset in one of the layouts of
     // `hi_diff::config::Layout` does as well.
-    let blur = BlurModel {
-        extent: 3.0..=5.0,
-        ..BlurModel::default()
-    };
+    let mut blur = BlurModel::default();
+    blur.shake.extent = [3.0, 5.0];
     let options = SynthesisOptions {
         count: 2,
         ..SynthesisOptions::default()
@@ -88,7 +86,7 @@ fn run(folder: &Path) -> hi_diff::Result<()> {
     let (model, _) =
         weights::load::<Flex>(&report.weights, None, Parts::Inference, &device, &options)?;
     let sharp = picture(6);
-    let blurred = blur.blur(&sharp, 6)?;
+    let blurred = blur.pair(&sharp, 6)?.blur;
     let deblurrer = Deblurrer::new(model, device);
     let deblurred = deblurrer
         .deblur(&Photograph::from_rgb8(&blurred), 0)?

@@ -9,7 +9,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub mod blur;
+
 use crate::error::{Error, Result};
+use blur::BlurModel;
 
 /// The presets of `configs/`, by file name.
 const PRESETS: &[(&str, &str)] = &[
@@ -320,13 +323,15 @@ pub enum Layout {
     InputTarget,
     /// `blur/` and `sharp/`, likewise.
     BlurSharp,
+    /// Sharp photographs alone, at any depth, which training blurs as it draws them.
+    Sharp,
 }
 
 impl Layout {
     /// What `data.layout` calls looking at the folder; in this crate, no layout.
     pub const AUTO: &'static str = "auto";
     /// All layouts.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Gopro,
         Self::GoproGamma,
         Self::Hide,
@@ -334,9 +339,22 @@ impl Layout {
         Self::RealblurR,
         Self::InputTarget,
         Self::BlurSharp,
+        Self::Sharp,
     ];
-    /// What a configuration or the command line may say, [`AUTO`](Self::AUTO) included.
+    /// What a configuration may say, [`AUTO`](Self::AUTO) included.
     pub const NAMES: &'static [&'static str] = &[
+        Self::AUTO,
+        Self::Gopro.name(),
+        Self::GoproGamma.name(),
+        Self::Hide.name(),
+        Self::RealblurJ.name(),
+        Self::RealblurR.name(),
+        Self::InputTarget.name(),
+        Self::BlurSharp.name(),
+        Self::Sharp.name(),
+    ];
+    /// The same where only pairs will do.
+    pub const PAIR_NAMES: &'static [&'static str] = &[
         Self::AUTO,
         Self::Gopro.name(),
         Self::GoproGamma.name(),
@@ -357,6 +375,7 @@ impl Layout {
             Self::RealblurR => "realblur-r",
             Self::InputTarget => "input-target",
             Self::BlurSharp => "blur-sharp",
+            Self::Sharp => "sharp",
         }
     }
 
@@ -388,7 +407,7 @@ impl fmt::Display for Layout {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// Folder of the training pairs, in one of the [layouts](Layout); `--data` replaces it.
+    /// Folder of the training pairs, in one of the [layouts](Layout); `--data` replaces it and `sources`.
     pub train: Option<PathBuf>,
     /// Folders of validation pairs, each a set with scores of its own; in TOML one folder or an array of them. Without
     /// one, `validation_share` of the training pairs.
@@ -408,8 +427,34 @@ pub struct DataConfig {
     pub validation_share: f64,
     /// Whether patches are flipped and rotated.
     pub augment: bool,
-    /// Threads that read and crop images.
+    /// Threads that read, blur and crop images.
     pub workers: usize,
+    /// Several folders to train on, in place of `train`.
+    pub sources: Vec<SourceConfig>,
+    /// How photographs of the layout [`Sharp`](Layout::Sharp) are blurred.
+    pub blur: BlurModel,
+}
+
+/// A folder to train on, beside others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// The folder.
+    pub path: PathBuf,
+    /// How it holds its images; `auto`, here none, detects it.
+    #[serde(
+        default,
+        serialize_with = "Layout::serialize",
+        deserialize_with = "Layout::deserialize"
+    )]
+    pub layout: Option<Layout>,
+    /// How many samples are taken from it, beside the other sources' weights.
+    #[serde(default = "source_weight")]
+    pub weight: f64,
+}
+
+fn source_weight() -> f64 {
+    1.0
 }
 
 impl Default for DataConfig {
@@ -421,6 +466,8 @@ impl Default for DataConfig {
             validation_share: 0.05,
             augment: true,
             workers: 2,
+            sources: Vec::new(),
+            blur: BlurModel::default(),
         }
     }
 }
@@ -1163,7 +1210,22 @@ impl DataConfig {
             share,
             "a number from 0 to below 1",
         )?;
-        check.size("data.workers", self.workers, 1, 1_024)
+        check.size("data.workers", self.workers, 1, 1_024)?;
+        check.that(
+            self.train.is_none() || self.sources.is_empty(),
+            "data.sources",
+            "data.train beside it",
+            "one of the two: a single folder, or the sources",
+        )?;
+        for (index, source) in self.sources.iter().enumerate() {
+            check.that(
+                source.weight.is_finite() && source.weight > 0.0,
+                &format!("data.sources[{index}].weight"),
+                source.weight,
+                "a number above 0",
+            )?;
+        }
+        self.blur.check(check)
     }
 }
 

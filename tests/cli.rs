@@ -89,6 +89,34 @@ fn a_bad_configuration_names_key_value_and_expectation() {
             ["data.layout", "gorpo", "realblur-j"],
         ),
         (
+            "[data.blur.shake]\nextent = [9, 3]",
+            ["data.blur.shake.extent", "[9.0, 3.0]", "lower one first"],
+        ),
+        (
+            "[data.blur.jpeg]\nprobability = 2",
+            ["data.blur.jpeg.probability", "2.0", "from 0 to 1"],
+        ),
+        (
+            "[data.blur.defocus]\nradii = [1, 2]",
+            ["data.blur.defocus", "radii", "radius"],
+        ),
+        (
+            "[[data.sources]]\npath = \"a\"\nweight = 0",
+            ["data.sources[0].weight", "0", "above 0"],
+        ),
+        (
+            "[[data.sources]]\npath = \"a\"\nlayout = \"gorpo\"",
+            ["data.sources", "gorpo", "sharp"],
+        ),
+        (
+            "[[data.sources]]\nweight = 1",
+            ["data.sources", "path", "missing"],
+        ),
+        (
+            "[data]\ntrain = \"a\"\nsources = [{ path = \"b\" }]",
+            ["data.sources", "data.train", "one of the two"],
+        ),
+        (
             "[model]\nembed_dim = \"64\"",
             ["model.embed_dim", "64", "usize"],
         ),

@@ -410,6 +410,70 @@ fn a_resumed_run_ends_in_the_same_weights() {
 }
 
 #[test]
+fn a_run_on_photographs_resumes_bit_for_bit_and_knows_its_sources() {
+    let folder = TempDir::new().unwrap();
+    let [paired, sharp] = ["pairs", "sharp"].map(|name| folder.path().join(name));
+    pairs(&paired);
+    std::fs::create_dir(&sharp).unwrap();
+    for index in 0..4 {
+        let name = format!("{index}.png");
+        std::fs::copy(paired.join("target").join(&name), sharp.join(&name)).unwrap();
+    }
+    let sources = format!(
+        "[data]\nsources = [{{ path = {paired:?} }}, {{ path = {sharp:?}, layout = \"sharp\", weight = 2 }}]\n\
+         blur = {{ object = {{ probability = 0.5 }}, noise = {{ probability = 0.5 }}, jpeg = {{ probability = 0.5 }} }}"
+    );
+    let mut config = Config::parse(&text().replace("[data]", &sources), "test").unwrap();
+    let whole = TrainingOptions {
+        data: None,
+        stages: Stages::One,
+        ..options(&folder, "whole")
+    };
+    let expected = weights(&run(&config, &whole).unwrap().weights);
+
+    let stopped = TrainingOptions {
+        out: folder.path().join("stopped"),
+        stop: Stop::new(),
+        ..whole.clone()
+    };
+    let asker = stop_at(&stopped, 2);
+    let outcome = run(&config, &stopped);
+    asker.join().unwrap();
+    let resume = TrainingOptions {
+        resume: true,
+        stop: Stop::new(),
+        ..stopped
+    };
+    config.data.workers = 3;
+    let report = outcome.or_else(|_| run(&config, &resume)).unwrap();
+    assert!(weights(&report.weights) == expected);
+
+    let mut other = config.clone();
+    other.data.sources[1].weight = 3.0;
+    let error = run(&other, &resume).unwrap_err().to_string();
+    assert!(error.contains("`data.sources[1].weight`"), "{error}");
+    other = config.clone();
+    other.data.blur.sharp = 0.5;
+    let error = run(&other, &resume).unwrap_err().to_string();
+    assert!(error.contains("`data.blur.sharp`"), "{error}");
+}
+
+#[test]
+fn photographs_alone_are_enough_to_train_on() {
+    let folder = TempDir::new().unwrap();
+    pairs(&folder.path().join("pairs"));
+    let options = TrainingOptions {
+        data: Some(folder.path().join("pairs/target")),
+        stages: Stages::One,
+        ..options(&folder, "run")
+    };
+    let report = run(&config(), &options).unwrap();
+    // One of the four photographs is held out.
+    let validation = report.stages[0].last.unwrap();
+    assert!(validation.psnr.unwrap() > 5.0, "{validation:?}");
+}
+
+#[test]
 fn a_run_is_not_overwritten_nor_resumed_as_another() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));

@@ -108,7 +108,8 @@ pub fn ablate<B: AutodiffBackend>(
         let backend = <B::InnerBackend as BurnBackend>::name(&devices.main());
         Call::new(command, backend).append(&options.out)?;
     }
-    let held_out = PairReader::new(held_out, DEFAULT_CACHE_BYTES / 4);
+    let held_out =
+        PairReader::new(held_out, DEFAULT_CACHE_BYTES / 4).blurring(base.data.blur.clone());
     let blurred = blurred::<B>(&options.out, &held_out)?;
     say(format_args!(
         "{} rows, {} steps a stage; the blurred input of the {} held-out images has {:.2} dB",
@@ -241,7 +242,13 @@ impl Plan {
             return refuse("budget", &self.budget, &budget);
         }
         let now = scaled(base, self.steps, options.sizes);
-        let decides = ["model.", "diffusion.", "training.", "data.augment"];
+        let decides = [
+            "model.",
+            "diffusion.",
+            "training.",
+            "data.augment",
+            "data.blur",
+        ];
         let changes = changes(&self.config, &now)?;
         let mut changes = changes.into_iter();
         match changes.find(|change| decides.iter().any(|key| change.key.starts_with(key))) {

@@ -142,8 +142,8 @@ fn output_paths(out: &Path, pair: &Pair, top: usize, left: usize) -> [PathBuf; 2
 fn keep_apart(pairs: &[Pair], out: &Path) -> Result<()> {
     let folders: BTreeSet<&Path> = pairs
         .iter()
-        .flat_map(|pair| [&pair.blur, &pair.sharp])
-        .filter_map(|image| image.parent())
+        .flat_map(|pair| [pair.blur.as_ref(), Some(&pair.sharp)])
+        .filter_map(|image| image?.parent())
         .collect();
     let sources: BTreeSet<PathBuf> = folders
         .into_iter()
@@ -191,7 +191,8 @@ fn refuse_existing(pairs: &[Pair], out: &Path, options: &CropOptions) -> Result<
 fn crop_pair(pair: &Pair, out: &Path, options: &CropOptions) -> (usize, Option<Error>) {
     let mut written = 0;
     let mut crop = || -> Result<()> {
-        let images = [decode(&pair.blur, pair)?, decode(&pair.sharp, pair)?];
+        let blur = pair.blur.as_deref().unwrap_or(&pair.sharp);
+        let images = [decode(blur, pair)?, decode(&pair.sharp, pair)?];
         for (top, left) in options.corners(pair) {
             let paths = output_paths(out, pair, top, left);
             for (image, path) in images.iter().zip(&paths) {
@@ -243,7 +244,7 @@ mod tests {
     fn pair(name: &str, width: usize, height: usize) -> Pair {
         Pair {
             name: name.into(),
-            blur: PathBuf::new(),
+            blur: None,
             sharp: PathBuf::new(),
             width,
             height,

@@ -1,5 +1,6 @@
 //! Training samples by position: which patch of which pair stands where in the run.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -10,13 +11,17 @@ use rand_distr::StandardNormal;
 
 use super::augment::Augmentation;
 use super::decode::{Region, decode, decode_region};
-use super::pairs::Pair;
-use super::random::{Purpose, generator_at};
+use super::pairs::{Pair, Source};
+use super::random::{Purpose, generator_at, seed_at};
+use super::synthesis::{BlurModel, Shot};
 use crate::config::PatchConfig;
 use crate::error::{Error, Result};
 
-/// Decoded pairs are kept in memory up to this many bytes, 3 a pixel and image.
+/// Decoded images are kept in memory up to this many bytes, 3 a pixel.
 pub const DEFAULT_CACHE_BYTES: usize = 2 << 30;
+
+/// The seed of the blur of whole pictures.
+const BLUR_SEED: u64 = 0;
 
 /// A decoded pair, 8-bit RGB, both of one size.
 #[derive(Debug)]
@@ -27,25 +32,38 @@ pub struct DecodedPair {
     pub sharp: RgbImage,
 }
 
-/// Reads pairs, and keeps the first ones read in memory as far as the bound allows.
+/// Reads pairs, and keeps the first ones read in memory as far as the bound allows. Pairs without a blurry image are
+/// blurred.
 #[derive(Debug)]
 pub struct PairReader {
     pairs: Vec<Pair>,
-    cache: Vec<Slot>,
+    decoded: Vec<Slot<DecodedPair>>,
+    /// Of pairs without a blurry image the sharp one, to make patches of.
+    photographs: Vec<Slot<RgbImage>>,
     free: AtomicUsize,
+    blur: BlurModel,
 }
 
-/// A pair's place in memory.
-type Slot = OnceLock<Arc<DecodedPair>>;
+/// A place in memory.
+type Slot<T> = OnceLock<Arc<T>>;
 
 impl PairReader {
     /// A reader of these pairs that keeps at most `cache_bytes` of pixels.
     pub fn new(pairs: Vec<Pair>, cache_bytes: usize) -> Self {
-        let cache = pairs.iter().map(|_| OnceLock::new()).collect();
         Self {
+            decoded: pairs.iter().map(|_| OnceLock::new()).collect(),
+            photographs: pairs.iter().map(|_| OnceLock::new()).collect(),
             pairs,
-            cache,
             free: AtomicUsize::new(cache_bytes),
+            blur: BlurModel::default(),
+        }
+    }
+
+    /// The same, where photographs are blurred by `model` in place of the default.
+    pub fn blurring(self, model: BlurModel) -> Self {
+        Self {
+            blur: model,
+            ..self
         }
     }
 
@@ -64,24 +82,41 @@ impl PairReader {
         self.pairs.is_empty()
     }
 
-    /// The pixels of pair `index`.
+    /// The pixels of pair `index`. Where it has no blurry image, that is made, and is the same each time.
     ///
     /// # Errors
-    /// [`Error::Image`] if a file cannot be decoded or is not of the size its header promised.
+    /// [`Error::Image`] if a file cannot be decoded or is not of the size its header promised, [`Error::Config`] if the
+    /// [model](Self::blurring) of the blur cannot be used.
     pub fn read(&self, index: usize) -> Result<Arc<DecodedPair>> {
-        let (pair, slot) = self.get(index)?;
-        match self.cached(pair, slot)? {
+        let pair = self.get(index)?;
+        let whole = || self.whole(index, pair);
+        match self.cached(&self.decoded[index], 2 * bytes(pair), &whole)? {
             Some(decoded) => Ok(decoded),
-            None => Ok(Arc::new(DecodedPair::whole(pair)?)),
+            None => Ok(Arc::new(whole()?)),
+        }
+    }
+
+    fn whole(&self, index: usize, pair: &Pair) -> Result<DecodedPair> {
+        let sharp = decode(&pair.sharp, pair)?;
+        match &pair.blur {
+            Some(blur) => Ok(DecodedPair {
+                blur: decode(blur, pair)?,
+                sharp,
+            }),
+            None => {
+                let seed = seed_at(BLUR_SEED, Purpose::Blur, index as u64, 0);
+                self.blur.pair(&sharp, seed)
+            }
         }
     }
 
     /// The pixels of pair `index` that `crop` needs, and where `crop` lies in them.
     ///
     /// A pair that has no place in memory is not decoded beyond the crop.
-    fn read_crop(&self, index: usize, crop: Crop) -> Result<(Arc<DecodedPair>, Crop)> {
-        let (pair, slot) = self.get(index)?;
-        if let Some(decoded) = self.cached(pair, slot)? {
+    fn read_crop(&self, index: usize, blur: &Path, crop: Crop) -> Result<(Arc<DecodedPair>, Crop)> {
+        let pair = self.get(index)?;
+        let whole = || self.whole(index, pair);
+        if let Some(decoded) = self.cached(&self.decoded[index], 2 * bytes(pair), whole)? {
             return Ok((decoded, crop));
         }
         // A side shorter than the crop is all there, from 0: its reflection needs it whole.
@@ -92,7 +127,7 @@ impl PairReader {
             width: crop.side.min(pair.width) as u32,
         };
         let decoded = DecodedPair {
-            blur: decode_region(&pair.blur, pair, region)?,
+            blur: decode_region(blur, pair, region)?,
             sharp: decode_region(&pair.sharp, pair, region)?,
         };
         let crop = Crop {
@@ -103,17 +138,41 @@ impl PairReader {
         Ok((Arc::new(decoded), crop))
     }
 
-    fn get(&self, index: usize) -> Result<(&Pair, &Slot)> {
-        let found = self.pairs.get(index).zip(self.cache.get(index));
+    /// A part of what is taken of the sharp photograph of pair `index`, of `side` by `side` pixels or as many as there
+    /// are.
+    fn blur_crop(
+        &self,
+        index: usize,
+        side: usize,
+        seed: u64,
+        random: &mut impl Rng,
+    ) -> Result<DecodedPair> {
+        let pair = self.get(index)?;
+        let decode = || decode(&pair.sharp, pair);
+        let photograph = match self.cached(&self.photographs[index], bytes(pair), decode)? {
+            Some(photograph) => photograph,
+            None => Arc::new(decode()?),
+        };
+        let least = side + side / 4;
+        let shot = Shot::new(&self.blur, [pair.width, pair.height], least, seed);
+        shot.render(&photograph, shot.place(side, random))
+    }
+
+    fn get(&self, index: usize) -> Result<&Pair> {
+        let found = self.pairs.get(index);
         found.ok_or_else(|| Error::Training(format!("no pair {index} among {}", self.len())))
     }
 
-    /// The pair from memory, where it is decoded to if it has a place; none beyond the bound.
-    fn cached(&self, pair: &Pair, slot: &Slot) -> Result<Option<Arc<DecodedPair>>> {
+    /// What is in memory, where it is made to if it has a place; none beyond the bound.
+    fn cached<T>(
+        &self,
+        slot: &Slot<T>,
+        bytes: usize,
+        make: impl FnOnce() -> Result<T>,
+    ) -> Result<Option<Arc<T>>> {
         if let Some(decoded) = slot.get() {
             return Ok(Some(Arc::clone(decoded)));
         }
-        let bytes = pair.width.saturating_mul(pair.height).saturating_mul(2 * 3);
         let reserve = |free: usize| free.checked_sub(bytes);
         let reserved = self
             .free
@@ -121,7 +180,7 @@ impl PairReader {
         if reserved.is_err() {
             return Ok(None);
         }
-        let decoded = DecodedPair::whole(pair).map(Arc::new);
+        let decoded = make().map(Arc::new);
         let kept = match &decoded {
             Ok(decoded) => slot.set(Arc::clone(decoded)).is_ok(),
             Err(_) => false,
@@ -134,13 +193,9 @@ impl PairReader {
     }
 }
 
-impl DecodedPair {
-    fn whole(pair: &Pair) -> Result<Self> {
-        Ok(Self {
-            blur: decode(&pair.blur, pair)?,
-            sharp: decode(&pair.sharp, pair)?,
-        })
-    }
+/// What an image of the pair takes in memory.
+fn bytes(pair: &Pair) -> usize {
+    pair.width.saturating_mul(pair.height).saturating_mul(3)
 }
 
 /// What a sample stream is made of.
@@ -185,16 +240,18 @@ type Order = Arc<[u32]>;
 /// The samples of a whole stage. A sample depends on the seed, the iteration and its slot in the batch alone: not on
 /// the number of workers, nor on where a run was interrupted.
 ///
-/// The pairs pass in epochs, each in a shuffled order of its own. A patch larger than its image is filled by
-/// reflection about the image's borders.
+/// The sources take turns as their weights say. The pairs of each pass in epochs, each in a shuffled order of its own. A
+/// patch larger than its image is filled by reflection about the image's borders. A photograph without a blurry image is
+/// blurred anew each time it passes.
 #[derive(Debug)]
 pub struct SampleStream {
     reader: PairReader,
+    sources: Vec<Source>,
     config: StreamConfig,
     /// Patch, batch and first iteration of each entry, with the samples before it.
     phases: Vec<Phase>,
-    /// The orders drawn last, by epoch; workers at an epoch's border need two.
-    orders: Mutex<Vec<(u64, Order)>>,
+    /// The orders drawn last, by source and epoch; workers at an epoch's border need two.
+    orders: Mutex<Vec<((usize, u64), Order)>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -206,13 +263,21 @@ struct Phase {
 }
 
 impl SampleStream {
-    /// The stream over these pairs.
+    /// The stream over these pairs, which are those of the sources, one after the other.
     ///
     /// # Errors
-    /// [`Error::Training`] if there are no pairs or no patch sizes.
-    pub fn new(reader: PairReader, config: StreamConfig) -> Result<Self> {
-        if reader.is_empty() {
+    /// [`Error::Training`] if there are no pairs, or a source has none, or not all belong to one; or no patch sizes.
+    pub fn new(reader: PairReader, sources: Vec<Source>, config: StreamConfig) -> Result<Self> {
+        let pairs: usize = sources.iter().map(|source| source.pairs).sum();
+        if reader.is_empty() || sources.iter().any(|source| source.pairs == 0) {
             return Err(Error::Training("no training pairs".into()));
+        }
+        if pairs != reader.len() {
+            let reason = format!(
+                "the sources have {pairs} pairs, the reader {}",
+                reader.len()
+            );
+            return Err(Error::Training(reason));
         }
         let mut phases = Vec::new();
         let (mut first_iteration, mut first_sample) = (0_usize, 0_u64);
@@ -233,6 +298,7 @@ impl SampleStream {
         }
         Ok(Self {
             reader,
+            sources,
             config,
             phases,
             orders: Mutex::new(Vec::new()),
@@ -306,12 +372,28 @@ impl SampleStream {
         sharp: &mut [f32],
     ) -> Result<()> {
         let index = self.pair_at(iteration, slot);
-        let (pair, _) = self.reader.get(index)?;
+        let pair = self.reader.get(index)?;
         let mut random = self.generator(Purpose::Patch, iteration, slot);
-        let crop = Crop {
-            top: random.random_range(0..=pair.height.saturating_sub(patch)),
-            left: random.random_range(0..=pair.width.saturating_sub(patch)),
-            side: patch,
+        let (decoded, crop) = match &pair.blur {
+            Some(blur) => {
+                let crop = Crop {
+                    top: random.random_range(0..=pair.height.saturating_sub(patch)),
+                    left: random.random_range(0..=pair.width.saturating_sub(patch)),
+                    side: patch,
+                };
+                self.reader.read_crop(index, blur, crop)?
+            }
+            None => {
+                let (first, second) = (iteration as u64, slot as u64);
+                let seed = seed_at(self.config.seed, Purpose::Blur, first, second);
+                let decoded = self.reader.blur_crop(index, patch, seed, &mut random)?;
+                let crop = Crop {
+                    top: 0,
+                    left: 0,
+                    side: patch,
+                };
+                (Arc::new(decoded), crop)
+            }
         };
         let mode = random.random_range(0..Augmentation::COUNT);
         let augmentation = if self.config.augment {
@@ -319,7 +401,6 @@ impl SampleStream {
         } else {
             Augmentation::IDENTITY
         };
-        let (decoded, crop) = self.reader.read_crop(index, crop)?;
         crop.write(&decoded.blur, augmentation, blur);
         crop.write(&decoded.sharp, augmentation, sharp);
         Ok(())
@@ -340,27 +421,52 @@ impl SampleStream {
         let phase = self.phase(iteration);
         let steps = (iteration - phase.first_iteration) as u64;
         let sample = phase.first_sample + steps * phase.batch as u64 + slot as u64;
-        let pairs = self.reader.len() as u64;
-        self.order(sample / pairs)[(sample % pairs) as usize] as usize
+        let (source, place) = self.source_at(sample);
+        let before = self.sources[..source].iter();
+        let first: usize = before.map(|source| source.pairs).sum();
+        let pairs = self.sources[source].pairs as u64;
+        let order = self.order(source, place / pairs);
+        first + order[(place % pairs) as usize] as usize
     }
 
-    fn order(&self, epoch: u64) -> Order {
+    /// The source of a sample, and how many samples before it had the same.
+    ///
+    /// Up to any sample, each source has had as many as its weight says, to within one: the first source takes its
+    /// share of all samples, evenly spread, the second its share of the rest, and so on.
+    fn source_at(&self, sample: u64) -> (usize, u64) {
+        let mut left: f64 = self.sources.iter().map(|source| source.weight).sum();
+        let mut place = sample;
+        let last = self.sources.len() - 1;
+        for (index, source) in self.sources[..last].iter().enumerate() {
+            let share = source.weight / left;
+            let taken = |samples: u64| (samples as f64 * share) as u64;
+            if taken(place + 1) > taken(place) {
+                return (index, taken(place));
+            }
+            place -= taken(place);
+            left -= source.weight;
+        }
+        (last, place)
+    }
+
+    fn order(&self, source: usize, epoch: u64) -> Order {
         let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, order)) = orders.iter().find(|(drawn, _)| *drawn == epoch) {
+        let wanted = (source, epoch);
+        if let Some((_, order)) = orders.iter().find(|(drawn, _)| *drawn == wanted) {
             return Arc::clone(order);
         }
-        let mut order: Vec<u32> = (0..self.reader.len() as u32).collect();
+        let mut order: Vec<u32> = (0..self.sources[source].pairs as u32).collect();
         order.shuffle(&mut generator_at(
             self.config.seed,
             Purpose::Order,
             epoch,
-            0,
+            source as u64,
         ));
         let order: Order = order.into();
-        if orders.len() == 4 {
+        if orders.len() == 4 * self.sources.len() {
             orders.remove(0);
         }
-        orders.push((epoch, Arc::clone(&order)));
+        orders.push((wanted, Arc::clone(&order)));
         order
     }
 }
@@ -416,7 +522,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::data::layout::Part;
-    use crate::data::pairs::find_pairs;
+    use crate::data::pairs::{find_images, find_pairs};
 
     /// Pairs whose blurry pixels say where they come from: (pair, column, row).
     pub(crate) fn gradient_pairs(count: u8, width: u32, height: u32) -> (TempDir, Vec<Pair>) {
@@ -451,7 +557,15 @@ pub(crate) mod tests {
     }
 
     fn stream(pairs: Vec<Pair>, config: StreamConfig) -> SampleStream {
-        SampleStream::new(PairReader::new(pairs, DEFAULT_CACHE_BYTES), config).unwrap()
+        let sources = one_source(&pairs);
+        SampleStream::new(PairReader::new(pairs, DEFAULT_CACHE_BYTES), sources, config).unwrap()
+    }
+
+    pub(crate) fn one_source(pairs: &[Pair]) -> Vec<Source> {
+        vec![Source {
+            pairs: pairs.len(),
+            weight: 1.0,
+        }]
     }
 
     /// The pair a sample was cut from, from its first blurry value.
@@ -529,6 +643,138 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn sources_have_their_shares_and_each_its_epochs() {
+        let (_folder, pairs) = gradient_pairs(9, 12, 12);
+        let sources: Vec<_> = [(2, 1.0), (4, 5.0), (3, 2.0)]
+            .map(|(pairs, weight)| Source { pairs, weight })
+            .into();
+        let reader = PairReader::new(pairs, DEFAULT_CACHE_BYTES);
+        let stream = SampleStream::new(reader, sources, config(&[(8, 4, 1000)])).unwrap();
+        let order: Vec<_> = (0..40)
+            .flat_map(|step| (0..4).map(move |slot| (step, slot)))
+            .map(|(step, slot)| stream.pair_at(step, slot))
+            .collect();
+        for (first, count, weight) in [(0, 2, 1.0), (2, 4, 5.0), (6, 3, 2.0)] {
+            let is_own = |pair: &usize| (first..first + count).contains(pair);
+            for taken in 1..=order.len() {
+                let own = order[..taken].iter().filter(|pair| is_own(pair)).count();
+                let expected = taken as f64 * weight / 8.0;
+                assert!((own as f64 - expected).abs() < 2.0, "{own} of {taken}");
+            }
+            let own: Vec<_> = order.iter().copied().filter(|pair| is_own(pair)).collect();
+            for epoch in own.chunks_exact(count) {
+                let mut sorted = epoch.to_vec();
+                sorted.sort_unstable();
+                assert!(sorted.iter().copied().eq(first..first + count), "{epoch:?}");
+            }
+        }
+    }
+
+    /// Sharp photographs, and a blur of all kinds but shrinking.
+    pub(crate) fn photographs(
+        count: u32,
+        width: u32,
+        height: u32,
+    ) -> (TempDir, Vec<Pair>, BlurModel) {
+        let folder = TempDir::new().unwrap();
+        for index in 0..count {
+            let image = RgbImage::from_fn(width, height, |x, y| {
+                image::Rgb([
+                    (x * 5 + index * 60) as u8,
+                    (y * 9) as u8,
+                    ((x ^ y) * 3) as u8,
+                ])
+            });
+            image
+                .save(folder.path().join(format!("{index}.png")))
+                .unwrap();
+        }
+        let found = find_images(folder.path(), None, Part::Train).unwrap();
+        let mut model = BlurModel::default();
+        for probability in [
+            &mut model.object.probability,
+            &mut model.defocus.probability,
+            &mut model.highlights.probability,
+            &mut model.noise.probability,
+            &mut model.jpeg.probability,
+        ] {
+            *probability = 1.0;
+        }
+        (folder, found.pairs, model)
+    }
+
+    #[test]
+    fn a_photograph_is_blurred_anew_each_time() {
+        let (_folder, pairs, model) = photographs(2, 60, 50);
+        let sources = one_source(&pairs);
+        let reader = PairReader::new(pairs, DEFAULT_CACHE_BYTES).blurring(model);
+        let stream = SampleStream::new(reader, sources, config(&[(16, 2, 100)])).unwrap();
+        let first = stream.batch(0, 0..2).unwrap();
+        let second = stream.batch(1, 0..2).unwrap();
+        assert!(first.blur != first.sharp && first.blur != second.blur);
+        assert_eq!(stream.batch(0, 0..2).unwrap(), first);
+        let part = stream.batch(0, 1..2).unwrap();
+        assert_eq!(part.blur, first.blur[3 * 16 * 16..]);
+    }
+
+    #[test]
+    fn a_sample_of_a_whole_photograph_is_what_a_synthesis_writes() {
+        let (_folder, pairs, model) = photographs(1, 48, 48);
+        let photograph = image::open(&pairs[0].sharp).unwrap().into_rgb8();
+        let sources = one_source(&pairs);
+        let reader = PairReader::new(pairs, DEFAULT_CACHE_BYTES).blurring(model.clone());
+        let mut config = config(&[(48, 3, 100)]);
+        config.augment = false;
+        let seed = config.seed;
+        let stream = SampleStream::new(reader, sources, config).unwrap();
+        let batch = stream.batch(4, 0..3).unwrap();
+        for slot in 0..3 {
+            let seed = seed_at(seed, Purpose::Blur, 4, slot as u64);
+            let pair = model.pair(&photograph, seed).unwrap();
+            let mut planes = vec![0.0; 3 * 48 * 48];
+            let crop = Crop {
+                top: 0,
+                left: 0,
+                side: 48,
+            };
+            for (image, found) in [(&pair.blur, &batch.blur), (&pair.sharp, &batch.sharp)] {
+                crop.write(image, Augmentation::IDENTITY, &mut planes);
+                assert!(planes == found[slot * planes.len()..][..planes.len()]);
+            }
+        }
+    }
+
+    #[test]
+    fn photographs_smaller_than_the_patch_are_reflected_and_memory_changes_nothing() {
+        let (_folder, pairs, mut model) = photographs(2, 20, 90);
+        model.shrink.probability = 1.0;
+        let bounds = [0, 3 * 20 * 90, DEFAULT_CACHE_BYTES];
+        let [none, one, all] = bounds.map(|bound| {
+            let reader = PairReader::new(pairs.clone(), bound).blurring(model.clone());
+            SampleStream::new(reader, one_source(&pairs), config(&[(32, 4, 100)])).unwrap()
+        });
+        for iteration in 0..3 {
+            let expected = all.batch(iteration, 0..4).unwrap();
+            assert_eq!(none.batch(iteration, 0..4).unwrap(), expected);
+            assert_eq!(one.batch(iteration, 0..4).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn whole_photographs_are_blurred_alike_each_time_and_unlike_one_another() {
+        let (_folder, pairs, model) = photographs(2, 40, 30);
+        let read = |bound, index| {
+            let reader = PairReader::new(pairs.clone(), bound).blurring(model.clone());
+            let first = reader.read(index).unwrap();
+            let again = reader.read(index).unwrap();
+            assert!(first.blur == again.blur && first.blur != first.sharp);
+            first.blur.clone()
+        };
+        assert!(read(0, 0) == read(DEFAULT_CACHE_BYTES, 0));
+        assert!(read(0, 0) != read(0, 1));
+    }
+
+    #[test]
     fn both_images_are_cut_and_turned_alike() {
         let (_folder, pairs) = gradient_pairs(2, 40, 30);
         let stream = stream(pairs, config(&[(8, 8, 10)]));
@@ -590,7 +836,7 @@ pub(crate) mod tests {
         let bounds = [0, 2 * 3 * 40 * 30, DEFAULT_CACHE_BYTES];
         let [none, one, all] = bounds.map(|bound| {
             let reader = PairReader::new(pairs.clone(), bound);
-            SampleStream::new(reader, config.clone()).unwrap()
+            SampleStream::new(reader, one_source(&pairs), config.clone()).unwrap()
         });
         for iteration in 0..6 {
             let slots = 0..all.batch_size(iteration);

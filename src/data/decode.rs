@@ -263,7 +263,7 @@ mod tests {
     fn pair(width: u32, height: u32) -> Pair {
         Pair {
             name: "a".into(),
-            blur: Default::default(),
+            blur: None,
             sharp: Default::default(),
             width: width as usize,
             height: height as usize,

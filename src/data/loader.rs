@@ -642,10 +642,21 @@ mod tests {
 
     use super::*;
     use crate::data::dataset::DEFAULT_CACHE_BYTES;
-    use crate::data::dataset::tests::{config, gradient_pairs};
-    use crate::data::pairs::Pair;
+    use crate::data::dataset::tests::{config, gradient_pairs, one_source, photographs};
+    use crate::data::pairs::{Pair, Source};
 
     fn loader(pairs: Vec<Pair>, workers: usize, start: usize) -> PatchLoader<Flex> {
+        let sources = one_source(&pairs);
+        let reader = PairReader::new(pairs, DEFAULT_CACHE_BYTES);
+        of_stream(reader, sources, workers, start)
+    }
+
+    fn of_stream(
+        reader: PairReader,
+        sources: Vec<Source>,
+        workers: usize,
+        start: usize,
+    ) -> PatchLoader<Flex> {
         let mut config = config(&[(8, 4, 6), (16, 2, 1)]);
         config.iterations = 17;
         let noise = NoiseShape {
@@ -654,8 +665,7 @@ mod tests {
             channels: 1,
         };
         config.noise_len = noise.values();
-        let stream =
-            SampleStream::new(PairReader::new(pairs, DEFAULT_CACHE_BYTES), config).unwrap();
+        let stream = SampleStream::new(reader, sources, config).unwrap();
         let settings = PatchLoaderSettings {
             every: 5,
             workers,
@@ -703,6 +713,19 @@ mod tests {
             let found = epochs(&loader(pairs.clone(), workers, 0), 4);
             assert!(found == expected, "{workers} workers");
         }
+    }
+
+    #[test]
+    fn blurred_photographs_do_not_depend_on_the_number_of_workers_either() {
+        let (_folder, pairs, model) = photographs(3, 40, 36);
+        let with = |workers| {
+            let sources = one_source(&pairs);
+            let reader =
+                PairReader::new(pairs.clone(), DEFAULT_CACHE_BYTES).blurring(model.clone());
+            epochs(&of_stream(reader, sources, workers, 0), 2)
+        };
+        let expected = with(1);
+        assert!(with(3) == expected);
     }
 
     #[test]

@@ -14,13 +14,13 @@ use crate::error::{Error, Result};
 /// Problems listed in one error; a wrong folder has thousands.
 const LISTED: usize = 12;
 
-/// A blurry photograph and its sharp counterpart, of the same size.
+/// A blurry photograph and its sharp counterpart, of the same size; or a sharp one that is yet to be blurred.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
     /// Path within the dataset, without extension and without the folder of the side; with `/` between folders.
     pub name: String,
-    /// The blurry image.
-    pub blur: PathBuf,
+    /// The blurry image; none where it is made of the sharp one.
+    pub blur: Option<PathBuf>,
     /// The sharp image.
     pub sharp: PathBuf,
     /// Width of both in pixels.
@@ -52,12 +52,17 @@ impl fmt::Display for Found {
             Layout::RealblurR => "RealBlur-R",
             Layout::InputTarget => "input/target",
             Layout::BlurSharp => "blur/sharp",
+            Layout::Sharp => "sharp",
         };
         write!(f, "{title} layout")?;
         if let Some(part) = self.part {
             write!(f, ", {part} part")?;
         }
-        write!(f, ": {}", count(self.pairs.len(), "pair"))?;
+        let unit = match self.layout {
+            Layout::Sharp => "photograph",
+            _ => "pair",
+        };
+        write!(f, ": {}", count(self.pairs.len(), unit))?;
         let folder = |pair: &Pair| {
             pair.name
                 .rsplit_once('/')
@@ -102,7 +107,23 @@ fn count(number: usize, unit: &str) -> String {
 /// image, or with a list of the images that lack a partner, share a name, cannot be read or differ from their partner
 /// in size, and of the lines of a list file that cannot be used. [`Error::Io`] for an unreadable folder.
 pub fn find_pairs(root: &Path, layout: Option<Layout>, part: Part) -> Result<Found> {
-    let (found, unreadable) = survey(root, layout, part)?;
+    readable(root, survey(root, layout, part)?)
+}
+
+/// As [`find_pairs`], but of [sharp photographs](Layout::Sharp) alone too, whose pairs lack the blurry image. Without a
+/// layout they are what a folder holds that has images in it and no known layout.
+///
+/// # Errors
+/// Those of [`find_pairs`].
+pub fn find_images(root: &Path, layout: Option<Layout>, part: Part) -> Result<Found> {
+    let layout = match layout {
+        Some(layout) => layout,
+        None => layout::detect_with_sharp(root)?,
+    };
+    readable(root, survey_layout(root, layout, part)?)
+}
+
+fn readable(root: &Path, (found, unreadable): (Found, Vec<Error>)) -> Result<Found> {
     if !unreadable.is_empty() {
         let problems: Vec<_> = unreadable.iter().map(Error::to_string).collect();
         return Err(data_error(
@@ -123,11 +144,24 @@ pub(super) fn survey(
         Some(layout) => layout,
         None => layout::detect(root)?,
     };
+    if layout == Layout::Sharp {
+        let reason = "sharp photographs alone; expected pairs, which `hi-diff synth` makes of them";
+        return Err(data_error(root, reason));
+    }
+    survey_layout(root, layout, part)
+}
+
+fn survey_layout(root: &Path, layout: Layout, part: Part) -> Result<(Found, Vec<Error>)> {
     let listing = layout::list(root, layout, part)?;
-    let couples: Vec<_> = listing.couples.into_iter().collect();
-    let sized: Vec<_> = couples
+    let couples = listing.couples.into_iter();
+    let couples = couples.map(|(name, Couple { blur, sharp })| (name, Some(blur), sharp));
+    let photographs = listing.photographs.into_iter();
+    let images: Vec<_> = couples
+        .chain(photographs.map(|(name, sharp)| (name, None, sharp)))
+        .collect();
+    let sized: Vec<_> = images
         .into_par_iter()
-        .map(|(name, couple)| pair(name, couple))
+        .map(|(name, blur, sharp)| pair(name, blur, sharp))
         .collect();
 
     let (mut pairs, mut problems, mut unreadable) = (Vec::new(), listing.problems, Vec::new());
@@ -166,18 +200,22 @@ enum Unpaired {
     Unreadable(Vec<Error>),
 }
 
-fn pair(name: String, Couple { blur, sharp }: Couple) -> Result<Pair, Unpaired> {
+fn pair(name: String, blur: Option<PathBuf>, sharp: PathBuf) -> Result<Pair, Unpaired> {
+    let of_size = |(width, height), blur, sharp| Pair {
+        name,
+        blur,
+        sharp,
+        width,
+        height,
+    };
+    let Some(blur) = blur else {
+        return match dimensions(&sharp) {
+            Ok(size) => Ok(of_size(size, None, sharp)),
+            Err(error) => Err(Unpaired::Unreadable(vec![error])),
+        };
+    };
     match (dimensions(&blur), dimensions(&sharp)) {
-        (Ok(size), Ok(sharp_size)) if size == sharp_size => {
-            let (width, height) = size;
-            Ok(Pair {
-                name,
-                blur,
-                sharp,
-                width,
-                height,
-            })
-        }
+        (Ok(size), Ok(sharp_size)) if size == sharp_size => Ok(of_size(size, Some(blur), sharp)),
         (Ok((width, height)), Ok((sharp_width, sharp_height))) => Err(Unpaired::Sizes(format!(
             "{}: {width}×{height}, but its partner is {sharp_width}×{sharp_height}",
             blur.display()
@@ -194,8 +232,10 @@ fn pair(name: String, Couple { blur, sharp }: Couple) -> Result<Pair, Unpaired> 
 /// The pairs that a training learns from, and those that it is judged by.
 #[derive(Debug, Clone)]
 pub struct TrainingPairs {
-    /// To learn from.
+    /// To learn from, source by source.
     pub train: Vec<Pair>,
+    /// The sources, in the order of their pairs.
+    pub sources: Vec<Source>,
     /// To be judged by; a set without pairs where there is neither a folder nor a share.
     pub validation: Vec<ValidationSet>,
     /// What was found where, a line each.
@@ -211,41 +251,75 @@ pub struct ValidationSet {
     pub pairs: Vec<Pair>,
 }
 
+/// Training pairs that belong together.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Source {
+    /// How many there are.
+    pub pairs: usize,
+    /// How many samples are taken from them, beside the other sources' weights; above 0.
+    pub weight: f64,
+}
+
 /// The pairs of a configuration; `train` and `validation` replace its folders. Without a folder for validation there is
-/// one set, of the configured share of the training pairs.
+/// one set, of the configured share of each source's training pairs.
 ///
 /// # Errors
-/// [`Error::Config`] without a folder to train on, and those of [`find_pairs`].
+/// [`Error::Config`] without a folder to train on, and those of [`find_images`].
 pub fn training_pairs(
     config: &DataConfig,
     train: Option<&Path>,
     validation: Option<&[PathBuf]>,
 ) -> Result<TrainingPairs> {
-    let train = train.or(config.train.as_deref());
-    let train = train.ok_or_else(|| Error::Config {
-        origin: "training".to_string(),
-        key: "data.train".to_string(),
-        reason: "expected a folder of training pairs; `--data` names one too".to_string(),
-    })?;
-    let found = find_pairs(train, config.layout, Part::Train)?;
-    let mut reports = vec![found.to_string()];
-    let (train, validation) = match validation.unwrap_or(&config.validation) {
-        [] => {
-            let (train, pairs) = split_for_validation(found.pairs, config.validation_share);
-            let name = "held out".to_string();
-            (train, vec![ValidationSet { name, pairs }])
-        }
-        folders => {
-            let (sets, found_there) = validation_sets(folders, config.layout)?;
-            reports.extend(found_there);
-            (found.pairs, sets)
+    let folders: Vec<(&Path, Option<Layout>, f64)> = match train.or(config.train.as_deref()) {
+        Some(folder) => vec![(folder, config.layout, 1.0)],
+        None => {
+            let sources = config.sources.iter();
+            sources
+                .map(|source| (source.path.as_path(), source.layout, source.weight))
+                .collect()
         }
     };
-    Ok(TrainingPairs {
-        train,
-        validation,
-        reports,
-    })
+    if folders.is_empty() {
+        return Err(Error::Config {
+            origin: "training".to_string(),
+            key: "data.train".to_string(),
+            reason: "expected a folder to train on; `--data` names one too, and [[data.sources]] several"
+                .to_string(),
+        });
+    }
+    let validation = validation.unwrap_or(&config.validation);
+    let mut pairs = TrainingPairs {
+        train: Vec::new(),
+        sources: Vec::new(),
+        validation: Vec::new(),
+        reports: Vec::new(),
+    };
+    let mut held_out = Vec::new();
+    for (folder, layout, weight) in folders {
+        let found = find_images(folder, layout, Part::Train)?;
+        pairs.reports.push(found.to_string());
+        let (learn, share) = match validation {
+            [] => split_for_validation(found.pairs, config.validation_share),
+            _ => (found.pairs, Vec::new()),
+        };
+        pairs.sources.push(Source {
+            pairs: learn.len(),
+            weight,
+        });
+        pairs.train.extend(learn);
+        held_out.extend(share);
+    }
+    if validation.is_empty() {
+        pairs.validation.push(ValidationSet {
+            name: "held out".to_string(),
+            pairs: held_out,
+        });
+    } else {
+        let (sets, reports) = validation_sets(validation, config.layout)?;
+        pairs.validation = sets;
+        pairs.reports.extend(reports);
+    }
+    Ok(pairs)
 }
 
 /// A set of each folder, of its test part if it has one, and what was found there.
@@ -255,7 +329,12 @@ fn validation_sets(
 ) -> Result<(Vec<ValidationSet>, Vec<String>)> {
     let (mut sets, mut reports) = (Vec::<ValidationSet>::new(), Vec::new());
     for folder in folders {
-        let found = find_pairs(folder, layout, Part::Test)?;
+        // Who trains on sharp photographs may well have pairs to validate on.
+        let layout = match layout {
+            Some(Layout::Sharp) if !layout::fitting(folder)?.is_empty() => None,
+            layout => layout,
+        };
+        let found = find_images(folder, layout, Part::Test)?;
         let name = set_name(folder, &sets);
         let report = found.to_string();
         let mut pairs = found.pairs;
@@ -348,6 +427,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::config::SourceConfig;
 
     fn write(root: &Path, path: &str, width: u32, height: u32) {
         let path = root.join(path);
@@ -374,7 +454,8 @@ mod tests {
             let pairs = &found.pairs;
             let names: Vec<_> = pairs.iter().map(|pair| pair.name.as_str()).collect();
             assert_eq!(names, ["2", "a/1", "b/1"]);
-            assert!(pairs[1].blur.ends_with(format!("{blur}/a/1.png")));
+            let blurry = pairs[1].blur.as_ref().unwrap();
+            assert!(blurry.ends_with(format!("{blur}/a/1.png")));
             assert!(pairs[1].sharp.ends_with(format!("{sharp}/a/1.bmp")));
             assert_eq!((pairs[1].width, pairs[1].height), (9, 7));
             assert_eq!(found.passed_over, [notes]);
@@ -437,7 +518,7 @@ mod tests {
     fn the_report_says_layout_part_pairs_and_sizes() {
         let pair = |name: &str, width, height| Pair {
             name: name.into(),
-            blur: PathBuf::new(),
+            blur: None,
             sharp: PathBuf::new(),
             width,
             height,
@@ -501,11 +582,95 @@ mod tests {
         assert_eq!((name.as_str(), pairs), ("held out", 1));
     }
 
+    #[test]
+    fn sharp_photographs_are_pairs_for_training_alone() {
+        let folder = TempDir::new().unwrap();
+        let root = folder.path();
+        write(root, "a.png", 9, 7);
+        write(root, "trip/b.png", 8, 8);
+        std::fs::write(root.join("README.md"), "by whom").unwrap();
+        for layout in [None, Some(Layout::Sharp)] {
+            let found = find_images(root, layout, Part::Train).unwrap();
+            assert_eq!(found.layout, Layout::Sharp);
+            let names: Vec<_> = found.pairs.iter().map(|pair| pair.name.as_str()).collect();
+            assert_eq!(names, ["a", "trip/b"]);
+            assert!(found.pairs.iter().all(|pair| pair.blur.is_none()));
+            let report = found.to_string();
+            assert!(
+                report.starts_with("sharp layout: 2 photographs in 1 folder, 9×7"),
+                "{report}"
+            );
+            assert!(report.ends_with("1 other file passed over"), "{report}");
+        }
+        let message = find(root).unwrap_err().to_string();
+        assert!(message.contains("name the layout `sharp`"), "{message}");
+        let message = find_pairs(root, Some(Layout::Sharp), Part::Train);
+        assert!(message.unwrap_err().to_string().contains("hi-diff synth"));
+        // Without images of its own, a folder may be anything.
+        std::fs::remove_file(root.join("a.png")).unwrap();
+        assert!(find_images(root, None, Part::Train).is_err());
+        assert!(find_images(root, Some(Layout::Sharp), Part::Train).is_ok());
+    }
+
+    #[test]
+    fn sources_come_one_after_the_other_each_with_its_share_for_validation() {
+        let folder = TempDir::new().unwrap();
+        let root = folder.path();
+        for index in 0..10 {
+            write(root, &format!("sharp/{index}.png"), 8, 8);
+            write(root, &format!("pairs/input/{index}.png"), 8, 8);
+            write(root, &format!("pairs/target/{index}.png"), 8, 8);
+        }
+        let source = |name: &str, weight| SourceConfig {
+            path: root.join(name),
+            layout: None,
+            weight,
+        };
+        let mut config = DataConfig {
+            validation_share: 0.2,
+            sources: vec![source("pairs", 1.0), source("sharp", 3.0)],
+            ..DataConfig::default()
+        };
+        let found = training_pairs(&config, None, None).unwrap();
+        let sources: Vec<_> = found
+            .sources
+            .iter()
+            .map(|source| (source.pairs, source.weight))
+            .collect();
+        assert_eq!(sources, [(8, 1.0), (8, 3.0)]);
+        let made = |pairs: &[Pair]| pairs.iter().filter(|pair| pair.blur.is_none()).count();
+        assert_eq!((found.train.len(), made(&found.train[8..])), (16, 8));
+        let [held_out] = found.validation.as_slice() else {
+            panic!("{:?}", found.validation);
+        };
+        assert_eq!((held_out.pairs.len(), made(&held_out.pairs)), (4, 2));
+        assert_eq!(found.reports.len(), 2);
+
+        // One folder in their place, and pairs to validate on, whatever the layout of what is trained on.
+        config.layout = Some(Layout::Sharp);
+        let (sharp, pairs) = (root.join("sharp"), root.join("pairs"));
+        let found = training_pairs(&config, Some(&sharp), Some(&[pairs])).unwrap();
+        assert_eq!((found.train.len(), found.sources.len()), (10, 1));
+        let validation = &found.validation[0].pairs;
+        assert_eq!((validation.len(), made(validation)), (10, 0));
+
+        config.sources.push(source("none", 1.0));
+        let error = training_pairs(&config, None, None).unwrap_err().to_string();
+        assert!(error.contains("none"), "{error}");
+        std::fs::create_dir(root.join("none")).unwrap();
+        config.sources[2].layout = Some(Layout::Sharp);
+        let error = training_pairs(&config, None, None).unwrap_err().to_string();
+        assert!(
+            error.contains("none") && error.contains("no images"),
+            "{error}"
+        );
+    }
+
     fn named(count: usize) -> Vec<Pair> {
         (0..count)
             .map(|index| Pair {
                 name: format!("photo-{index}"),
-                blur: PathBuf::new(),
+                blur: None,
                 sharp: PathBuf::new(),
                 width: 8,
                 height: 8,

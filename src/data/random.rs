@@ -17,6 +17,8 @@ pub(crate) enum Purpose {
     Validation = 4,
     /// A stage's own seed.
     Stage = 5,
+    /// How a photograph is blurred: a seed for each patch or picture, and from it one for each kind of blur.
+    Blur = 6,
 }
 
 /// The 64-bit seed at a position.

@@ -92,7 +92,7 @@ fn title(layout: Layout, folder: &Path) -> String {
         Layout::Hide => "HIDE".into(),
         Layout::RealblurJ => "RealBlur-J".into(),
         Layout::RealblurR => "RealBlur-R".into(),
-        Layout::InputTarget | Layout::BlurSharp => {
+        Layout::InputTarget | Layout::BlurSharp | Layout::Sharp => {
             let whole = folder
                 .canonicalize()
                 .unwrap_or_else(|_| folder.to_path_buf());

@@ -65,10 +65,16 @@ pub(super) fn check(origin: &str, before: &Config, now: &Config) -> Result<Vec<C
 
 /// Whether a key decides about the weights' shapes or the samples that have been seen.
 fn is_fixed(key: &str) -> bool {
+    // A folder may move: its pairs are known by a fingerprint.
+    if key.starts_with("data.sources[") && key.ends_with("].path") {
+        return false;
+    }
     let fixed = [
         "model.",
         "diffusion.",
         "data.augment",
+        "data.blur",
+        "data.sources",
         "data.validation_share",
         "training.seed",
         "training.objective",
@@ -81,7 +87,7 @@ fn is_fixed(key: &str) -> bool {
     fixed.iter().any(|prefix| key.starts_with(prefix))
 }
 
-/// Every value by its full key. An array is one value.
+/// Every value by its full key. An array is one value, unless it is one of tables.
 fn flat(config: &Config) -> Result<BTreeMap<String, String>> {
     let mut values = BTreeMap::new();
     collect("model", &config.model, &mut values)?;
@@ -105,6 +111,11 @@ fn insert(key: &str, value: &toml::Value, values: &mut BTreeMap<String, String>)
                 insert(&format!("{key}.{name}"), value, values);
             }
         }
+        toml::Value::Array(tables) if tables.first().is_some_and(toml::Value::is_table) => {
+            for (index, value) in tables.iter().enumerate() {
+                insert(&format!("{key}[{index}]"), value, values);
+            }
+        }
         value => {
             values.insert(key.to_string(), value.to_string());
         }
@@ -114,6 +125,7 @@ fn insert(key: &str, value: &toml::Value, values: &mut BTreeMap<String, String>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SourceConfig;
 
     #[test]
     fn what_does_not_matter_may_change_and_is_said() {
@@ -128,6 +140,36 @@ mod tests {
             ["data.workers: 2 → 7", "training.stage_two.clip: 0.01 → 0.5"]
         );
         assert!(check("run", &before, &before).unwrap().is_empty());
+    }
+
+    #[test]
+    fn sources_may_move_but_neither_they_nor_the_blur_may_change() {
+        let source = |path: &str, weight| SourceConfig {
+            path: path.into(),
+            layout: None,
+            weight,
+        };
+        let mut before = Config::default();
+        before.data.sources = vec![source("a", 1.0), source("b", 2.0)];
+        let mut now = before.clone();
+        now.data.sources[1].path = "moved/b".into();
+        let changes = check("run", &before, &now).unwrap();
+        assert_eq!(changes[0].key, "data.sources[1].path");
+        for (key, change) in [
+            (
+                "data.sources[1].weight",
+                (|now| now.data.sources[1].weight = 3.0) as fn(&mut Config),
+            ),
+            ("data.sources[1].layout", |now| now.data.sources.truncate(1)),
+            ("data.blur.shake.extent", |now| {
+                now.data.blur.shake.extent = [1.0, 2.0]
+            }),
+        ] {
+            let mut now = before.clone();
+            change(&mut now);
+            let error = check("run", &before, &now).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
     }
 
     #[test]

@@ -43,7 +43,7 @@ use crate::data::dataset::{DEFAULT_CACHE_BYTES, PairReader, SampleStream, Stream
 use crate::data::loader::{
     Batch, NoiseShape, PatchLoader, PatchLoaderSettings, ValidationImage, ValidationLoader,
 };
-use crate::data::pairs::{Pair, TrainingPairs, ValidationSet, training_pairs};
+use crate::data::pairs::{Pair, Source, TrainingPairs, ValidationSet, training_pairs};
 use crate::data::random::{Purpose, seed_at};
 use crate::data::stop::Stop;
 use crate::error::{Error, Result};
@@ -403,6 +403,7 @@ struct Run<'a> {
     config: &'a Config,
     options: &'a TrainingOptions,
     train: Vec<Pair>,
+    sources: Vec<Source>,
     validation: Vec<ValidationSet>,
 }
 
@@ -418,6 +419,7 @@ impl<'a> Run<'a> {
         let images = config.training.validation.images;
         let TrainingPairs {
             train,
+            sources,
             validation,
             reports,
         } = training_pairs(&config.data, data, validation)?;
@@ -425,6 +427,7 @@ impl<'a> Run<'a> {
             config,
             options,
             train,
+            sources,
             validation,
         };
         run.check_folder()?;
@@ -490,6 +493,10 @@ impl<'a> Run<'a> {
         self.options.resume && latest(&self.options.out.join(stage.folder())).0.is_some()
     }
 
+    fn reader(&self, pairs: &[Pair], cache_bytes: usize) -> PairReader {
+        PairReader::new(pairs.to_vec(), cache_bytes).blurring(self.config.data.blur.clone())
+    }
+
     fn has_stage(&self, stage: Stage) -> bool {
         self.options.out.join(stage.folder()).exists()
     }
@@ -502,7 +509,7 @@ impl<'a> Run<'a> {
 
     /// Where a stage goes on: the newest usable checkpoint, or the beginning.
     fn position(&self, stage: Stage, folder: &Path) -> Result<(Option<usize>, RunState)> {
-        let start = RunState::start(self.config, fingerprint(&self.train));
+        let start = RunState::start(self.config, fingerprint(&self.train, &self.sources));
         if !self.options.resume {
             return Ok((None, start));
         }
@@ -569,7 +576,8 @@ impl<'a> Run<'a> {
         let seed = seed_at(training.seed, Purpose::Stage, stage as u64, 0);
         let noise = self.noise_shape();
         let stream = SampleStream::new(
-            PairReader::new(self.train.clone(), DEFAULT_CACHE_BYTES),
+            self.reader(&self.train, DEFAULT_CACHE_BYTES),
+            self.sources.clone(),
             StreamConfig {
                 seed,
                 iterations: config.iterations,
@@ -592,11 +600,12 @@ impl<'a> Run<'a> {
             devices.main(),
         );
         let validation = ValidationLoader::<B::InnerBackend>::new(
-            PairReader::new(
-                self.validation
+            self.reader(
+                &self
+                    .validation
                     .iter()
                     .flat_map(|set| set.pairs.clone())
-                    .collect(),
+                    .collect::<Vec<_>>(),
                 DEFAULT_CACHE_BYTES / 4,
             ),
             &self
@@ -820,14 +829,22 @@ impl<'a> Run<'a> {
     }
 }
 
-/// A number that other pairs, or the same in another order, do not have.
-fn fingerprint(pairs: &[Pair]) -> u64 {
+/// A number that other pairs, or the same in another order, or with other weights of their sources, do not have.
+fn fingerprint(pairs: &[Pair], sources: &[Source]) -> u64 {
     let mut hasher = crc32fast::Hasher::new();
     for pair in pairs {
         hasher.update(pair.name.as_bytes());
         hasher.update(&[0]);
         hasher.update(&(pair.width as u64).to_le_bytes());
         hasher.update(&(pair.height as u64).to_le_bytes());
+        if pair.blur.is_none() {
+            hasher.update(b"sharp");
+        }
+    }
+    // Of a single source, neither the length nor the weight says anything more.
+    for source in sources.iter().skip(1) {
+        hasher.update(&(source.pairs as u64).to_le_bytes());
+        hasher.update(&(source.weight / sources[0].weight).to_le_bytes());
     }
     (pairs.len() as u64) << 32 | u64::from(hasher.finalize())
 }

@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, value_name = "PIXELS", default_value_t = 256)]
     overlap: u32,
     /// How DIR keeps its images
-    #[arg(long, default_value = Layout::AUTO, value_parser = PossibleValuesParser::new(Layout::NAMES))]
+    #[arg(long, default_value = Layout::AUTO, value_parser = PossibleValuesParser::new(Layout::PAIR_NAMES))]
     layout: String,
     /// Which part of a dataset that has parts
     #[arg(long, value_enum, default_value_t)]

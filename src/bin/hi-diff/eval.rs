@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, value_enum)]
     protocol: Option<ProtocolChoice>,
     /// How the folders are laid out
-    #[arg(long, value_name = "LAYOUT", default_value = Layout::AUTO, value_parser = PossibleValuesParser::new(Layout::NAMES))]
+    #[arg(long, value_name = "LAYOUT", default_value = Layout::AUTO, value_parser = PossibleValuesParser::new(Layout::PAIR_NAMES))]
     layout: String,
     /// Keep all restored images, in OUT/images
     #[arg(long)]
@@ -178,9 +178,12 @@ fn write_report(
         let Some(restored) = kept.read(dataset, &image.name)? else {
             return Ok(None);
         };
+        let Some(blur) = &pair.blur else {
+            return Ok(None);
+        };
         let open = |path| Photograph::open(path, &Limits::default()).map(|photo| photo.to_rgb8());
         Ok(Some(Pictures {
-            blurred: open(&pair.blur)?,
+            blurred: open(blur)?,
             restored,
             sharp: open(&pair.sharp)?,
         }))

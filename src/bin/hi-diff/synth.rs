@@ -1,48 +1,67 @@
 //! `hi-diff synth`: blurred and sharp pairs from sharp photographs.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use hi_diff::data::synthesis::{BlurModel, SynthesisOptions, synthesize_folder};
+use hi_diff::Config;
+use hi_diff::data::synthesis::{BlurModel, Range, SynthesisOptions, synthesize_folder};
 
 use crate::output;
 
 /// Make blurred/sharp pairs from sharp photographs
 ///
-/// Each photograph is blurred by a random camera shake in linear light, differently over the picture. OUT/input holds
-/// the blurred pictures and OUT/target the sharp ones, under the same names. Ranges are written MIN..MAX, or as one
-/// number; each picture draws its own value.
+/// Each photograph is blurred in linear light as training blurs it, by default by a random camera shake, differently over
+/// the picture. OUT/input holds the blurred pictures and OUT/target the sharp ones, under the same names. Ranges are
+/// written MIN..MAX, or as one number; each picture draws its own value. A range makes its kind of blur happen to each
+/// picture, unless the configuration gives that kind a probability.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Folder of sharp photographs, or one photograph
     sharp: PathBuf,
     /// Folder for the pairs
     out: PathBuf,
+    /// Preset or TOML file whose [data.blur] says how to blur; the options below replace its values
+    #[arg(long, value_name = "NAME|FILE")]
+    config: Option<String>,
     /// Pairs per photograph
     #[arg(long, value_name = "N", default_value_t = 1)]
     count: usize,
-    /// Size of the camera's trajectory in pixels
-    #[arg(long, value_name = "RANGE", default_value = "3..24", value_parser = range::<f32>)]
-    extent: RangeInclusive<f32>,
-    /// Roll about the optical axis in degrees
-    #[arg(long, value_name = "RANGE", default_value = "0..0.8", value_parser = range::<f32>)]
-    rotation: RangeInclusive<f32>,
-    /// Nervousness of the hand: 0 moves straight, 1 turns and jerks
-    #[arg(long, value_name = "RANGE", default_value = "0..1", value_parser = range::<f32>)]
-    anxiety: RangeInclusive<f32>,
-    /// Share of the trajectory during which the shutter is open
-    #[arg(long, value_name = "RANGE", default_value = "0.5..1", value_parser = range::<f32>)]
-    exposure: RangeInclusive<f32>,
-    /// Shot noise: standard deviation at white, in linear light from 0 to 1
-    #[arg(long, value_name = "RANGE", default_value = "0", value_parser = range::<f32>)]
-    noise: RangeInclusive<f32>,
-    /// Read noise: standard deviation everywhere, in linear light from 0 to 1
-    #[arg(long, value_name = "RANGE", default_value = "0", value_parser = range::<f32>)]
-    read_noise: RangeInclusive<f32>,
+    /// Share of the pictures that are not blurred, from 0 to 1 [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    unblurred: Option<f64>,
+    /// Shrink each photograph so many times before it is blurred [default: not at all]
+    #[arg(long, value_name = "RANGE", value_parser = range::<f64>)]
+    shrink: Option<Range>,
+    /// Size of the camera's trajectory in pixels [default: 3..24]
+    #[arg(long, value_name = "RANGE", value_parser = range::<f64>)]
+    extent: Option<Range>,
+    /// Roll about the optical axis in degrees [default: 0..0.8]
+    #[arg(long, value_name = "RANGE", value_parser = range::<f64>)]
+    rotation: Option<Range>,
+    /// Nervousness of the hand: 0 moves straight, 1 turns and jerks [default: 0..1]
+    #[arg(long, value_name = "RANGE", value_parser = range::<f64>)]
+    anxiety: Option<Range>,
+    /// Share of the trajectory during which the shutter is open [default: 0.5..1]
+    #[arg(long, value_name = "RANGE", value_parser = range::<f64>)]
+    exposure: Option<Range>,
+    /// Move a part of each picture, by a trajectory of so many pixels [default: no part]
+    #[arg(long, value_name = "RANGE", value_parser = range::<f64>)]
+    object: Option<Range>,
+    /// Defocus: radius of the aperture's picture in pixels [default: in focus]
+    #[arg(long, value_name = "RANGE", value_parser = range::<f64>)]
+    defocus: Option<Range>,
+    /// Make white so many times brighter until it is blurred [default: as it is]
+    #[arg(long, value_name = "RANGE", value_parser = range::<f64>)]
+    highlights: Option<Range>,
+    /// Shot noise: standard deviation at white, in linear light from 0 to 1 [default: 0]
+    #[arg(long, value_name = "RANGE", value_parser = range::<f64>)]
+    noise: Option<Range>,
+    /// Read noise: standard deviation everywhere, in linear light from 0 to 1 [default: 0]
+    #[arg(long, value_name = "RANGE", value_parser = range::<f64>)]
+    read_noise: Option<Range>,
     /// Compress the blurred pictures as JPEG of these qualities, 1 to 100 [default: no compression]
     #[arg(long, value_name = "RANGE", value_parser = range::<u8>)]
-    jpeg: Option<RangeInclusive<u8>>,
+    jpeg: Option<[u8; 2]>,
     /// Shrink photographs whose longer side has more pixels than this
     #[arg(long, value_name = "PIXELS")]
     max_size: Option<u32>,
@@ -58,15 +77,54 @@ pub struct Args {
 }
 
 impl Args {
-    fn model(&self) -> BlurModel {
-        BlurModel {
-            extent: self.extent.clone(),
-            rotation_degrees: self.rotation.clone(),
-            anxiety: self.anxiety.clone(),
-            exposure: self.exposure.clone(),
-            shot_noise: self.noise.clone(),
-            read_noise: self.read_noise.clone(),
-            jpeg: self.jpeg.clone(),
+    fn model(&self) -> hi_diff::Result<BlurModel> {
+        let mut model = match &self.config {
+            Some(config) => Config::load(config)?.data.blur,
+            None => BlurModel::default(),
+        };
+        if let Some(share) = self.unblurred {
+            model.sharp = share;
+        }
+        let shrink = &mut model.shrink;
+        switch_on(self.shrink, &mut shrink.factor, &mut shrink.probability);
+        let shake = &mut model.shake;
+        for (given, range) in [
+            (self.extent, &mut shake.extent),
+            (self.rotation, &mut shake.rotation),
+            (self.anxiety, &mut shake.anxiety),
+            (self.exposure, &mut shake.exposure),
+        ] {
+            switch_on(given, range, &mut shake.probability);
+        }
+        let object = &mut model.object;
+        switch_on(self.object, &mut object.extent, &mut object.probability);
+        let defocus = &mut model.defocus;
+        switch_on(self.defocus, &mut defocus.radius, &mut defocus.probability);
+        let highlights = &mut model.highlights;
+        switch_on(
+            self.highlights,
+            &mut highlights.gain,
+            &mut highlights.probability,
+        );
+        let noise = &mut model.noise;
+        if noise.probability == 0.0 {
+            // One of the two alone.
+            (noise.shot, noise.read) = ([0.0; 2], [0.0; 2]);
+        }
+        switch_on(self.noise, &mut noise.shot, &mut noise.probability);
+        switch_on(self.read_noise, &mut noise.read, &mut noise.probability);
+        let jpeg = &mut model.jpeg;
+        switch_on(self.jpeg, &mut jpeg.quality, &mut jpeg.probability);
+        Ok(model)
+    }
+}
+
+/// Takes a range that was given, of a kind of blur that then happens.
+fn switch_on<T>(given: Option<T>, range: &mut T, probability: &mut f64) {
+    if let Some(given) = given {
+        *range = given;
+        if *probability == 0.0 {
+            *probability = 1.0;
         }
     }
 }
@@ -83,7 +141,7 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
     let report = synthesize_folder(
         &args.sharp,
         &args.out,
-        &args.model(),
+        &args.model()?,
         &options,
         &|done, total| {
             bar.set_length(total as u64);
@@ -106,7 +164,7 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
 }
 
 /// `MIN..MAX`, both ends included, or one number for a range of that value alone.
-fn range<T: FromStr + Clone>(text: &str) -> Result<RangeInclusive<T>, String>
+fn range<T: FromStr + Copy>(text: &str) -> Result<[T; 2], String>
 where
     T::Err: std::fmt::Display,
 {
@@ -116,8 +174,11 @@ where
             .map_err(|error| format!("`{text}`: {error}"))
     };
     match text.split_once("..") {
-        Some((low, high)) => Ok(number(low)?..=number(high.strip_prefix('=').unwrap_or(high))?),
-        None => number(text).map(|value| value.clone()..=value),
+        Some((low, high)) => Ok([
+            number(low)?,
+            number(high.strip_prefix('=').unwrap_or(high))?,
+        ]),
+        None => number(text).map(|value| [value; 2]),
     }
 }
 
@@ -137,25 +198,58 @@ mod tests {
             .map(|program| program.args)
     }
 
-    #[test]
-    fn without_flags_the_model_is_the_librarys_default() {
-        assert_eq!(parse(&[]).unwrap().model(), BlurModel::default());
+    fn model(flags: &[&str]) -> BlurModel {
+        parse(flags).unwrap().model().unwrap()
     }
 
     #[test]
-    fn ranges_are_two_numbers_or_one() {
-        let args = parse(&[
+    fn without_flags_nothing_but_the_librarys_default_happens() {
+        let mut model = model(&[]);
+        model.noise = Default::default();
+        assert_eq!(model, BlurModel::default());
+    }
+
+    #[test]
+    fn ranges_are_two_numbers_or_one_and_switch_their_kind_on() {
+        let found = model(&[
             "--extent",
             "2..30.5",
             "--rotation",
             "1",
             "--jpeg",
             "60..=95",
-        ])
-        .unwrap();
-        assert_eq!(args.extent, 2.0..=30.5);
-        assert_eq!(args.rotation, 1.0..=1.0);
-        assert_eq!(args.jpeg, Some(60..=95));
+        ]);
+        assert_eq!(found.shake.extent, [2.0, 30.5]);
+        assert_eq!(found.shake.rotation, [1.0, 1.0]);
+        assert_eq!(
+            (found.jpeg.quality, found.jpeg.probability),
+            ([60, 95], 1.0)
+        );
+        assert_eq!(found.noise.probability, 0.0);
+        let noisy = model(&["--noise", "0..0.01"]).noise;
+        assert_eq!(
+            (noisy.probability, noisy.shot, noisy.read),
+            (1.0, [0.0, 0.01], [0.0; 2])
+        );
+    }
+
+    #[test]
+    fn a_configurations_blur_is_taken_and_flags_replace_its_values() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("blur.toml");
+        let text = "[data.blur.jpeg]\nprobability = 0.25\n[data.blur.shake]\nextent = [1, 2]\n";
+        std::fs::write(&path, text).unwrap();
+        let path = path.to_str().unwrap();
+        let found = model(&["--config", path, "--jpeg", "50", "--defocus", "1..3"]);
+        assert_eq!(found.shake.extent, [1.0, 2.0]);
+        assert_eq!(
+            (found.jpeg.probability, found.jpeg.quality),
+            (0.25, [50, 50])
+        );
+        assert_eq!(
+            (found.defocus.probability, found.defocus.radius),
+            (1.0, [1.0, 3.0])
+        );
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub(crate) struct Listing {
     pub part: Option<Part>,
     /// Blurry and sharp file by name, in order of the names.
     pub couples: BTreeMap<String, Couple>,
+    /// Sharp photographs that have no blurry file, by name.
+    pub photographs: BTreeMap<String, PathBuf>,
     /// Files and folders of no use here.
     pub passed_over: Vec<PathBuf>,
     /// Everything that keeps the files from being pairs, one line each.
@@ -67,6 +69,18 @@ pub(crate) struct Couple {
     pub sharp: PathBuf,
 }
 
+/// As [`detect`], and [`Layout::Sharp`] for a folder with images in it that has no other layout.
+pub(super) fn detect_with_sharp(root: &Path) -> Result<Layout> {
+    if fitting(root)?.is_empty()
+        && entries(root)?
+            .iter()
+            .any(|path| path.is_file() && is_image(path))
+    {
+        return Ok(Layout::Sharp);
+    }
+    detect(root)
+}
+
 /// The layout of `root`.
 ///
 /// # Errors
@@ -77,7 +91,7 @@ pub(super) fn detect(root: &Path) -> Result<Layout> {
         [] => Err(data_error(
             root,
             "no known layout: expected the folders `input` and `target`, or `blur` and `sharp`, or GoPro, HIDE or \
-             RealBlur as downloaded",
+             RealBlur as downloaded; to train on sharp photographs alone, name the layout `sharp`",
         )),
         several => {
             let names: Vec<_> = several.iter().map(|layout| format!("`{layout}`")).collect();
@@ -119,8 +133,8 @@ fn fits(root: &Path, layout: Layout) -> Result<bool> {
             }
             false
         }
-        // The other blur of the same photographs: by name alone.
-        Layout::GoproGamma => false,
+        // The other blur of the same photographs, and any folder at all: by name alone.
+        Layout::GoproGamma | Layout::Sharp => false,
         Layout::Hide => ground_truth::folder(root).is_some(),
         Layout::RealblurJ | Layout::RealblurR => [Part::Train, Part::Test]
             .into_iter()
@@ -156,6 +170,11 @@ pub(super) fn list(root: &Path, layout: Layout, part: Part) -> Result<Listing> {
             };
             let (blur, sharp) = sides(layout);
             listing.match_folders(&folder.join(blur), &folder.join(sharp), "")?;
+            Ok(listing)
+        }
+        Layout::Sharp => {
+            let mut listing = Listing::default();
+            listing.photographs = listing.images_by_name(root, usize::MAX)?;
             Ok(listing)
         }
     }
@@ -201,6 +220,7 @@ fn expected(layout: Layout) -> &'static str {
         Layout::RealblurR => "`RealBlur_R_train_list.txt` and `RealBlur_R_test_list.txt` inside",
         Layout::InputTarget => "the folders `input` and `target` inside",
         Layout::BlurSharp => "the folders `blur` and `sharp` inside",
+        Layout::Sharp => "images inside",
     }
 }
 
@@ -253,6 +273,11 @@ fn is_hidden(path: &Path) -> bool {
         .is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
+/// By its extension.
+fn is_image(path: &Path) -> bool {
+    ImageFormat::from_path(path).is_ok_and(|format| format.reading_enabled())
+}
+
 impl Listing {
     /// Couples the images of two folders that have the same path there but for the extension.
     fn match_folders(&mut self, blur_root: &Path, sharp_root: &Path, prefix: &str) -> Result<()> {
@@ -297,7 +322,7 @@ impl Listing {
             if !entry.file_type().is_file() {
                 continue;
             }
-            if !ImageFormat::from_path(path).is_ok_and(|format| format.reading_enabled()) {
+            if !is_image(path) {
                 self.passed_over.push(path.to_path_buf());
                 continue;
             }
@@ -360,7 +385,7 @@ mod tests {
             format!(
                 "{}: {} > {}",
                 pair.name,
-                below(&pair.blur),
+                below(pair.blur.as_ref().unwrap()),
                 below(&pair.sharp)
             )
         };

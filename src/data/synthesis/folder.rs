@@ -232,16 +232,16 @@ fn make_pairs(
     options: &SynthesisOptions,
     advance: &mut dyn FnMut(usize),
 ) -> (usize, Option<Error>) {
-    let sharp = match read(photograph) {
-        Ok(sharp) => shrink(sharp, options.max_size),
+    let photograph = match read(photograph) {
+        Ok(photograph) => shrink(photograph, options.max_size),
         Err(error) => return (0, Some(error)),
     };
     for index in 0..options.count {
         let pair = || -> Result<()> {
-            let blurred = model.blur(&sharp, pair_seed(options.seed, name, index))?;
+            let pair = model.pair(&photograph, pair_seed(options.seed, name, index))?;
             let [input, target] = pair_paths(out, name, index, options.count);
-            write(&target, &sharp, options.force)?;
-            write(&input, &blurred, options.force)
+            write(&target, &pair.sharp, options.force)?;
+            write(&input, &pair.blur, options.force)
         };
         if let Err(error) = pair() {
             return (index, Some(error));

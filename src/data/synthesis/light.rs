@@ -2,16 +2,34 @@
 
 use std::sync::LazyLock;
 
-use image::{Rgb, RgbImage};
+use image::RgbImage;
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 /// Linear light of a pixel, 0 to 1, with a fourth lane that pads it to one SIMD register.
 pub(super) type Light = [f32; 4];
 
-/// The sRGB transfer function (IEC 61966-2-1) tabulated for 8 bits.
-static LINEAR: LazyLock<[f32; 256]> =
-    LazyLock::new(|| std::array::from_fn(|code| decode(code as f64 / 255.0) as f32));
+/// The sRGB transfer function (IEC 61966-2-1) and its inverse, tabulated for 8 bits.
+struct Codes {
+    linear: [f32; 256],
+    /// From where on a linear value has the next code.
+    ends: [f32; 256],
+    /// The code at which to begin to look, by the linear value in steps of `1 / STEPS`.
+    starts: [u8; STEPS + 1],
+}
+
+/// Fine enough that no step holds more than two codes' ends.
+const STEPS: usize = 4096;
+
+static CODES: LazyLock<Codes> = LazyLock::new(|| {
+    let ends = std::array::from_fn(|code| decode((code as f64 + 0.5) / 255.0) as f32);
+    let code_of = |linear: f32| ends[..255].partition_point(|&end| end <= linear) as u8;
+    Codes {
+        linear: std::array::from_fn(|code| decode(code as f64 / 255.0) as f32),
+        ends,
+        starts: std::array::from_fn(|step| code_of(step as f32 / STEPS as f32)),
+    }
+});
 
 fn decode(encoded: f64) -> f64 {
     if encoded <= 0.04045 {
@@ -21,32 +39,48 @@ fn decode(encoded: f64) -> f64 {
     }
 }
 
-/// The nearest 8-bit code of a linear value; values beyond [0, 1] saturate as on a sensor.
-pub(super) fn encode(linear: f32) -> u8 {
-    let encoded = if linear <= 0.003_130_8 {
-        linear * 12.92
-    } else {
-        1.055 * linear.powf(1.0 / 2.4) - 0.055
-    };
-    (encoded * 255.0).round().clamp(0.0, 255.0) as u8
-}
-
-pub(super) fn linear(code: u8) -> f32 {
-    LINEAR[usize::from(code)]
-}
-
-pub(super) fn to_light(pixel: &Rgb<u8>) -> Light {
-    let [r, g, b] = pixel.0.map(linear);
-    [r, g, b, 0.0]
-}
-
-/// Rounds `light`, row by row, to an 8-bit image.
-pub(super) fn to_image(light: &[Light], width: u32, height: u32) -> RgbImage {
-    let mut image = RgbImage::new(width, height);
-    for (pixel, light) in image.pixels_mut().zip(light) {
-        pixel.0 = [encode(light[0]), encode(light[1]), encode(light[2])];
+impl Codes {
+    /// The nearest 8-bit code of a linear value; values beyond [0, 1] saturate as on a sensor.
+    fn encode(&self, linear: f32) -> u8 {
+        // A cast takes NaN and what is negative to 0.
+        let step = (linear * STEPS as f32) as usize;
+        let mut code = self.starts[step.min(STEPS)];
+        while code < 255 && self.ends[usize::from(code)] <= linear {
+            code += 1;
+        }
+        code
     }
-    image
+
+    fn light(&self, pixel: [u8; 3]) -> Light {
+        let [r, g, b] = pixel.map(|code| self.linear[usize::from(code)]);
+        [r, g, b, 0.0]
+    }
+}
+
+/// Appends the linear light of 8-bit RGB pixels.
+pub(super) fn extend_with_light(light: &mut Vec<Light>, pixels: &[u8]) {
+    let codes = &*CODES;
+    light.extend(
+        pixels
+            .chunks_exact(3)
+            .map(|rgb| codes.light([rgb[0], rgb[1], rgb[2]])),
+    );
+}
+
+/// Rounds `light`, row by row, to an 8-bit image of this width.
+pub(super) fn to_image<'a>(rows: impl Iterator<Item = &'a [Light]>, width: usize) -> RgbImage {
+    let codes = &*CODES;
+    let mut pixels = Vec::new();
+    let mut height = 0;
+    for row in rows {
+        pixels.extend(
+            row.iter()
+                .flat_map(|light| [light[0], light[1], light[2]].map(|value| codes.encode(value))),
+        );
+        height += 1;
+    }
+    // As many bytes as its sides ask for.
+    RgbImage::from_raw(width as u32, height, pixels).unwrap_or_default()
 }
 
 /// Adds a sensor's noise: Gaussian, with variance `read² + shot² · light`.
@@ -68,13 +102,29 @@ mod tests {
     #[test]
     fn every_code_survives_the_round_trip() {
         for code in 0..=255 {
-            assert_eq!(encode(linear(code)), code, "through {}", linear(code));
+            let linear = CODES.linear[usize::from(code)];
+            assert_eq!(CODES.encode(linear), code, "through {linear}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_code_is_found_everywhere() {
+        for step in 0..=100_000 {
+            let linear = step as f32 / 100_000.0;
+            let encoded = if linear <= 0.003_130_8 {
+                linear * 12.92
+            } else {
+                1.055 * linear.powf(1.0 / 2.4) - 0.055
+            };
+            let distance = (encoded * 255.0 - f32::from(CODES.encode(linear))).abs();
+            assert!(distance < 0.5001, "{linear} is {distance} codes away");
         }
     }
 
     #[test]
     fn values_beyond_the_sensor_saturate() {
-        assert_eq!([encode(-0.5), encode(1.5), encode(f32::NAN)], [0, 255, 0]);
+        let found = [-0.5, 1.5, f32::INFINITY, f32::NAN].map(|value| CODES.encode(value));
+        assert_eq!(found, [0, 255, 255, 0]);
     }
 
     #[test]

@@ -1,180 +1,358 @@
 //! Blurred and sharp pairs from sharp photographs.
 //!
-//! A [`BlurModel`] photographs a sharp picture with a shaking camera. The shake is the random trajectory of Boracchi and
-//! Foi, "Modeling the performance of image restoration from motion blur" (2012), which public deblurring work
-//! (DeblurGAN among it) uses too, once for the translation and once for the roll about the optical axis. Each instant
-//! of the exposure moves and turns the whole picture; the sensor averages over all instants in linear light. Because of
-//! the roll, no two places are blurred alike.
+//! A [`BlurModel`] photographs a sharp picture as a shaking camera does, or one with its lens out of focus, or with
+//! something moving before it. A shake is the random trajectory of Boracchi and Foi, "Modeling the performance of image
+//! restoration from motion blur" (2012), which public deblurring work (DeblurGAN among it) uses too, once for the
+//! translation and once for the roll about the optical axis. Each instant of the exposure moves and turns the whole
+//! picture; the sensor averages over all instants in linear light. Because of the roll, no two places are blurred alike.
+//!
+//! In order: the photograph is shrunk; what is white becomes brighter; the lens spreads the light; motion does, of the
+//! camera and of an object; noise is added; the sensor clips; the picture is compressed. Every spread is centred on where
+//! its light comes from, so that the blurred picture is in register with the sharp one.
 
+mod defocus;
 mod folder;
 mod light;
 mod motion;
+mod object;
 mod picture;
+mod scene;
 mod trajectory;
 
 use std::io::Cursor;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use image::codecs::jpeg::{JpegDecoder, JpegEncoder};
-use image::{DynamicImage, RgbImage};
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use image::{DynamicImage, RgbImage, imageops};
+use rand::Rng;
+use rand::rngs::StdRng;
 
+pub use crate::config::blur::{
+    BlurModel, DefocusConfig, HighlightsConfig, JpegConfig, NoiseConfig, ObjectConfig, Range,
+    ShakeConfig, ShrinkConfig,
+};
 pub use folder::{SynthesisOptions, SynthesisReport, synthesize_folder};
 
+use super::dataset::DecodedPair;
+use super::decode::Region;
+use super::random::{Purpose, generator_at};
 use crate::error::{Error, Result};
-use motion::{CameraMotion, MotionConfig};
+use defocus::Defocus;
+use light::Light;
+use motion::{Motion, Path};
+use object::{Outline, lay_over};
+use scene::{Rect, Scene};
+use trajectory::Trajectory;
 
-/// How sharp pictures are blurred. Every range is drawn from uniformly, once a picture.
-///
-/// The defaults range from hardly visible shakes to strong ones on pictures of about half a megapixel or less.
-/// Displacements are in pixels, so larger pictures want a larger `extent`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BlurModel {
-    /// The largest distance, in pixels, between two points of the camera's translation trajectory: 0 to 1000.
-    pub extent: RangeInclusive<f32>,
-    /// How far the camera rolls about the optical axis in the course of its trajectory, in degrees: 0 to 45. The centre
-    /// of rotation is drawn near the middle of the picture.
-    pub rotation_degrees: RangeInclusive<f32>,
-    /// How nervous the hand is: 0 moves straight on; 1 turns often, is pulled back to where it started, and jerks about
-    /// once an exposure; at most 10.
-    pub anxiety: RangeInclusive<f32>,
-    /// The share of the trajectory during which the shutter is open: above 0, at most 1. Short exposures see a small
-    /// piece of the trajectory.
-    pub exposure: RangeInclusive<f32>,
-    /// Shot noise: its standard deviation at full brightness, in linear light where white is 1: 0 to 1. The variance is
-    /// proportional to the light.
-    pub shot_noise: RangeInclusive<f32>,
-    /// Read noise: its standard deviation, everywhere the same, in linear light where white is 1: 0 to 1.
-    pub read_noise: RangeInclusive<f32>,
-    /// JPEG qualities, 1 to 100, at which the blurred picture is compressed; `None` leaves it uncompressed.
-    pub jpeg: Option<RangeInclusive<u8>>,
-}
-
-impl Default for BlurModel {
-    fn default() -> Self {
-        Self {
-            extent: 3.0..=24.0,
-            rotation_degrees: 0.0..=0.8,
-            anxiety: 0.0..=1.0,
-            exposure: 0.5..=1.0,
-            shot_noise: 0.0..=0.0,
-            read_noise: 0.0..=0.0,
-            jpeg: None,
-        }
-    }
-}
-
-/// What was drawn for one picture. All of it is drawn whatever the ranges, so that switching noise on does not change
-/// the motion of the same seed.
-struct Shot {
-    motion: MotionConfig,
-    shot_noise: f32,
-    read_noise: f32,
-    jpeg: Option<u8>,
-}
+/// A whole photograph is not shrunk to fewer pixels a side.
+const LEAST_SIDE: usize = 64;
+/// JPEG's blocks.
+const JPEG_BLOCK: usize = 8;
 
 impl BlurModel {
-    /// Whether every range is usable.
+    /// The blurred picture of a photograph and the sharp one, of the same size and in register.
+    ///
+    /// Equal seeds give equal pictures.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] names the first field that is empty, not finite or beyond its limits.
-    pub fn validate(&self) -> Result<()> {
-        check("extent", &self.extent, 0.0..=1000.0)?;
-        check("rotation_degrees", &self.rotation_degrees, 0.0..=45.0)?;
-        check("anxiety", &self.anxiety, 0.0..=10.0)?;
-        check("exposure", &self.exposure, 0.01..=1.0)?;
-        check("shot_noise", &self.shot_noise, 0.0..=1.0)?;
-        check("read_noise", &self.read_noise, 0.0..=1.0)?;
-        match &self.jpeg {
-            Some(qualities) => check("jpeg", qualities, 1..=100),
-            None => Ok(()),
-        }
-    }
-
-    /// `sharp` as a shaking camera sees it, of the same size and in register with it: the mean displacement is zero.
-    ///
-    /// Equal seeds give equal pictures, whatever the number of threads.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Config`] when the model is not valid, [`Error::Shape`] when the picture is empty, or too large for
+    /// [`Error::Config`] when the model is not valid, [`Error::Shape`] when the photograph is empty, or too large for
     /// JPEG where that is asked for.
-    pub fn blur(&self, sharp: &RgbImage, seed: u64) -> Result<RgbImage> {
+    pub fn pair(&self, photograph: &RgbImage, seed: u64) -> Result<DecodedPair> {
         self.validate()?;
-        let (width, height) = sharp.dimensions();
-        let limit = if self.jpeg.is_some() {
-            u32::from(u16::MAX)
-        } else {
-            u32::MAX
+        let (width, height) = photograph.dimensions();
+        let most = match self.jpeg.probability > 0.0 {
+            true => u32::from(u16::MAX),
+            false => u32::MAX,
         };
-        if width == 0 || height == 0 || width.max(height) > limit {
+        if width == 0 || height == 0 || width.max(height) > most {
             return Err(Error::Shape {
                 what: "sharp picture (height, width)".into(),
                 found: vec![height as usize, width as usize],
-                expected: format!("1 to {limit} pixels along each side"),
+                expected: format!("1 to {most} pixels along each side"),
             });
         }
-        let mut rng = StdRng::seed_from_u64(seed);
-        let shot = self.draw(&mut rng);
-        let motion = CameraMotion::random(&shot.motion, width, height, &mut rng);
-        let mut light = motion.expose(sharp);
-        light::add_noise(&mut light, shot.read_noise, shot.shot_noise, &mut rng);
-        let blurred = light::to_image(&light, width, height);
-        match shot.jpeg {
-            Some(quality) => recompress(blurred, quality),
-            None => Ok(blurred),
-        }
-    }
-
-    fn draw(&self, rng: &mut impl Rng) -> Shot {
-        let mut uniform = |range: &RangeInclusive<f32>| rng.random_range(range.clone());
-        let motion = MotionConfig {
-            extent: uniform(&self.extent).into(),
-            roll: f64::from(uniform(&self.rotation_degrees)).to_radians(),
-            anxiety: uniform(&self.anxiety).into(),
-            exposure: uniform(&self.exposure).into(),
+        let shot = Shot::new(self, [width as usize, height as usize], LEAST_SIDE, seed);
+        let [width, height] = shot.size;
+        let whole = Region {
+            top: 0,
+            left: 0,
+            height: height as u32,
+            width: width as u32,
         };
-        let (shot_noise, read_noise) = (uniform(&self.shot_noise), uniform(&self.read_noise));
-        let qualities = self.jpeg.clone();
-        let quality = rng.random_range(qualities.clone().unwrap_or(100..=100));
-        Shot {
-            motion,
-            shot_noise,
-            read_noise,
-            jpeg: qualities.map(|_| quality),
-        }
+        shot.render(photograph, whole)
     }
 }
 
-fn check<T: PartialOrd + std::fmt::Debug>(
-    field: &str,
-    range: &RangeInclusive<T>,
-    limits: RangeInclusive<T>,
-) -> Result<()> {
-    // A NaN fails every comparison and so ends here as well.
-    if limits.contains(range.start())
-        && limits.contains(range.end())
-        && range.start() <= range.end()
-    {
-        return Ok(());
+/// What is drawn for one picture of a photograph.
+pub(super) struct Shot {
+    /// Of the picture: width and height of the photograph, shrunk.
+    size: [usize; 2],
+    camera: Motion,
+    object: Option<(Outline, Motion)>,
+    defocus: Option<Defocus>,
+    highlights: Option<Highlights>,
+    noise: Option<Noise>,
+    jpeg: Option<u8>,
+    seed: u64,
+}
+
+struct Highlights {
+    threshold: f32,
+    gain: f32,
+}
+
+struct Noise {
+    shot: f32,
+    read: f32,
+}
+
+/// What random numbers of a shot are for: each has a generator of its own, so that no kind of blur depends on whether
+/// another happens.
+#[derive(Clone, Copy)]
+enum Kind {
+    Sharp,
+    Shrink,
+    Shake,
+    Object,
+    Defocus,
+    Highlights,
+    Noise,
+    Jpeg,
+    /// The noise of each pixel.
+    Pixels,
+}
+
+impl Kind {
+    fn generator(self, seed: u64) -> StdRng {
+        generator_at(seed, Purpose::Blur, self as u64, 0)
     }
-    Err(Error::Config {
-        origin: "blur model".into(),
-        key: field.into(),
-        reason: format!("found {range:?}, expected a range from low to high within {limits:?}"),
+}
+
+/// A generator, unless the event of this probability does not happen.
+fn happens(kind: Kind, seed: u64, probability: f64) -> Option<StdRng> {
+    let mut rng = kind.generator(seed);
+    (rng.random::<f64>() < probability).then_some(rng)
+}
+
+fn uniform([low, high]: Range, rng: &mut StdRng) -> f64 {
+    rng.random_range(low..=high)
+}
+
+impl Shot {
+    /// What `seed` gives for a photograph of `size`, width and height, which is not shrunk to a side of less than
+    /// `least` pixels.
+    pub(super) fn new(model: &BlurModel, size: [usize; 2], least: usize, seed: u64) -> Self {
+        let size = match happens(Kind::Shrink, seed, model.shrink.probability) {
+            Some(mut rng) => {
+                let most = size[0].min(size[1]) as f64 / least.max(1) as f64;
+                let factor = uniform(model.shrink.factor, &mut rng).min(most).max(1.0);
+                size.map(|side| ((side as f64 / factor).round() as usize).max(1))
+            }
+            None => size,
+        };
+        let is_sharp = happens(Kind::Sharp, seed, model.sharp).is_some();
+        let blur = |kind, probability| happens(kind, seed, probability).filter(|_| !is_sharp);
+
+        let camera = match blur(Kind::Shake, model.shake.probability) {
+            Some(mut rng) => shake(model, size, &mut rng),
+            None => Motion::still(size, &mut Kind::Shake.generator(seed)),
+        };
+        let object = blur(Kind::Object, model.object.probability).map(|mut rng| {
+            let config = &model.object;
+            let side = size[0].min(size[1]) as f64;
+            let radius = uniform(config.size, &mut rng) * side / 2.0;
+            let softness = uniform(config.softness, &mut rng);
+            let outline = Outline::random(size, radius, softness, &mut rng);
+            let extent = uniform(config.extent, &mut rng);
+            let anxiety = uniform(config.anxiety, &mut rng);
+            let path = Path {
+                translation: Trajectory::random(anxiety, &mut rng).with_extent(extent, false),
+                roll: Trajectory::still(),
+                exposure: 1.0,
+            };
+            (outline, camera.clone().with(path))
+        });
+        let defocus = blur(Kind::Defocus, model.defocus.probability).map(|mut rng| {
+            let config = &model.defocus;
+            let radius = uniform(config.radius, &mut rng);
+            let variation = uniform(config.variation, &mut rng);
+            let softness = uniform(config.softness, &mut rng);
+            Defocus::random(size, radius, variation, softness, config.polygon, &mut rng)
+        });
+        let highlights = blur(Kind::Highlights, model.highlights.probability).map(|mut rng| {
+            let config = &model.highlights;
+            Highlights {
+                threshold: uniform(config.threshold, &mut rng) as f32,
+                gain: uniform(config.gain, &mut rng) as f32,
+            }
+        });
+        let noise = happens(Kind::Noise, seed, model.noise.probability).map(|mut rng| Noise {
+            shot: uniform(model.noise.shot, &mut rng) as f32,
+            read: uniform(model.noise.read, &mut rng) as f32,
+        });
+        let jpeg = happens(Kind::Jpeg, seed, model.jpeg.probability).map(|mut rng| {
+            let [low, high] = model.jpeg.quality;
+            rng.random_range(low..=high)
+        });
+        Self {
+            size,
+            camera,
+            object,
+            defocus,
+            highlights,
+            noise,
+            jpeg,
+            seed,
+        }
+    }
+
+    /// A square of `side` pixels, or as much of it as the picture has: where there is room, so far from the borders
+    /// that nothing beyond them is needed, and about the object, if there is one.
+    pub(super) fn place(&self, side: usize, rng: &mut impl Rng) -> Region {
+        let whole = Rect::of_size(self.size);
+        let object = self.object.as_ref();
+        let motion = object.map_or(&self.camera, |(_, motion)| motion);
+        let moved = motion.poses(whole).farthest(whole).ceil() as usize + 1;
+        let block = self.jpeg.map_or(0, |_| JPEG_BLOCK - 1);
+        let margin = moved + block + self.spread();
+        let point = object.map(|(outline, _)| outline.point(rng));
+        let [left, top] = [0, 1].map(|axis| {
+            let room = self.size[axis].saturating_sub(side);
+            let margin = margin.min(room / 2);
+            let anywhere = rng.random_range(margin..=room - margin);
+            match point {
+                Some(point) => {
+                    let start = (point[axis] - side as f64 / 2.0).round().max(0.0) as usize;
+                    start.clamp(margin, room - margin)
+                }
+                None => anywhere,
+            }
+        });
+        Region {
+            top: top as u32,
+            left: left as u32,
+            height: side.min(self.size[1]) as u32,
+            width: side.min(self.size[0]) as u32,
+        }
+    }
+
+    /// How far the lens spreads light.
+    fn spread(&self) -> usize {
+        self.defocus.as_ref().map_or(0, Defocus::margin)
+    }
+
+    /// The blurred and the sharp picture in a region of what is taken of `photograph`. What lies outside the region and
+    /// moves into it is there.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if it cannot be compressed.
+    pub(super) fn render(&self, photograph: &RgbImage, region: Region) -> Result<DecodedPair> {
+        let wanted = Rect {
+            left: region.left.into(),
+            top: region.top.into(),
+            width: region.width as usize,
+            height: region.height as usize,
+        };
+        // JPEG's blocks lie as in the whole picture.
+        let exposed = match self.jpeg {
+            Some(_) => wanted.on_grid(JPEG_BLOCK, self.size),
+            None => wanted,
+        };
+        let (sharp, mut blurred) = self.expose(photograph, exposed, wanted);
+        if let Some(Noise { shot, read }) = self.noise {
+            let mut rng = Kind::Pixels.generator(self.seed);
+            light::add_noise(&mut blurred.pixels, read, shot, &mut rng);
+        }
+        let blur = match self.jpeg {
+            Some(quality) => {
+                let whole = recompress(&blurred.image(exposed), quality)?;
+                let left = (wanted.left - exposed.left) as u32;
+                let top = (wanted.top - exposed.top) as u32;
+                imageops::crop_imm(&whole, left, top, region.width, region.height).to_image()
+            }
+            None => blurred.image(wanted),
+        };
+        Ok(DecodedPair { blur, sharp })
+    }
+
+    /// The blurred light in `rect`, and the sharp picture in `wanted`, which lies within it.
+    fn expose(&self, photograph: &RgbImage, rect: Rect, wanted: Rect) -> (RgbImage, Scene) {
+        let camera = self.camera.poses(rect);
+        let object = self.object.as_ref();
+        let object = object.map(|(outline, motion)| (outline, motion.poses(rect)));
+        let poses = object.iter().map(|(_, poses)| poses).chain([&camera]);
+        let moved = poses.map(|poses| poses.farthest(rect).ceil() as usize + 1);
+        let moved = moved.fold(0, usize::max);
+
+        let seen = rect.grown(moved);
+        let mut scene = Scene::new(photograph, self.size, seen.grown(self.spread()));
+        let sharp = scene.image(wanted);
+        if let Some(highlights) = &self.highlights {
+            highlights.brighten(&mut scene.pixels);
+        }
+        if let Some(defocus) = &self.defocus {
+            scene = defocus.expose(&scene, seen);
+        }
+        let mut light = camera.expose(&scene, rect);
+        if let Some((outline, poses)) = object {
+            let reached = outline.bounds().grown(moved).common(rect);
+            if reached.width > 0 && reached.height > 0 {
+                let layer = outline.cut(&scene, reached.grown(moved));
+                let layer = poses.expose(&layer, reached);
+                let [right, down] = [reached.left - rect.left, reached.top - rect.top];
+                for (y, row) in layer.chunks_exact(reached.width).enumerate() {
+                    let start = (down as usize + y) * rect.width + right as usize;
+                    for (background, object) in light[start..].iter_mut().zip(row) {
+                        lay_over(background, object);
+                    }
+                }
+            }
+        }
+        let blurred = Scene {
+            rect,
+            pixels: light,
+        };
+        (sharp, blurred)
+    }
+}
+
+fn shake(model: &BlurModel, size: [usize; 2], rng: &mut StdRng) -> Motion {
+    let config = &model.shake;
+    let extent = uniform(config.extent, rng);
+    let roll = uniform(config.rotation, rng).to_radians();
+    let anxiety = uniform(config.anxiety, rng);
+    let exposure = uniform(config.exposure, rng);
+    Motion::still(size, rng).with(Path {
+        translation: Trajectory::random(anxiety, rng).with_extent(extent, false),
+        roll: Trajectory::random(anxiety, rng).with_extent(roll, true),
+        exposure,
     })
 }
 
-fn recompress(image: RgbImage, quality: u8) -> Result<RgbImage> {
+impl Highlights {
+    /// Pixels that are almost white get the light that the sensor has clipped: more of it the nearer to white they are.
+    fn brighten(&self, pixels: &mut [Light]) {
+        for pixel in pixels {
+            let brightest = pixel[0].max(pixel[1]).max(pixel[2]);
+            if brightest > self.threshold {
+                let share = (brightest - self.threshold) / (1.0 - self.threshold);
+                let factor = 1.0 + (self.gain - 1.0) * share * share;
+                *pixel = pixel.map(|value| value * factor);
+            }
+        }
+    }
+}
+
+/// The picture through JPEG, its colours as fine as its light (4:4:4): `image` encodes no other way.
+fn recompress(image: &RgbImage, quality: u8) -> Result<RgbImage> {
     let failed = |error: image::ImageError| Error::Image {
         path: PathBuf::from("blurred picture"),
         reason: format!("JPEG of quality {quality}: {error}"),
     };
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, quality)
-        .encode_image(&image)
+        .encode_image(image)
         .map_err(failed)?;
     let decoder = JpegDecoder::new(Cursor::new(bytes)).map_err(failed)?;
     Ok(DynamicImage::from_decoder(decoder)
@@ -188,21 +366,31 @@ mod tests {
     use image::Rgb;
     use proptest::prelude::*;
 
+    /// No blur of any kind.
     fn still() -> BlurModel {
-        BlurModel {
-            extent: 0.0..=0.0,
-            rotation_degrees: 0.0..=0.0,
-            ..BlurModel::default()
-        }
+        let mut model = BlurModel::default();
+        model.shake.probability = 0.0;
+        model
     }
 
     fn noisy() -> BlurModel {
-        BlurModel {
-            shot_noise: 0.01..=0.02,
-            read_noise: 0.001..=0.004,
-            jpeg: Some(60..=95),
-            ..BlurModel::default()
+        let mut model = BlurModel::default();
+        (model.noise.probability, model.jpeg.probability) = (1.0, 1.0);
+        model
+    }
+
+    /// Everything at once.
+    fn full() -> BlurModel {
+        let mut model = noisy();
+        for probability in [
+            &mut model.shrink.probability,
+            &mut model.object.probability,
+            &mut model.defocus.probability,
+            &mut model.highlights.probability,
+        ] {
+            *probability = 1.0;
         }
+        model
     }
 
     fn picture(width: u32, height: u32) -> RgbImage {
@@ -211,34 +399,24 @@ mod tests {
         })
     }
 
-    fn mean_light(image: &RgbImage) -> f64 {
-        let sum: f64 = image
-            .as_raw()
-            .iter()
-            .map(|&code| f64::from(light::linear(code)))
-            .sum();
-        sum / image.as_raw().len() as f64
+    fn blur(model: &BlurModel, sharp: &RgbImage, seed: u64) -> RgbImage {
+        model.pair(sharp, seed).unwrap().blur
+    }
+
+    /// By how many codes two pictures differ in the mean.
+    fn difference(a: &RgbImage, b: &RgbImage) -> f64 {
+        assert_eq!(a.dimensions(), b.dimensions());
+        let codes = a.as_raw().iter().zip(b.as_raw());
+        let sum: f64 = codes.map(|(a, b)| f64::from(a.abs_diff(*b))).sum();
+        sum / a.as_raw().len() as f64
     }
 
     #[test]
     fn equal_seeds_give_equal_pictures_and_others_differ() {
-        let (model, sharp) = (noisy(), picture(60, 40));
-        let first = model.blur(&sharp, 5).unwrap();
-        assert!(first == model.blur(&sharp, 5).unwrap());
-        assert!(first != model.blur(&sharp, 6).unwrap());
-    }
-
-    #[test]
-    fn threads_do_not_change_the_picture() {
-        let (model, sharp) = (noisy(), picture(90, 70));
-        let with = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
-            pool.install(|| model.blur(&sharp, 11).unwrap())
-        };
-        assert!(with(1) == with(3));
+        let (model, sharp) = (full(), picture(120, 100));
+        let first = blur(&model, &sharp, 5);
+        assert!(first == blur(&model, &sharp, 5));
+        assert!(first != blur(&model, &sharp, 6));
     }
 
     #[test]
@@ -247,134 +425,182 @@ mod tests {
             let wave = 0.5 + 0.4 * (x as f32 / 30.0).sin() * (y as f32 / 25.0).cos();
             Rgb([(wave * 255.0) as u8; 3])
         });
+        let mut model = BlurModel::default();
+        (model.object.probability, model.defocus.probability) = (1.0, 1.0);
         for seed in 0..5 {
-            let blurred = BlurModel::default().blur(&sharp, seed).unwrap();
-            let (before, after) = (mean_light(&sharp), mean_light(&blurred));
+            let shot = Shot::new(&model, [120, 90], 64, seed);
+            let whole = Rect::of_size([120, 90]);
+            let scene = Scene::new(&sharp, [120, 90], whole);
+            let (_, blurred) = shot.expose(&sharp, whole, whole);
+            let [before, after] = [scene, blurred].map(|scene| {
+                let light = scene.pixels.iter().map(|light| f64::from(light[0]));
+                light.sum::<f64>()
+            });
             assert!(
                 (after / before - 1.0).abs() < 0.02,
-                "seed {seed}: mean light {before} became {after}"
+                "seed {seed}: light {before} became {after}"
             );
         }
     }
 
     #[test]
-    fn noise_leaves_the_motion_alone() {
+    fn no_kind_of_blur_depends_on_another() {
         let sharp = picture(80, 60);
-        let quiet = BlurModel::default().blur(&sharp, 2).unwrap();
-        let model = BlurModel {
-            shot_noise: 0.0..=0.002,
-            ..BlurModel::default()
-        };
-        let noisy = model.blur(&sharp, 2).unwrap();
-        let errors = quiet
-            .as_raw()
-            .iter()
-            .zip(noisy.as_raw())
-            .map(|(a, b)| f64::from(a.abs_diff(*b)));
-        let mean = errors.sum::<f64>() / quiet.as_raw().len() as f64;
+        let alone = blur(&BlurModel::default(), &sharp, 2);
+        let mut model = full();
+        model.shrink.factor = [1.0; 2];
+        model.object.extent = [0.0; 2];
+        model.defocus.radius = [0.0; 2];
+        model.highlights.gain = [1.0; 2];
+        (model.noise.shot, model.noise.read) = ([0.0, 0.002], [0.0; 2]);
+        model.jpeg.quality = [100; 2];
+        let mean = difference(&alone, &blur(&model, &sharp, 2));
         assert!(
-            mean < 1.0,
-            "a trace of noise changed the samples by {mean} on average"
+            mean < 1.5,
+            "a trace of all others changed the samples by {mean}"
         );
+    }
+
+    #[test]
+    fn what_stays_sharp_is_not_blurred_but_shrunk_and_noisy() {
+        let mut model = full();
+        model.sharp = 1.0;
+        model.noise.probability = 0.0;
+        model.jpeg.probability = 0.0;
+        model.shrink.factor = [1.5; 2];
+        let pair = model.pair(&picture(120, 99), 3).unwrap();
+        assert!(pair.blur == pair.sharp);
+        assert_eq!(pair.sharp.dimensions(), (80, 66));
+        model.noise.probability = 1.0;
+        let noisy = model.pair(&picture(120, 99), 3).unwrap();
+        assert!(noisy.sharp == pair.sharp && noisy.blur != pair.blur);
     }
 
     #[test]
     fn jpeg_alters_the_picture_more_at_low_quality() {
         let sharp = picture(64, 64);
         let error = |quality| {
-            let model = BlurModel {
-                jpeg: Some(quality..=quality),
-                ..still()
-            };
-            let image = model.blur(&sharp, 1).unwrap();
-            image
-                .as_raw()
-                .iter()
-                .zip(sharp.as_raw())
-                .map(|(a, b)| u64::from(a.abs_diff(*b)))
-                .sum::<u64>()
+            let mut model = still();
+            (model.jpeg.probability, model.jpeg.quality) = (1.0, [quality; 2]);
+            difference(&sharp, &blur(&model, &sharp, 1))
         };
         let (low, high) = (error(20), error(95));
         assert!(
-            low > 2 * high && high > 0,
-            "total error {low} at quality 20, {high} at 95"
+            low > 2.0 * high && high > 0.0,
+            "mean error {low} at quality 20, {high} at 95"
         );
     }
 
     #[test]
-    fn a_bad_range_is_an_error_that_names_the_field() {
-        #[allow(
-            clippy::reversed_empty_ranges,
-            reason = "the very mistake that validation is for"
-        )]
-        let cases = [
-            (
-                "extent",
-                BlurModel {
-                    extent: 9.0..=3.0,
-                    ..still()
-                },
-            ),
-            (
-                "extent",
-                BlurModel {
-                    extent: 0.0..=f32::INFINITY,
-                    ..still()
-                },
-            ),
-            (
-                "rotation_degrees",
-                BlurModel {
-                    rotation_degrees: -1.0..=1.0,
-                    ..still()
-                },
-            ),
-            (
-                "anxiety",
-                BlurModel {
-                    anxiety: f32::NAN..=1.0,
-                    ..still()
-                },
-            ),
-            (
-                "exposure",
-                BlurModel {
-                    exposure: 0.0..=0.0,
-                    ..still()
-                },
-            ),
-            (
-                "shot_noise",
-                BlurModel {
-                    shot_noise: 0.0..=2.0,
-                    ..still()
-                },
-            ),
-            (
-                "read_noise",
-                BlurModel {
-                    read_noise: 0.0..=f32::NAN,
-                    ..still()
-                },
-            ),
-            (
-                "jpeg",
-                BlurModel {
-                    jpeg: Some(0..=90),
-                    ..still()
-                },
-            ),
+    fn an_object_moves_before_a_background_that_does_not() {
+        let sharp = picture(200, 160);
+        let mut model = still();
+        model.object.probability = 1.0;
+        model.object.size = [0.3; 2];
+        for seed in 0..10 {
+            let shot = Shot::new(&model, [200, 160], 64, seed);
+            let (outline, motion) = shot.object.as_ref().unwrap();
+            let moved = motion.poses(Rect::of_size([200, 160]));
+            let moved = moved.farthest(Rect::of_size([200, 160])).ceil() as usize + 1;
+            let reached = outline.bounds().grown(moved);
+            let blurred = blur(&model, &sharp, seed);
+            let mut changed = 0;
+            for (x, y, pixel) in sharp.enumerate_pixels() {
+                let across = i64::from(x) - reached.left;
+                let down = i64::from(y) - reached.top;
+                let inside = (0..reached.width as i64).contains(&across)
+                    && (0..reached.height as i64).contains(&down);
+                let differs = pixel != blurred.get_pixel(x, y);
+                assert!(inside || !differs, "seed {seed}: {x}, {y} has changed");
+                changed += usize::from(differs);
+            }
+            assert!(changed > 50, "seed {seed}: {changed} pixels have changed");
+        }
+    }
+
+    #[test]
+    fn a_moved_object_leaves_no_hole() {
+        let white = RgbImage::from_pixel(100, 80, Rgb([200; 3]));
+        let mut model = BlurModel::default();
+        model.object.probability = 1.0;
+        for seed in 0..10 {
+            let blurred = blur(&model, &white, seed);
+            assert!(difference(&white, &blurred) < 1e-9, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn highlights_leave_bright_trails_and_the_target_as_it_was() {
+        let lamp = RgbImage::from_fn(80, 60, |x, y| {
+            let lit = (38..42).contains(&x) && (28..32).contains(&y);
+            Rgb([if lit { 255 } else { 20 }; 3])
+        });
+        let mut model = BlurModel::default();
+        model.shake.extent = [20.0; 2];
+        let plain = model.pair(&lamp, 4).unwrap();
+        model.highlights.probability = 1.0;
+        model.highlights.gain = [8.0; 2];
+        let bright = model.pair(&lamp, 4).unwrap();
+        assert!(plain.sharp == bright.sharp);
+        let brightest = |image: &RgbImage| image.as_raw().iter().copied().max().unwrap();
+        assert!(brightest(&bright.blur) > brightest(&plain.blur) + 60);
+        assert_eq!(bright.blur.get_pixel(1, 1), plain.blur.get_pixel(1, 1));
+    }
+
+    #[test]
+    fn a_bad_value_is_an_error_that_names_its_key() {
+        type Change = fn(&mut BlurModel);
+        let cases: [(&str, Change); 12] = [
+            ("sharp", |model| model.sharp = 1.5),
+            ("shake.probability", |model| {
+                model.shake.probability = f64::NAN
+            }),
+            ("shake.extent", |model| model.shake.extent = [9.0, 3.0]),
+            ("shake.extent", |model| {
+                model.shake.extent = [0.0, f64::INFINITY]
+            }),
+            ("shake.rotation", |model| model.shake.rotation = [-1.0, 1.0]),
+            ("shake.anxiety", |model| {
+                model.shake.anxiety = [f64::NAN, 1.0]
+            }),
+            ("shake.exposure", |model| model.shake.exposure = [0.0; 2]),
+            ("shrink.factor", |model| model.shrink.factor = [0.5, 2.0]),
+            ("defocus.polygon", |model| model.defocus.polygon = -0.1),
+            ("noise.shot", |model| model.noise.shot = [0.0, 2.0]),
+            ("noise.read", |model| model.noise.read = [0.0, f64::NAN]),
+            ("jpeg.quality", |model| model.jpeg.quality = [0, 90]),
         ];
-        for (field, model) in cases {
-            let error = model.blur(&picture(8, 8), 0).unwrap_err().to_string();
-            assert!(error.contains(&format!("`{field}`")), "{field}: {error}");
+        for (key, change) in cases {
+            let mut model = still();
+            change(&mut model);
+            let error = model.pair(&picture(8, 8), 0).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("`data.blur.{key}`")),
+                "{key}: {error}"
+            );
         }
     }
 
     #[test]
     fn an_empty_picture_is_an_error() {
-        let error = still().blur(&RgbImage::new(0, 4), 0).unwrap_err();
+        let error = still().pair(&RgbImage::new(0, 4), 0).unwrap_err();
         assert!(matches!(error, Error::Shape { .. }), "{error}");
+    }
+
+    /// Where the light of a scene is, about a point that is its middle.
+    fn centre_of_light(scene: &Scene) -> [f64; 2] {
+        let mut sums = [0.0; 3];
+        for (index, light) in scene.pixels.iter().enumerate() {
+            let x = scene.rect.left + (index % scene.rect.width) as i64;
+            let y = scene.rect.top + (index / scene.rect.width) as i64;
+            let light = f64::from(light[1]);
+            sums = [
+                sums[0] + light * x as f64,
+                sums[1] + light * y as f64,
+                sums[2] + light,
+            ];
+        }
+        [sums[0] / sums[2], sums[1] / sums[2]]
     }
 
     proptest! {
@@ -382,7 +608,87 @@ mod tests {
         #[test]
         fn without_motion_the_picture_stays_as_it_is(width in 1..40_u32, height in 1..40_u32, seed: u64) {
             let sharp = picture(width, height);
-            prop_assert!(still().blur(&sharp, seed).unwrap() == sharp);
+            let pair = still().pair(&sharp, seed).unwrap();
+            prop_assert!(pair.blur == sharp && pair.sharp == sharp);
+        }
+
+        #[test]
+        fn a_dot_stays_where_it_is(
+            shake: bool, object: bool, shrink: bool, defocus: bool, highlights: bool, seed: u64,
+        ) {
+            let mut model = full();
+            for (happens, probability) in [
+                (shake, &mut model.shake.probability),
+                (object, &mut model.object.probability),
+                (shrink, &mut model.shrink.probability),
+                (defocus, &mut model.defocus.probability),
+                (highlights, &mut model.highlights.probability),
+            ] {
+                *probability = f64::from(u8::from(happens));
+            }
+            // Where the radius changes from place to place, a dot's light moves by half the radius times the change.
+            model.defocus.radius = [0.5, 2.5];
+            // The dot is on the object or off it.
+            model.object.size = [0.3; 2];
+            let size = [400, 320];
+            let shot = Shot::new(&model, size, 100, seed);
+            let whole = Rect::of_size(shot.size);
+            let factor = [0, 1].map(|axis| size[axis] as f64 / shot.size[axis] as f64);
+            let middle = match &shot.object {
+                Some((outline, _)) => outline.centre(),
+                None => shot.size.map(|side| side as f64 / 2.0),
+            };
+            let room = |axis: usize| (45.0..shot.size[axis] as f64 - 45.0).contains(&middle[axis]);
+            prop_assume!(room(0) && room(1));
+            let at = [0, 1].map(|axis| (middle[axis] * factor[axis]) as u32);
+            let mut dot = RgbImage::new(size[0] as u32, size[1] as u32);
+            for y in 0..4 {
+                for x in 0..4 {
+                    dot.put_pixel(at[0] + x, at[1] + y, Rgb([255; 3]));
+                }
+            }
+            let (_, blurred) = shot.expose(&dot, whole, whole);
+            let sharp = Scene::new(&dot, shot.size, whole);
+            let (before, after) = (centre_of_light(&sharp), centre_of_light(&blurred));
+            let moved = (before[0] - after[0]).hypot(before[1] - after[1]);
+            prop_assert!(moved < 0.05, "{before:?} became {after:?}");
+        }
+
+        #[test]
+        fn a_patch_is_what_the_whole_picture_has_there(
+            jpeg: bool, side in 16..70_usize, width in 40..150_u32, height in 40..150_u32, seed: u64,
+        ) {
+            let mut model = full();
+            model.noise.probability = 0.0;
+            model.jpeg.probability = f64::from(u8::from(jpeg));
+            let photograph = picture(width, height);
+            let shot = Shot::new(&model, [width as usize, height as usize], side, seed);
+            let region = shot.place(side, &mut Kind::Sharp.generator(seed));
+            let [across, down] = shot.size.map(|side| side as u32);
+            let whole = Region { top: 0, left: 0, height: down, width: across };
+            let (whole, patch) = (shot.render(&photograph, whole).unwrap(), shot.render(&photograph, region).unwrap());
+            let cut = |image: &RgbImage| {
+                imageops::crop_imm(image, region.left, region.top, region.width, region.height).to_image()
+            };
+            prop_assert!(cut(&whole.sharp) == patch.sharp);
+            // How finely a motion is sampled depends on how far the picture's corners move.
+            let mean = difference(&cut(&whole.blur), &patch.blur);
+            prop_assert!(mean < if jpeg { 3.0 } else { 1.0 }, "differs by {}", mean);
+        }
+
+        #[test]
+        fn patches_keep_from_the_borders_where_there_is_room(seed: u64, side in 8..200_usize) {
+            let mut model = full();
+            model.shrink.probability = 0.0;
+            let shot = Shot::new(&model, [300, 220], side, seed);
+            let region = shot.place(side, &mut Kind::Sharp.generator(seed));
+            let (_, motion) = shot.object.as_ref().unwrap();
+            let whole = Rect::of_size([300, 220]);
+            let margin = motion.poses(whole).farthest(whole).ceil() as u32 + shot.spread() as u32;
+            for (start, length, side) in [(region.left, region.width, 300), (region.top, region.height, 220)] {
+                let room = (side - length) / 2;
+                prop_assert!(start >= margin.min(room) && start + length + margin.min(room) <= side);
+            }
         }
     }
 }

@@ -1,12 +1,11 @@
-//! What a camera's motion does to the picture while the shutter is open.
+//! What motion does to a picture while the shutter is open.
 
 use std::collections::BTreeMap;
 
-use image::RgbImage;
 use rand::Rng;
-use rayon::prelude::*;
 
-use super::light::{Light, to_light};
+use super::light::Light;
+use super::scene::{Rect, Scene};
 use super::trajectory::Trajectory;
 
 /// Instants sampled per pixel of path, measured where the picture moves most.
@@ -16,21 +15,28 @@ const MERGED: f64 = 0.5;
 /// The centre of rotation lies within this share of the picture's size around the middle.
 const CENTRE_SPREAD: f64 = 0.2;
 
-/// How a camera moves during one exposure.
-pub(super) struct MotionConfig {
-    /// Diameter of the whole translation trajectory in pixels.
-    pub(super) extent: f64,
-    /// Span of the whole roll trajectory in radians.
-    pub(super) roll: f64,
-    pub(super) anxiety: f64,
-    /// Share of the trajectory during which the shutter is open.
-    pub(super) exposure: f64,
+/// Shifts and turns in the course of one exposure.
+#[derive(Clone)]
+pub(super) struct Path {
+    /// In pixels.
+    pub translation: Trajectory,
+    /// Along its first axis, in radians.
+    pub roll: Trajectory,
+    /// Share of the trajectories during which the shutter is open.
+    pub exposure: f64,
 }
 
-/// The picture's poses during one exposure. Their weighted mean is no motion at all, so that the blurred picture stays
-/// aligned with the sharp one.
-pub(super) struct CameraMotion {
-    /// The point that the roll turns about, in pixels.
+/// How a picture, or a part of it, moves during one exposure: all its paths together. The mean over the exposure is no
+/// motion at all, so that the blurred picture stays aligned with the sharp one.
+#[derive(Clone)]
+pub(super) struct Motion {
+    /// The point that rolls turn about, in pixels.
+    centre: [f64; 2],
+    paths: Vec<Path>,
+}
+
+/// Where a picture is at some instants.
+pub(super) struct Poses {
     centre: [f64; 2],
     poses: Vec<Pose>,
 }
@@ -43,59 +49,61 @@ struct Pose {
     weight: f64,
 }
 
-impl CameraMotion {
-    pub(super) fn random(
-        config: &MotionConfig,
-        width: u32,
-        height: u32,
-        rng: &mut impl Rng,
-    ) -> Self {
-        let size = [f64::from(width), f64::from(height)];
-        let centre = size
-            .map(|side| (side - 1.0) / 2.0 + CENTRE_SPREAD * side * (rng.random::<f64>() - 0.5));
-        // A pixel's displacement by a roll of one radian where it is largest, at the farthest corner.
-        let reach = {
-            let [x, y] = [0, 1].map(|axis| {
-                centre[axis]
-                    .abs()
-                    .max((size[axis] - 1.0 - centre[axis]).abs())
-            });
-            x.hypot(y)
-        };
-
-        let translation = Trajectory::random(config.anxiety, rng);
-        let roll = Trajectory::random(config.anxiety, rng);
-        let (extent, along) = (translation.extent(), roll.extent());
-        let shift_scale = config.extent / extent[0].hypot(extent[1]);
-        let roll_scale = config.roll / along[0].hypot(along[1]);
-        // Along its longest extent, a path in the plane makes a motion with one degree of freedom and a known span.
-        let along = along.map(|v| v / along[0].hypot(along[1]));
-        let path = config.exposure * (shift_scale + roll_scale * reach);
-        let count = 1 + (path * INSTANTS_PER_PIXEL).ceil() as usize;
-        let instants: Vec<Pose> = (0..count)
-            .map(|i| {
-                let time = config.exposure * (i as f64 + 0.5) / count as f64;
-                Pose {
-                    shift: translation.at(time).map(|v| v * shift_scale),
-                    roll: dot(roll.at(time), along) * roll_scale,
-                    weight: 1.0 / count as f64,
-                }
-            })
-            .collect();
+impl Motion {
+    /// A picture of `size` that does not move yet.
+    pub fn still(size: [usize; 2], rng: &mut impl Rng) -> Self {
+        let centre = size.map(|side| {
+            let side = side as f64;
+            (side - 1.0) / 2.0 + CENTRE_SPREAD * side * (rng.random::<f64>() - 0.5)
+        });
         Self {
             centre,
-            poses: merge(&centred(instants), reach),
+            paths: Vec::new(),
         }
     }
 
-    /// The farthest that any pixel of a picture of this size moves, in pixels.
-    fn farthest(&self, width: usize, height: usize) -> f64 {
-        let corners = [
-            [0.0, 0.0],
-            [width as f64, 0.0],
-            [0.0, height as f64],
-            [width as f64, height as f64],
-        ];
+    /// The same with a further motion.
+    pub fn with(mut self, path: Path) -> Self {
+        self.paths.push(path);
+        self
+    }
+
+    /// The poses that show how what is in `rect` moves.
+    pub fn poses(&self, rect: Rect) -> Poses {
+        // A pixel's displacement by a roll of one radian where it is largest.
+        let reach = rect.corners().map(|[x, y]| {
+            let [x, y] = [x - self.centre[0], y - self.centre[1]];
+            x.hypot(y)
+        });
+        let reach = reach.into_iter().fold(0.0, f64::max);
+        let length =
+            |path: &Path| path.exposure * (path.translation.length() + path.roll.length() * reach);
+        let length: f64 = self.paths.iter().map(length).sum();
+        let count = 1 + (length * INSTANTS_PER_PIXEL).ceil() as usize;
+        let instants = (0..count).map(|i| {
+            let mut pose = Pose {
+                weight: 1.0 / count as f64,
+                ..Pose::default()
+            };
+            for path in &self.paths {
+                let time = path.exposure * (i as f64 + 0.5) / count as f64;
+                let shift = path.translation.at(time);
+                pose.shift = [0, 1].map(|axis| pose.shift[axis] + shift[axis]);
+                pose.roll += path.roll.at(time)[0];
+            }
+            pose
+        });
+        Poses {
+            centre: self.centre,
+            poses: merge(&centred(instants.collect()), reach),
+        }
+    }
+}
+
+impl Poses {
+    /// The farthest that anything in `rect` moves along an axis, in pixels.
+    pub fn farthest(&self, rect: Rect) -> f64 {
+        let corners = rect.corners();
         self.poses
             .iter()
             .flat_map(|pose| corners.map(|corner| pose.displacement(self.centre, corner)))
@@ -103,28 +111,23 @@ impl CameraMotion {
             .fold(0.0, f64::max)
     }
 
-    /// The light that reaches each pixel of `sharp`'s sensor, row by row. Beyond its borders the scene is mirrored.
-    pub(super) fn expose(&self, sharp: &RgbImage) -> Vec<Light> {
-        let (width, height) = (sharp.width() as usize, sharp.height() as usize);
-        let margin = self.farthest(width, height).ceil() as usize + 1;
-        let scene = Scene::new(sharp, margin);
-        let mut light = vec![Light::default(); width * height];
-        light
-            .par_chunks_exact_mut(width)
-            .enumerate()
-            .for_each(|(y, row)| {
-                for pose in &self.poses {
-                    let start = pose.displacement(self.centre, [0.0, y as f64]);
-                    let (sin, cos) = pose.roll.sin_cos();
-                    let from = [margin as f64 + start[0], (margin + y) as f64 + start[1]];
-                    scene.add_line(
-                        row,
-                        from.map(|v| v as f32),
-                        [cos as f32, sin as f32],
-                        pose.weight as f32,
-                    );
-                }
-            });
+    /// The light that reaches each pixel of `rect`, row by row. `scene` has it with a margin of one pixel more than
+    /// [`farthest`](Self::farthest).
+    pub fn expose(&self, scene: &Scene, rect: Rect) -> Vec<Light> {
+        let mut light = vec![Light::default(); rect.width * rect.height];
+        let from_scene = [rect.left - scene.rect.left, rect.top - scene.rect.top];
+        for (y, row) in light.chunks_exact_mut(rect.width).enumerate() {
+            let first = [rect.left as f64, (rect.top + y as i64) as f64];
+            for pose in &self.poses {
+                let moved = pose.displacement(self.centre, first);
+                let from = [
+                    from_scene[0] as f64 + moved[0],
+                    (from_scene[1] + y as i64) as f64 + moved[1],
+                ];
+                let (sin, cos) = pose.roll.sin_cos();
+                add_line(scene, row, from, [cos, sin], pose.weight as f32);
+            }
+        }
         light
     }
 }
@@ -139,10 +142,6 @@ impl Pose {
             sin * x + (cos - 1.0) * y + self.shift[1],
         ]
     }
-}
-
-fn dot(a: [f64; 2], b: [f64; 2]) -> f64 {
-    a[0] * b[0] + a[1] * b[1]
 }
 
 fn centred(mut poses: Vec<Pose>) -> Vec<Pose> {
@@ -177,88 +176,116 @@ fn merge(poses: &[Pose], reach: f64) -> Vec<Pose> {
     cells.into_values().collect()
 }
 
-/// A picture in linear light, mirrored beyond its borders by a margin wide enough that no sample needs a border test.
-struct Scene {
-    stride: usize,
-    pixels: Vec<Light>,
+/// Adds, to each pixel of `row`, `weight` times the scene sampled bilinearly at `from`, `from + step`, …
+///
+/// Where the picture hardly turns, long runs of pixels lie in the same way between those of the scene.
+fn add_line(scene: &Scene, row: &mut [Light], from: [f64; 2], step: [f64; 2], weight: f32) {
+    let stride = scene.rect.width;
+    // How the place between the scene's pixels changes from one pixel to the next.
+    let drift = [step[0] - 1.0, step[1]];
+    let mut done = 0;
+    while done < row.len() {
+        let place = [0, 1].map(|axis| from[axis] + done as f64 * step[axis]);
+        let corner = place.map(f64::floor);
+        let share = [0, 1].map(|axis| place[axis] - corner[axis]);
+        let stays = |axis: usize| match drift[axis] {
+            drift if drift > 0.0 => (1.0 - share[axis]) / drift,
+            drift if drift < 0.0 => share[axis] / -drift,
+            _ => f64::INFINITY,
+        };
+        let count = (stays(0).min(stays(1)) as usize).saturating_add(1);
+        let count = count.min(row.len() - done);
+        let index = corner[1] as usize * stride + corner[0] as usize;
+        let upper = &scene.pixels[index..][..count + 1];
+        let lower = &scene.pixels[index + stride..][..count + 1];
+        let run = Run {
+            share: share.map(|v| v as f32),
+            drift: drift.map(|v| v as f32),
+            weight,
+        };
+        run.add(&mut row[done..done + count], upper, lower);
+        done += count;
+    }
 }
 
-impl Scene {
-    fn new(sharp: &RgbImage, margin: usize) -> Self {
-        let (width, height) = (sharp.width() as usize, sharp.height() as usize);
-        // One more on the far side: a sample exactly on the last pixel still reads its right and lower neighbours.
-        let (stride, rows) = (width + 2 * margin + 1, height + 2 * margin + 1);
-        let columns: Vec<u32> = (0..stride).map(|x| mirrored(x, margin, width)).collect();
-        let mut pixels = Vec::with_capacity(stride * rows);
-        for y in (0..rows).map(|y| mirrored(y, margin, height)) {
-            pixels.extend(columns.iter().map(|&x| to_light(sharp.get_pixel(x, y))));
-        }
-        Self { stride, pixels }
-    }
+/// Pixels that lie between four neighbours in almost the same way.
+struct Run {
+    share: [f32; 2],
+    drift: [f32; 2],
+    weight: f32,
+}
 
-    /// Adds, to each pixel of `row`, `weight` times the scene sampled bilinearly at `from`, `from + step`, …
-    fn add_line(&self, row: &mut [Light], from: [f32; 2], step: [f32; 2], weight: f32) {
-        for (i, sum) in row.iter_mut().enumerate() {
-            let [x, y] = [0, 1].map(|axis| from[axis] + i as f32 * step[axis]);
-            let (left, top) = (x as i32, y as i32);
-            let (right_share, lower_share) = (x - left as f32, y - top as f32);
-            let index = top as usize * self.stride + left as usize;
-            let upper = &self.pixels[index..index + 2];
-            let lower = &self.pixels[index + self.stride..index + self.stride + 2];
-            let (a, b) = (weight * (1.0 - lower_share), weight * lower_share);
+impl Run {
+    /// `upper` and `lower` have one pixel more than `row`.
+    #[inline]
+    fn add(&self, row: &mut [Light], upper: &[Light], lower: &[Light]) {
+        let neighbours = upper
+            .iter()
+            .zip(&upper[1..])
+            .zip(lower.iter().zip(&lower[1..]));
+        for (i, (sum, ((a, b), (c, d)))) in row.iter_mut().zip(neighbours).enumerate() {
+            let [right, down] = [0, 1].map(|axis| self.share[axis] + i as f32 * self.drift[axis]);
+            let (above, below) = (self.weight * (1.0 - down), self.weight * down);
             let weights = [
-                a * (1.0 - right_share),
-                a * right_share,
-                b * (1.0 - right_share),
-                b * right_share,
+                above * (1.0 - right),
+                above * right,
+                below * (1.0 - right),
+                below * right,
             ];
             for lane in 0..4 {
-                sum[lane] += weights[0] * upper[0][lane]
-                    + weights[1] * upper[1][lane]
-                    + weights[2] * lower[0][lane]
-                    + weights[3] * lower[1][lane];
+                sum[lane] += weights[0] * a[lane]
+                    + weights[1] * b[lane]
+                    + weights[2] * c[lane]
+                    + weights[3] * d[lane];
             }
         }
     }
 }
 
-/// The pixel, along a side of `length`, that position `padded` of the padded side shows.
-fn mirrored(padded: usize, margin: usize, length: usize) -> u32 {
-    let period = (2 * length).saturating_sub(2).max(1) as i64;
-    let position = (padded as i64 - margin as i64).rem_euclid(period);
-    position.min(period - position).min(length as i64 - 1) as u32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::Rgb;
+    use image::{Rgb, RgbImage};
     use proptest::prelude::*;
     use rand::{SeedableRng, rngs::StdRng};
 
-    fn motion(extent: f64, degrees: f64, seed: u64) -> CameraMotion {
-        let config = MotionConfig {
-            extent,
-            roll: degrees.to_radians(),
-            anxiety: 0.7,
-            exposure: 0.8,
-        };
-        CameraMotion::random(&config, 200, 120, &mut StdRng::seed_from_u64(seed))
+    const SIZE: [usize; 2] = [200, 120];
+
+    fn motion(extent: f64, degrees: f64, seed: u64) -> Motion {
+        moving(SIZE, extent, degrees, [0.7, 0.8], seed)
+    }
+
+    fn moving(
+        size: [usize; 2],
+        extent: f64,
+        degrees: f64,
+        [anxiety, exposure]: [f64; 2],
+        seed: u64,
+    ) -> Motion {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let motion = Motion::still(size, rng);
+        let mut trajectory =
+            |extent, upright| Trajectory::random(anxiety, rng).with_extent(extent, upright);
+        motion.with(Path {
+            translation: trajectory(extent, false),
+            roll: trajectory(degrees.to_radians(), true),
+            exposure,
+        })
+    }
+
+    fn expose(motion: &Motion, sharp: &RgbImage) -> Vec<Light> {
+        let size = [sharp.width() as usize, sharp.height() as usize];
+        let whole = Rect::of_size(size);
+        let poses = motion.poses(whole);
+        let margin = poses.farthest(whole).ceil() as usize + 1;
+        poses.expose(&Scene::new(sharp, size, whole.grown(margin)), whole)
     }
 
     /// The picture of a bright dot at `at`.
-    fn spread(motion: &CameraMotion, at: [u32; 2]) -> Vec<f32> {
+    fn spread(motion: &Motion, at: [u32; 2]) -> Vec<f32> {
         let mut dot = RgbImage::new(200, 120);
         dot.put_pixel(at[0], at[1], Rgb([255; 3]));
-        motion.expose(&dot).iter().map(|light| light[1]).collect()
-    }
-
-    #[test]
-    fn mirroring_repeats_no_border_pixel() {
-        let found: Vec<u32> = (0..9).map(|i| mirrored(i, 3, 3)).collect();
-        assert_eq!(found, [1, 2, 1, 0, 1, 2, 1, 0, 1]);
-        let single: Vec<u32> = (0..5).map(|i| mirrored(i, 2, 1)).collect();
-        assert_eq!(single, [0; 5]);
+        expose(motion, &dot).iter().map(|light| light[1]).collect()
     }
 
     #[test]
@@ -296,11 +323,39 @@ mod tests {
         );
     }
 
+    #[test]
+    fn runs_sample_as_pixels_one_by_one() {
+        let picture = RgbImage::from_fn(90, 80, |x, y| {
+            Rgb([(x * 7) as u8, (y * 5) as u8, ((x ^ y) * 3) as u8])
+        });
+        let scene = Scene::new(&picture, [90, 80], Rect::of_size([90, 80]));
+        for degrees in [0.0_f64, 0.4, -3.0, 30.0] {
+            let (sin, cos) = degrees.to_radians().sin_cos();
+            let from = [12.3, 30.7];
+            let mut row = vec![Light::default(); 40];
+            add_line(&scene, &mut row, from, [cos, sin], 0.5);
+            for (i, found) in row.iter().enumerate() {
+                let [x, y] = [from[0] + i as f64 * cos, from[1] + i as f64 * sin];
+                let at = |x: f64, y: f64| f64::from(scene.pixels[y as usize * 90 + x as usize][0]);
+                let (a, b) = (x.floor(), y.floor());
+                let (u, v) = (x - a, y - b);
+                let upper = (1.0 - u) * at(a, b) + u * at(a + 1.0, b);
+                let lower = (1.0 - u) * at(a, b + 1.0) + u * at(a + 1.0, b + 1.0);
+                let expected = 0.5 * ((1.0 - v) * upper + v * lower);
+                let found = f64::from(found[0]);
+                assert!(
+                    (found - expected).abs() < 1e-5,
+                    "{found}, expected {expected}"
+                );
+            }
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
         #[test]
         fn the_mean_displacement_is_zero_everywhere(extent in 0.0..40.0_f64, degrees in 0.0..1.5_f64, seed: u64) {
-            let motion = motion(extent, degrees, seed);
+            let motion = motion(extent, degrees, seed).poses(Rect::of_size(SIZE));
             let weight: f64 = motion.poses.iter().map(|pose| pose.weight).sum();
             prop_assert!((weight - 1.0).abs() < 1e-9, "weights sum to {}", weight);
             for point in [[0.0, 0.0], [199.0, 0.0], [100.0, 60.0], [0.0, 119.0], [199.0, 119.0]] {
@@ -316,10 +371,10 @@ mod tests {
         fn pictures_of_any_size_can_be_exposed(
             width in 1..20_u32, height in 1..20_u32, extent in 0.0..60.0_f64, degrees in 0.0..30.0_f64, seed: u64,
         ) {
-            let config = MotionConfig { extent, roll: degrees.to_radians(), anxiety: 1.0, exposure: 1.0 };
-            let motion = CameraMotion::random(&config, width, height, &mut StdRng::seed_from_u64(seed));
+            let size = [width as usize, height as usize];
+            let motion = moving(size, extent, degrees, [1.0, 1.0], seed);
             let white = RgbImage::from_pixel(width, height, Rgb([255; 3]));
-            for light in motion.expose(&white) {
+            for light in expose(&motion, &white) {
                 prop_assert!((light[0] - 1.0).abs() < 1e-4, "white became {}", light[0]);
             }
         }
