@@ -348,7 +348,7 @@ mod tests {
             "<span class=\"c0\">mean of the sets</span>",
             "<span class=\"c1\">street</span>",
             "<span class=\"c2\">&lt;b&gt;</span>",
-            "street: −0.5000 after 20",
+            "street: -0.5000 after 20",
             "&lt;b&gt;: 1.250 after 10",
             "Sets at the best validation, after iteration 20",
             "<td class=\"number\">−0.500</td><td class=\"number\">0.8000</td><td class=\"number\">4</td>",
