@@ -16,14 +16,14 @@ use crate::stop::stop_on_signal;
 /// Train the model on pairs of blurred and sharp photographs
 ///
 /// DIR is the root of GoPro, HIDE or RealBlur as downloaded, or holds `input/` and `target/` (or `blur/` and `sharp/`)
-/// with images of the same names. OUT gets checkpoints, metrics, `report.html` with the curves and, at the end,
+/// with images of the same names, or sharp photographs alone, which are blurred as they are drawn. OUT gets checkpoints, metrics, `report.html` with the curves and, at the end,
 /// `model.safetensors`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Preset or TOML file: the model, and how it is trained
     #[arg(long, value_name = "NAME|FILE")]
     config: String,
-    /// Folder of the training pairs [default: data.train of the configuration]
+    /// Folder of the training pairs or photographs [default: data.train or data.sources of the configuration]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Folder of the validation pairs [default: data.validation, or a share of the training pairs]
