@@ -149,7 +149,7 @@ impl Default for DefocusConfig {
 pub struct HighlightsConfig {
     /// How often.
     pub probability: f64,
-    /// The linear light, of white's 1, above which a pixel becomes brighter: 0 to 1.
+    /// The luminance, of white's 1 in linear light, above which a pixel becomes brighter: 0 to 1.
     pub threshold: Range,
     /// How many times brighter white becomes: 1 to 100.
     pub gain: Range,

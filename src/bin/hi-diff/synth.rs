@@ -1,11 +1,12 @@
 //! `hi-diff synth`: blurred and sharp pairs from sharp photographs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use hi_diff::Config;
 use hi_diff::data::synthesis::{BlurModel, Range, SynthesisOptions, synthesize_folder};
 
+use crate::changes::Changes;
 use crate::output;
 
 /// Make blurred/sharp pairs from sharp photographs
@@ -23,6 +24,8 @@ pub struct Args {
     /// Preset or TOML file whose [data.blur] says how to blur; the options below replace its values
     #[arg(long, value_name = "NAME|FILE")]
     config: Option<String>,
+    #[command(flatten)]
+    changes: Changes,
     /// Pairs per photograph
     #[arg(long, value_name = "N", default_value_t = 1)]
     count: usize,
@@ -78,10 +81,13 @@ pub struct Args {
 
 impl Args {
     fn model(&self) -> hi_diff::Result<BlurModel> {
-        let mut model = match &self.config {
-            Some(config) => Config::load(config)?.data.blur,
-            None => BlurModel::default(),
+        let config = match &self.config {
+            Some(config) => self.changes.load(config)?,
+            None => self
+                .changes
+                .to(Config::default(), Path::new("the defaults"))?,
         };
+        let mut model = config.data.blur;
         if let Some(share) = self.unblurred {
             model.sharp = share;
         }
@@ -240,8 +246,19 @@ mod tests {
         let text = "[data.blur.jpeg]\nprobability = 0.25\n[data.blur.shake]\nextent = [1, 2]\n";
         std::fs::write(&path, text).unwrap();
         let path = path.to_str().unwrap();
-        let found = model(&["--config", path, "--jpeg", "50", "--defocus", "1..3"]);
+        let key = "data.blur.shake.rotation=[0,0.5]";
+        let found = model(&[
+            "--config",
+            path,
+            "--set",
+            key,
+            "--jpeg",
+            "50",
+            "--defocus",
+            "1..3",
+        ]);
         assert_eq!(found.shake.extent, [1.0, 2.0]);
+        assert_eq!(found.shake.rotation, [0.0, 0.5]);
         assert_eq!(
             (found.jpeg.probability, found.jpeg.quality),
             (0.25, [50, 50])

@@ -17,7 +17,7 @@ use crate::stop::stop_on_signal;
 /// Train the model on pairs of blurred and sharp photographs
 ///
 /// DIR is the root of GoPro, HIDE or RealBlur as downloaded, or holds `input/` and `target/` (or `blur/` and `sharp/`)
-/// with images of the same names. OUT gets checkpoints, metrics, `report.html` with the curves and, at the end,
+/// with images of the same names, or sharp photographs alone, which are blurred as they are drawn. OUT gets checkpoints, metrics, `report.html` with the curves and, at the end,
 /// `model.safetensors`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -26,7 +26,7 @@ pub struct Args {
     config: String,
     #[command(flatten)]
     changes: Changes,
-    /// Folder of the training pairs [default: data.train of the configuration]
+    /// Folder of the training pairs or photographs [default: data.train or data.sources of the configuration]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Folders of validation pairs, each with scores of its own [default: data.validation, or a share of the training pairs]

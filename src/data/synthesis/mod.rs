@@ -334,9 +334,10 @@ impl Highlights {
     /// Pixels that are almost white get the light that the sensor has clipped: more of it the nearer to white they are.
     fn brighten(&self, pixels: &mut [Light]) {
         for pixel in pixels {
-            let brightest = pixel[0].max(pixel[1]).max(pixel[2]);
-            if brightest > self.threshold {
-                let share = (brightest - self.threshold) / (1.0 - self.threshold);
+            // Not the brightest channel: a colour with one channel at its end is no lamp.
+            let luminance = 0.2126 * pixel[0] + 0.7152 * pixel[1] + 0.0722 * pixel[2];
+            if luminance > self.threshold {
+                let share = (luminance - self.threshold) / (1.0 - self.threshold);
                 let factor = 1.0 + (self.gain - 1.0) * share * share;
                 *pixel = pixel.map(|value| value * factor);
             }
