@@ -649,7 +649,11 @@ mod tests {
                 }
             }
             let (_, blurred) = shot.expose(&dot, whole, whole);
-            let sharp = Scene::new(&dot, shot.size, whole);
+            let mut sharp = Scene::new(&dot, shot.size, whole);
+            if let Some(highlights) = &shot.highlights {
+                // They move the centre of a shrunk dot, whose pixels are not all white.
+                highlights.brighten(&mut sharp.pixels);
+            }
             let (before, after) = (centre_of_light(&sharp), centre_of_light(&blurred));
             let moved = (before[0] - after[0]).hypot(before[1] - after[1]);
             prop_assert!(moved < 0.05, "{before:?} became {after:?}");
