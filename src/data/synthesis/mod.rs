@@ -627,8 +627,6 @@ mod tests {
             ] {
                 *probability = f64::from(u8::from(happens));
             }
-            // Where the radius changes from place to place, a dot's light moves by half the radius times the change.
-            model.defocus.radius = [0.5, 2.5];
             // The dot is on the object or off it.
             model.object.size = [0.3; 2];
             let size = [400, 320];
