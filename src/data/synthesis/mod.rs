@@ -627,8 +627,9 @@ mod tests {
             ] {
                 *probability = f64::from(u8::from(happens));
             }
-            // The dot is on the object or off it.
-            model.object.size = [0.3; 2];
+            // An object that moves farther than it is wide uncovers the background, which has the dot at rest in it.
+            model.object.size = [0.8; 2];
+            (model.object.extent, model.shake.extent) = ([3.0, 15.0], [3.0, 15.0]);
             let size = [400, 320];
             let shot = Shot::new(&model, size, 100, seed);
             let whole = Rect::of_size(shot.size);
