@@ -9,7 +9,7 @@ use super::light::Light;
 use super::scene::{Rect, Scene};
 
 /// Radii that differ by less than this, in pixels, count as one.
-const STEP: f64 = 0.25;
+const STEP: f64 = 0.0625;
 /// How much farther than its radius the corners of a polygon of five blades are from its middle.
 const CORNER: f64 = 1.16;
 /// Pixels that are computed together, with the radius in their middle.
@@ -70,7 +70,8 @@ impl Defocus {
     /// How far a point is spread at most, in whole pixels.
     pub fn margin(&self) -> usize {
         let reach = self.largest + STEP + self.aperture.softness / 2.0;
-        (CORNER * reach).ceil() as usize
+        let steepness = self.slope[0].hypot(self.slope[1]).min(0.5);
+        (CORNER * reach / (1.0 - steepness)).ceil() as usize + 1
     }
 
     fn radius_at(&self, x: f64, y: f64) -> f64 {
@@ -90,9 +91,10 @@ impl Defocus {
                 let x = index * TOGETHER;
                 let middle = (rect.left + x as i64) as f64 + (block.len() - 1) as f64 / 2.0;
                 let step = (self.radius_at(middle, down) / STEP).round() as usize;
-                let kernel = kernels
-                    .entry(step)
-                    .or_insert_with(|| self.aperture.kernel(step as f64 * STEP, stride));
+                let kernel = kernels.entry(step).or_insert_with(|| {
+                    let radius = step as f64 * STEP;
+                    self.aperture.kernel(radius, self.slope, stride)
+                });
                 let place = (start + y * stride + x) as isize;
                 if block.len() == TOGETHER {
                     gather::<TOGETHER>(&scene.pixels, place, kernel, block);
@@ -129,12 +131,17 @@ fn gather<const N: usize>(
 }
 
 impl Aperture {
-    /// Weights by the distance in a scene with rows of `stride` pixels. Their sum is 1, and their centre of mass the
-    /// pixel itself.
-    fn kernel(mut self, radius: f64, stride: usize) -> Vec<(isize, f32)> {
+    /// The weights with which a pixel gets the light of those about it, by their distance in a scene with rows of
+    /// `stride` pixels; their sum is 1.
+    ///
+    /// Each point spreads its light about itself. Where the radius grows by `slope`, those on one side spread it
+    /// farther and thinner than those on the other.
+    fn kernel(mut self, radius: f64, slope: [f64; 2], stride: usize) -> Vec<(isize, f32)> {
         // A point in focus has no soft edge to be spread by.
         self.softness = self.softness.min(1.0 + radius);
-        let reach = (CORNER * (radius + self.softness / 2.0)).ceil() as i32;
+        let steepness = slope[0].hypot(slope[1]).min(0.5);
+        let farthest = CORNER * (radius + self.softness / 2.0) / (1.0 - steepness);
+        let reach = farthest.ceil() as i32;
         let places: Vec<[i32; 2]> = (-reach..=reach)
             .flat_map(|y| (-reach..=reach).map(move |x| [x, y]))
             .collect();
@@ -158,9 +165,16 @@ impl Aperture {
             });
             centre = [0, 1].map(|axis| centre[axis] + mean[axis]);
         }
+        for (&[x, y], weight) in places.iter().zip(&mut weights) {
+            let [x, y] = [f64::from(x), f64::from(y)];
+            let there = (radius + slope[0] * x + slope[1] * y).max(0.0);
+            let thinner = (radius + 0.5) / (there + 0.5);
+            *weight = thinner * thinner * self.share(x + centre[0], y + centre[1], there);
+        }
+        let sum: f64 = weights.iter().sum();
         places
             .iter()
-            .zip(weights)
+            .zip(weights.iter().map(|weight| weight / sum))
             .filter(|(_, weight)| *weight > 0.0)
             .map(|(&[x, y], weight)| (y as isize * stride as isize + x as isize, weight as f32))
             .collect()
@@ -197,7 +211,7 @@ mod tests {
                         softness: 1.0,
                     };
                     let what = format!("{blades:?} blades, radius {radius}");
-                    (what, aperture.kernel(radius, 1000))
+                    (what, aperture.kernel(radius, [0.0; 2], 1000))
                 })
             })
     }

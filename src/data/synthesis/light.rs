@@ -67,20 +67,22 @@ pub(super) fn extend_with_light(light: &mut Vec<Light>, pixels: &[u8]) {
     );
 }
 
-/// Rounds `light`, row by row, to an 8-bit image of this width.
-pub(super) fn to_image<'a>(rows: impl Iterator<Item = &'a [Light]>, width: usize) -> RgbImage {
+/// Rounds rows of light to an 8-bit image.
+pub(super) fn to_image<'a>(
+    rows: impl Iterator<Item = &'a [Light]>,
+    [width, height]: [usize; 2],
+) -> RgbImage {
     let codes = &*CODES;
-    let mut pixels = Vec::new();
-    let mut height = 0;
-    for row in rows {
-        pixels.extend(
-            row.iter()
-                .flat_map(|light| [light[0], light[1], light[2]].map(|value| codes.encode(value))),
-        );
-        height += 1;
+    let mut image = RgbImage::new(width as u32, height as u32);
+    let lines = image.chunks_exact_mut(3 * width.max(1));
+    for (light, codes_of) in rows.zip(lines) {
+        for (light, rgb) in light.iter().zip(codes_of.chunks_exact_mut(3)) {
+            for (code, value) in rgb.iter_mut().zip(light) {
+                *code = codes.encode(*value);
+            }
+        }
     }
-    // As many bytes as its sides ask for.
-    RgbImage::from_raw(width as u32, height, pixels).unwrap_or_default()
+    image
 }
 
 /// Adds a sensor's noise: Gaussian, with variance `read² + shot² · light`.

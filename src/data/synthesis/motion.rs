@@ -219,12 +219,12 @@ impl Run {
     /// `upper` and `lower` have one pixel more than `row`.
     #[inline]
     fn add(&self, row: &mut [Light], upper: &[Light], lower: &[Light]) {
-        let neighbours = upper
-            .iter()
-            .zip(&upper[1..])
-            .zip(lower.iter().zip(&lower[1..]));
-        for (i, (sum, ((a, b), (c, d)))) in row.iter_mut().zip(neighbours).enumerate() {
-            let [right, down] = [0, 1].map(|axis| self.share[axis] + i as f32 * self.drift[axis]);
+        // The share is summed up rather than multiplied out: the compiler then leaves pixels one after the other, and
+        // computes the four lanes of each at once.
+        let [mut right, mut down] = self.share;
+        let upper = upper.iter().zip(&upper[1..]);
+        let lower = lower.iter().zip(&lower[1..]);
+        for (pixel, ((&a, &b), (&c, &d))) in row.iter_mut().zip(upper.zip(lower)) {
             let (above, below) = (self.weight * (1.0 - down), self.weight * down);
             let weights = [
                 above * (1.0 - right),
@@ -232,12 +232,16 @@ impl Run {
                 below * (1.0 - right),
                 below * right,
             ];
+            let mut sum = *pixel;
             for lane in 0..4 {
                 sum[lane] += weights[0] * a[lane]
                     + weights[1] * b[lane]
                     + weights[2] * c[lane]
                     + weights[3] * d[lane];
             }
+            *pixel = sum;
+            right += self.drift[0];
+            down += self.drift[1];
         }
     }
 }

@@ -123,7 +123,7 @@ impl Scene {
         let start = self.index(within);
         let rows =
             (0..within.height).map(|y| &self.pixels[start + y * self.rect.width..][..within.width]);
-        to_image(rows, within.width)
+        to_image(rows, [within.width, within.height])
     }
 }
 
