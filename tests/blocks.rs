@@ -310,10 +310,28 @@ fn convolutions_with_shuffling_equal_their_parts<B: Backend>() {
         let expected = plain::conv3x3_unshuffle::<B>(x.clone(), weight.clone());
         compare::<B>("unshuffled", &case, found, expected, 1e-4);
 
+        let (leaf_x, leaf_weight) = (leaf::<B>(x.clone()), leaf::<B>(weight.clone()));
+        let output = plain::conv3x3_unshuffle::<Autodiff<B>>(leaf_x.clone(), leaf_weight.clone());
+        let grad = draw.values::<B, 4>([case.batch, 4 * to, height / 2, width / 2]);
+        let gradient = gradients::<B>(output, grad.clone());
+        let found = B::conv3x3_unshuffle_backward(x.clone(), weight.clone(), grad);
+        let expected = vec![gradient(leaf_x), gradient(leaf_weight)];
+        compare_all::<B>(&case, vec![found.0, found.1], expected);
+
         let skip = draw.values::<B, 4>([case.batch, case.per_head, 2 * height, 2 * width]);
         let found = B::conv3x3_shuffle(x.clone(), weight.clone(), skip.clone());
-        let expected = plain::conv3x3_shuffle::<B>(x, weight, skip);
+        let expected = plain::conv3x3_shuffle::<B>(x.clone(), weight.clone(), skip.clone());
         compare::<B>("shuffled", &case, found, expected, 1e-4);
+
+        let leaves = [&x, &weight, &skip].map(|tensor| leaf::<B>(tensor.clone()));
+        let [a, b, c] = leaves.clone();
+        let output = plain::conv3x3_shuffle::<Autodiff<B>>(a, b, c);
+        let channels = case.heads + case.per_head;
+        let grad = draw.values::<B, 4>([case.batch, channels, 2 * height, 2 * width]);
+        let gradient = gradients::<B>(output, grad.clone());
+        let found = B::conv3x3_shuffle_backward(x, weight, grad);
+        let expected = leaves.map(gradient).into();
+        compare_all::<B>(&case, vec![found.0, found.1, found.2], expected);
     });
 }
 

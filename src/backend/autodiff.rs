@@ -33,6 +33,18 @@ impl<B: Backend, C: CheckpointStrategy> Backend for Autodiff<B, C> {
         track::<B, C, _>(Conv3x3, x, weight, bias)
     }
 
+    fn conv3x3_unshuffle(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        track_block::<B, C, _, 2>(Unshuffling, [Some(x), Some(weight)])
+    }
+
+    fn conv3x3_shuffle(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        skip: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        track_block::<B, C, _, 3>(Shuffling, [Some(x), Some(weight), Some(skip)])
+    }
+
     fn channel_norm(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
@@ -441,6 +453,47 @@ trait Block<B: Backend, const N: usize>: Debug + Clone + Send + 'static {
         tensors: [Option<FloatTensor<B>>; N],
         grad: FloatTensor<B>,
     ) -> [Option<FloatTensor<B>>; N];
+}
+
+/// [`Backend::conv3x3_unshuffle`]
+#[derive(Debug, Clone)]
+struct Unshuffling;
+
+impl<B: Backend> Block<B, 2> for Unshuffling {
+    fn forward(&self, [x, weight]: [Option<FloatTensor<B>>; 2]) -> FloatTensor<B> {
+        B::conv3x3_unshuffle(x.expect("an image"), weight.expect("a weight"))
+    }
+
+    fn backward(
+        &self,
+        [x, weight]: [Option<FloatTensor<B>>; 2],
+        grad: FloatTensor<B>,
+    ) -> [Option<FloatTensor<B>>; 2] {
+        let (x, weight) = (x.expect("an image"), weight.expect("a weight"));
+        let (x, weight) = B::conv3x3_unshuffle_backward(x, weight, grad);
+        [Some(x), Some(weight)]
+    }
+}
+
+/// [`Backend::conv3x3_shuffle`]
+#[derive(Debug, Clone)]
+struct Shuffling;
+
+impl<B: Backend> Block<B, 3> for Shuffling {
+    fn forward(&self, [x, weight, skip]: [Option<FloatTensor<B>>; 3]) -> FloatTensor<B> {
+        let (x, weight) = (x.expect("an image"), weight.expect("a weight"));
+        B::conv3x3_shuffle(x, weight, skip.expect("channels behind"))
+    }
+
+    fn backward(
+        &self,
+        [x, weight, _]: [Option<FloatTensor<B>>; 3],
+        grad: FloatTensor<B>,
+    ) -> [Option<FloatTensor<B>>; 3] {
+        let (x, weight) = (x.expect("an image"), weight.expect("a weight"));
+        let (x, weight, skip) = B::conv3x3_shuffle_backward(x, weight, grad);
+        [Some(x), Some(weight), Some(skip)]
+    }
 }
 
 #[derive(Debug, Clone)]

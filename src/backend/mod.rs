@@ -105,6 +105,26 @@ pub trait Backend: burn::tensor::backend::Backend {
         plain::conv3x3_shuffle::<Self>(x, weight, skip)
     }
 
+    /// The gradients of [`conv3x3_unshuffle`](Self::conv3x3_unshuffle) for its input and its weight, of the shapes of
+    /// these; `grad` is of the output's.
+    fn conv3x3_unshuffle_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        plain::conv3x3_unshuffle_backward::<Self>(x, weight, grad)
+    }
+
+    /// The gradients of [`conv3x3_shuffle`](Self::conv3x3_shuffle) for its input, its weight and the channels behind, of
+    /// the shapes of these; `grad` is of the output's.
+    fn conv3x3_shuffle_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        plain::conv3x3_shuffle_backward::<Self>(x, weight, grad)
+    }
+
     /// Normalises each pixel over its channels; `bias` says which kind, see
     /// [`LayerNorm`](crate::model::LayerNorm).
     ///

@@ -104,6 +104,30 @@ pub fn conv3x3_shuffle<B: super::Backend>(
     primitive(Tensor::cat(vec![pixel_shuffle(output, 2), tensor(skip)], 1))
 }
 
+/// That of the convolution, from the gradient by [`pixel_shuffle`].
+pub fn conv3x3_unshuffle_backward<B: super::Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let grad = pixel_shuffle(tensor::<B, 4>(grad), 2);
+    B::conv3x3_backward(x, weight, primitive(grad))
+}
+
+/// That of the convolution, from the gradient by [`pixel_unshuffle`], and the other channels as they are.
+pub fn conv3x3_shuffle_backward<B: super::Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let grad = tensor::<B, 4>(grad);
+    let (channels, own) = (grad.dims()[1], weight.shape()[0] / 4);
+    let skip = grad.clone().narrow(1, own, channels - own);
+    let grad = pixel_unshuffle(grad.narrow(1, 0, own), 2);
+    let (x, weight) = B::conv3x3_backward(x, weight, primitive(grad));
+    (x, weight, primitive(skip))
+}
+
 /// Moves each `factor × factor` square of pixels into channels.
 ///
 /// # Shapes

@@ -63,7 +63,7 @@ impl Statistics {
 }
 
 /// Runs plain loops compiled for the widest vectors that the processor has.
-fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+pub(super) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     struct Plain<F>(F);
     impl<R, F: FnOnce() -> R> SimdOp for Plain<F> {
         type Output = R;
@@ -107,74 +107,95 @@ pub(super) fn forward(
     output
 }
 
-/// The gradients for the input, as `dims`, and for the weight, `[channels]`; see `plain` for the formula.
+/// What [`backward`] returns.
+pub(super) struct Gradients {
+    /// For the input, as it is.
+    pub x: Vec<f32>,
+    /// For the weight, `[channels]`.
+    pub weight: Vec<f32>,
+    /// For the bias, `[channels]`: the sum of the output's gradient.
+    pub bias: Vec<f32>,
+}
+
+/// The gradients; see `plain` for the formula. A `residual` of x's size is added to the input's.
 pub(super) fn backward(
     x: &[f32],
     weight: &[f32],
     grad: &[f32],
+    residual: Option<&[f32]>,
     kind: Kind,
     dims: Dims,
-) -> (Vec<f32>, Vec<f32>) {
+) -> Gradients {
     let [_, channels, height, width] = dims;
     let pixels = height * width;
-    let mut grad_x = vec![0.0; x.len()];
-    let mut grad_weight = vec![0.0; channels];
-    if grad_x.is_empty() {
-        return (grad_x, grad_weight);
+    let mut gradients = Gradients {
+        x: vec![0.0; x.len()],
+        weight: vec![0.0; channels],
+        bias: vec![0.0; channels],
+    };
+    if x.is_empty() {
+        return gradients;
     }
     let size = channels * pixels;
-    let images = grad_x
-        .chunks_exact_mut(size)
-        .zip(x.chunks_exact(size))
-        .zip(grad.chunks_exact(size));
-    for ((grad_x, x), grad) in images {
-        let sums: Vec<Vec<f32>> = strips_mut(grad_x, pixels)
+    let images = gradients.x.chunks_exact_mut(size).enumerate();
+    for (image, grad_x) in images {
+        let of_image = image * size..(image + 1) * size;
+        let (x, grad) = (&x[of_image.clone()], &grad[of_image.clone()]);
+        let residual = residual.map(|residual| &residual[of_image]);
+        let sums: Vec<Vec<[f32; 2]>> = strips_mut(grad_x, pixels)
             .map(|(range, rows)| {
                 let x = |channel: usize| &x[channel * pixels..][range.clone()];
                 let grad = |channel: usize| &grad[channel * pixels..][range.clone()];
+                let residual = residual
+                    .map(|residual| |channel: usize| &residual[channel * pixels..][range.clone()]);
                 vectorized(
                     #[inline(always)]
-                    || backward_strip(x, grad, weight, kind, rows),
+                    || backward_strip(x, grad, residual, weight, kind, rows),
                 )
             })
             .collect();
         for sums in sums {
-            for (total, sum) in grad_weight.iter_mut().zip(sums) {
-                *total += sum;
+            let totals = gradients.weight.iter_mut().zip(&mut gradients.bias);
+            for ((weight, bias), [of_weight, of_bias]) in totals.zip(sums) {
+                *weight += of_weight;
+                *bias += of_bias;
             }
         }
     }
-    (grad_x, grad_weight)
+    gradients
 }
 
-/// Fills `grad_x`, a row for each channel, and returns the weight's gradient from this strip.
+/// Fills `grad_x`, a row for each channel, and returns the weight's and the bias's gradient from this strip.
 #[inline(always)] // Into the vector code.
 fn backward_strip<'a>(
     x: impl Fn(usize) -> &'a [f32],
     grad: impl Fn(usize) -> &'a [f32],
+    residual: Option<impl Fn(usize) -> &'a [f32]>,
     weight: &[f32],
     kind: Kind,
     grad_x: Vec<&mut [f32]>,
-) -> Vec<f32> {
+) -> Vec<[f32; 2]> {
     let channels = weight.len();
     let share = 1.0 / channels as f32;
     let statistics = Statistics::new(channels, kind.epsilon, &x);
     let (mean, scale) = (&statistics.mean, &statistics.scale);
     let offset = statistics.offset(kind);
 
-    let mut grad_weight = vec![0.0; channels];
+    let mut totals = vec![[0.0; 2]; channels];
     let (mut slope, mut level) = ([0.0; STRIP], [0.0; STRIP]);
-    for (channel, total) in grad_weight.iter_mut().enumerate() {
+    for (channel, total) in totals.iter_mut().enumerate() {
         let weight = weight[channel];
         let (x, grad) = (x(channel), grad(channel));
         let mut products = [0.0; STRIP];
+        let mut summands = [0.0; STRIP];
+        summands[..grad.len()].copy_from_slice(grad);
         for i in 0..x.len() {
             let product = grad[i] * (x[i] - offset[i]);
             products[i] = product * scale[i];
             slope[i] += product * weight * share;
             level[i] += grad[i] * weight * scale[i] * share;
         }
-        *total = sum(&products);
+        *total = [sum(&products), sum(&summands)];
     }
     for (slope, scale) in slope.iter_mut().zip(scale) {
         *slope *= scale * scale * scale;
@@ -188,8 +209,13 @@ fn backward_strip<'a>(
         for i in 0..output.len() {
             output[i] = grad[i] * weight * scale[i] - level[i] - (x[i] - mean[i]) * slope[i];
         }
+        if let Some(residual) = &residual {
+            for (output, residual) in output.iter_mut().zip(residual(channel)) {
+                *output += residual;
+            }
+        }
     }
-    grad_weight
+    totals
 }
 
 /// In sixteen partial sums, for vectors' sake.

@@ -4,12 +4,13 @@
 
 use rayon::prelude::*;
 
+use super::LANES;
 use super::depthwise::{frame, framed_length};
-use super::panels::{Lines, Offsets, multiply};
-use super::product::{Into, Matrix, wide_product};
+use super::inner_products::{Rows, wide_inner_products};
+use super::panels::{Layout, Lines, Offsets, multiply};
+use super::product::{Into, Matrix};
 use super::scratch;
 use super::tiles::{Image, Tile, tiles_for_threads};
-use super::{Dims, LANES};
 
 /// Pixels of a tile, whose channels stay in a core's cache.
 const TILE_PIXELS: usize = 512;
@@ -121,62 +122,107 @@ unsafe fn store(output: &Image<'_>, arrangement: Arrangement, tile: &Tile, sums:
     }
 }
 
-/// The gradients for the input, `[batch, from, height, width]` as `dims`, and for the weight, `[to, from, 3, 3]`.
+/// Puts the input's gradient into `x_gradient`, `[from, height, width]`, and adds the weight's to `weight_gradient`,
+/// `[to, from, 3, 3]`. `grad` is that of the arranged output.
 ///
-/// The input's is the convolution with the weights turned by 180° and their channels exchanged. The weight's is, for each
-/// tap, one product of the gradient with the shifted input, both framed: the frame's zeros add nothing.
+/// The input's is the convolution with the weights turned by 180° and their channels exchanged. The weight's are the inner
+/// products of the gradient's planes with the shifted input's, both framed: the frame's zeros add nothing.
 pub(super) fn backward(
     x: &[f32],
-    dims: Dims,
+    size: [usize; 3],
     weight: &[f32],
     grad: &[f32],
-) -> (Vec<f32>, Vec<f32>) {
-    let [_, from, height, width] = dims;
+    arrangement: Arrangement,
+    x_gradient: &mut [f32],
+    weight_gradient: &mut [f32],
+) {
+    let [from, height, width] = size;
     let to = weight.len() / (9 * from);
-    let mut x_gradient = vec![0.0; x.len()];
-    let mut taps = vec![0.0; weight.len()]; // [9, to, from]
     let pixels = height * width;
-    if !x.is_empty() {
-        let turned = turned(weight, from);
-        let images = x_gradient.chunks_exact_mut(from * pixels);
-        for (x_gradient, grad) in images.zip(grad.chunks_exact(to * pixels)) {
-            let size = [to, height, width];
-            convolve(grad, size, &turned, None, Arrangement::Plain, x_gradient);
+    let mut rearranged = scratch::buffer(match arrangement {
+        Arrangement::Plain => 0,
+        Arrangement::Unshuffled | Arrangement::Shuffled => to * pixels,
+    });
+    let grad = match arrangement {
+        Arrangement::Plain => grad,
+        Arrangement::Unshuffled | Arrangement::Shuffled => {
+            rearrange_back(arrangement, grad, [to, height, width], &mut rearranged);
+            &*rearranged
         }
-        let length = framed_length(height, width);
-        let framed = |planes: &[f32]| {
-            let mut framed = vec![0.0; planes.len() / pixels * length];
-            let planes = framed
-                .par_chunks_exact_mut(length)
-                .zip(planes.par_chunks_exact(pixels));
-            planes.for_each(|(framed, plane)| frame(plane, width, framed));
-            framed
-        };
-        let images = x.chunks_exact(from * pixels);
-        for (x, grad) in images.zip(grad.chunks_exact(to * pixels)) {
-            let (x, grad) = (framed(x), framed(grad));
-            let wide = height * (width + 2);
-            for (tap, output) in taps.chunks_exact_mut(to * from).enumerate() {
-                let offset = tap / 3 * (width + 2) + tap % 3;
-                wide_product(
-                    Into::Add,
-                    // From the first pixel inside the frame.
-                    Matrix::new(&grad[width + 3..], to, wide, length),
-                    Matrix::new(&x[offset..], from, wide, length).transposed(),
-                    output,
-                    from,
-                );
+    };
+    let turned = turned(weight, from);
+    convolve(
+        grad,
+        [to, height, width],
+        &turned,
+        None,
+        Arrangement::Plain,
+        x_gradient,
+    );
+
+    let length = framed_length(height, width);
+    let framed = |planes: &[f32]| {
+        let mut framed = scratch::buffer(planes.len() / pixels * length);
+        let planes = framed
+            .par_chunks_exact_mut(length)
+            .zip(planes.par_chunks_exact(pixels));
+        planes.for_each(|(framed, plane)| frame(plane, width, framed));
+        framed
+    };
+    let (x, grad) = (framed(x), framed(grad));
+    let taps = |channel| (0..9).map(move |tap| channel * length + tap / 3 * (width + 2) + tap % 3);
+    let offsets: Vec<usize> = (0..from).flat_map(taps).collect();
+    let outputs = Rows {
+        data: &grad[width + 3..], // From the first pixel inside the frame.
+        source: Layout::planes(length),
+        count: to,
+    };
+    let inputs = Rows {
+        data: &x,
+        source: Offsets(&offsets),
+        count: 9 * from,
+    };
+    let wide = height * (width + 2);
+    wide_inner_products(Into::Add, outputs, inputs, wide, weight_gradient, 9 * from);
+}
+
+/// The inverse of what [`store`] does to an image's outputs. Threads take planes.
+fn rearrange_back(
+    arrangement: Arrangement,
+    arranged: &[f32],
+    [_, height, width]: [usize; 3],
+    output: &mut [f32],
+) {
+    let pixels = height * width;
+    let planes = output.par_chunks_exact_mut(pixels).enumerate();
+    planes.for_each(|(channel, plane)| {
+        for (y, row) in plane.chunks_exact_mut(width).enumerate() {
+            match arrangement {
+                Arrangement::Plain => {
+                    row.copy_from_slice(&arranged[channel * pixels + y * width..][..width])
+                }
+                Arrangement::Unshuffled => {
+                    let columns = width / 2;
+                    let part = |odd: usize| {
+                        let first = (4 * channel + 2 * (y % 2) + odd) * pixels / 4;
+                        &arranged[first + y / 2 * columns..][..columns]
+                    };
+                    let pairs = row.as_chunks_mut::<2>().0.iter_mut();
+                    for ((pair, even), odd) in pairs.zip(part(0)).zip(part(1)) {
+                        *pair = [*even, *odd];
+                    }
+                }
+                Arrangement::Shuffled => {
+                    let (plane, odd) = (channel / 4 * 4 * pixels, channel % 2);
+                    let first = plane + (2 * y + channel / 2 % 2) * 2 * width;
+                    let pairs = arranged[first..][..2 * width].as_chunks::<2>().0.iter();
+                    for (output, pair) in row.iter_mut().zip(pairs) {
+                        *output = pair[odd];
+                    }
+                }
             }
         }
-    }
-    let mut weight_gradient = vec![0.0; weight.len()];
-    let channels = weight_gradient.par_chunks_exact_mut(9).enumerate();
-    channels.for_each(|(index, weights)| {
-        for (tap, weight) in weights.iter_mut().enumerate() {
-            *weight = taps[tap * to * from + index];
-        }
     });
-    (x_gradient, weight_gradient)
 }
 
 /// The weights `[from, to, 3, 3]` of the convolution back: turned by 180°, the channels exchanged.

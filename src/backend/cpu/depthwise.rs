@@ -7,8 +7,8 @@
 use rayon::prelude::*;
 use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp, SimdUnaryOp};
-use rten_vecmath::Gelu;
 
+use super::gelu_gate::Gelu;
 use super::panels::{Layout, row_pixels};
 use super::{Dims, LANES, scratch};
 
@@ -68,6 +68,17 @@ impl<'a> Framed<'a> {
         }
         sums
     }
+}
+
+/// Each tap in all elements of a vector. (Mapping the array would call a closure without the vector instructions.)
+#[inline(always)]
+fn splat<I: Isa>(isa: I, taps: &Taps) -> [I::F32; 9] {
+    let ops = isa.f32();
+    let mut vectors = [ops.zero(); 9];
+    for (vector, tap) in vectors.iter_mut().zip(taps) {
+        *vector = ops.splat(*tap);
+    }
+    vectors
 }
 
 /// Stores the first elements of a vector, as many as there is room for.
@@ -146,7 +157,7 @@ impl<O: Output> SimdOp for Convolve<'_, O> {
     #[inline(always)]
     fn eval<I: Isa>(mut self, isa: I) {
         let ops = isa.f32();
-        let taps = self.taps.map(|tap| ops.splat(tap));
+        let taps = splat(isa, self.taps);
         let bias = ops.splat(self.bias);
         let (height, width) = (self.x.height, self.x.width);
         for row in (0..height / 2).map(|pair| 2 * pair) {
@@ -196,10 +207,9 @@ impl<O: Output> SimdOp for Gate<'_, O> {
     #[inline(always)]
     fn eval<I: Isa>(mut self, isa: I) {
         let ops = isa.f32();
-        let [taps_a, taps_b] = self.taps.map(|taps| taps.map(|tap| ops.splat(tap)));
-        let [bias_a, bias_b] = self.bias.map(|bias| ops.splat(bias));
+        let (taps_a, taps_b) = (splat(isa, self.taps[0]), splat(isa, self.taps[1]));
+        let (bias_a, bias_b) = (ops.splat(self.bias[0]), ops.splat(self.bias[1]));
         let (height, width) = (self.a.height, self.a.width);
-        let gate = |a, b| ops.mul(Gelu {}.eval(isa, a), b);
         for row in (0..height / 2).map(|pair| 2 * pair) {
             for column in (0..width).step_by(ops.len()) {
                 // SAFETY: both rows and the column are the planes'.
@@ -209,8 +219,9 @@ impl<O: Output> SimdOp for Gate<'_, O> {
                         self.b.convolve::<I, 2>(isa, row, column, &taps_b, bias_b),
                     ]
                 };
-                self.output.store(isa, row, column, gate(a[0], b[0]));
-                self.output.store(isa, row + 1, column, gate(a[1], b[1]));
+                self.output.store(isa, row, column, gate(isa, a[0], b[0]));
+                self.output
+                    .store(isa, row + 1, column, gate(isa, a[1], b[1]));
             }
         }
         if height % 2 == 1 {
@@ -223,10 +234,16 @@ impl<O: Output> SimdOp for Gate<'_, O> {
                         self.b.convolve::<I, 1>(isa, row, column, &taps_b, bias_b),
                     ]
                 };
-                self.output.store(isa, row, column, gate(a[0], b[0]));
+                self.output.store(isa, row, column, gate(isa, a[0], b[0]));
             }
         }
     }
+}
+
+/// `gelu(a) · b`
+#[inline(always)] // A closure would be a function of its own, without the vector instructions.
+fn gate<I: Isa>(isa: I, a: I::F32, b: I::F32) -> I::F32 {
+    isa.f32().mul(Gelu.eval(isa, a), b)
 }
 
 /// Convolves two framed planes and lets the one gate the other: `gelu(a) · b`.
@@ -352,20 +369,48 @@ impl SimdOp for Correlate<'_> {
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) -> Taps {
         let ops = isa.f32();
-        let stride = self.x.width + 2;
         let mut sums = [ops.zero(); 9];
-        for (row, grad) in self.grad.chunks_exact(self.x.width).enumerate() {
-            for column in (0..self.x.width).step_by(ops.len()) {
-                let (grad, _) = ops.load_pad(&grad[column..]);
-                for (tap, sum) in sums.iter_mut().enumerate() {
-                    let offset = (row + tap / 3) * stride + column + tap % 3;
+        let height = self.x.height;
+        for row in (0..height / 2).map(|pair| 2 * pair) {
+            self.rows::<I, 2>(isa, row, &mut sums);
+        }
+        if height % 2 == 1 {
+            self.rows::<I, 1>(isa, height - 1, &mut sums);
+        }
+        sums.map(|sum| ops.sum(sum))
+    }
+}
+
+impl Correlate<'_> {
+    /// Adds the products of some rows. Two at once share half of their inputs.
+    #[inline(always)]
+    fn rows<I: Isa, const ROWS: usize>(&self, isa: I, row: usize, sums: &mut [I::F32; 9]) {
+        let ops = isa.f32();
+        let width = self.x.width;
+        let grads = self.grad[row * width..][..ROWS * width].as_ptr();
+        for column in (0..width).step_by(ops.len()) {
+            let mask = ops.first_n_mask((width - column).min(ops.len()));
+            let mut grad = [ops.zero(); ROWS];
+            for (output, grad) in grad.iter_mut().enumerate() {
+                // SAFETY: the slice whose beginning this is has so many rows; the mask leaves out what is behind one.
+                *grad = unsafe { ops.load_ptr_mask(grads.add(output * width + column), mask) };
+            }
+            for input in 0..ROWS + 2 {
+                for shift in 0..3 {
+                    let offset = (row + input) * (width + 2) + column + shift;
                     // SAFETY: as in `Framed::convolve`, since `grad` has the plane's size.
                     let x = unsafe { ops.load_ptr(self.x.data.as_ptr().add(offset)) };
-                    *sum = ops.mul_add(x, grad, *sum);
+                    for (output, grad) in grad.iter().enumerate() {
+                        if let Some(tap) = input.checked_sub(output)
+                            && tap < 3
+                        {
+                            let sum = &mut sums[3 * tap + shift];
+                            *sum = ops.mul_add(x, *grad, *sum);
+                        }
+                    }
                 }
             }
         }
-        sums.map(|sum| ops.sum(sum))
     }
 }
 

@@ -14,6 +14,7 @@ use super::branch::{
     step_pixels, walk,
 };
 use super::depthwise::{Framed, InPanels, Plane, Taps, convolve, taps};
+use super::inner_products::{Rows, inner_products};
 use super::normalize::Norm;
 use super::panels::Layout;
 use super::product::{Into, Matrix, product};
@@ -172,11 +173,13 @@ impl Sums {
                     }
                 }
                 for head in 0..heads {
-                    let rows = head * per_head * pixels..;
-                    let [q, k] = [queries, keys]
-                        .map(|x| Matrix::new(&x[rows.clone()], per_head, pixels, pixels));
+                    let [q, k] = [queries, keys].map(|x| Rows {
+                        data: &x[head * per_head * pixels..],
+                        source: Layout::planes(pixels),
+                        count: per_head,
+                    });
                     let products = &mut self.products[head * per_head * per_head..];
-                    product(Into::Add, q, k.transposed(), products, per_head);
+                    inner_products(Into::Add, q, k, pixels, products, per_head);
                 }
             };
             // SAFETY: in this pass no thread writes to the image.

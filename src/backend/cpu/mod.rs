@@ -10,6 +10,7 @@ mod flex;
 mod gdfn;
 mod gelu_gate;
 mod him;
+mod inner_products;
 #[cfg(test)]
 mod instruction_sets;
 mod mdta;

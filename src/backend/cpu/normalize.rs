@@ -119,7 +119,9 @@ impl Normalize<'_> {
                 *mean = ops.add(*mean, unsafe { ops.load_ptr(at(channel, i)) });
             }
         }
-        let mean = mean.map(|sum| ops.mul(sum, share));
+        for mean in &mut mean {
+            *mean = ops.mul(*mean, share);
+        }
         let mut variance = [ops.zero(); N];
         for channel in 0..channels {
             for i in 0..N {
@@ -128,10 +130,11 @@ impl Normalize<'_> {
                 variance[i] = ops.mul_add(centered, centered, variance[i]);
             }
         }
-        let factor = variance.map(|sum| {
+        let mut factor = [ops.zero(); N];
+        for (factor, sum) in factor.iter_mut().zip(variance) {
             let variance = ops.mul_add(sum, share, ops.splat(self.norm.epsilon));
-            square_root_reciprocal(isa, variance)
-        });
+            *factor = square_root_reciprocal(isa, variance);
+        }
         let offset = match self.norm.centered {
             true => mean,
             false => [ops.zero(); N],

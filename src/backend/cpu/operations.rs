@@ -81,6 +81,22 @@ macro_rules! by_kernels {
             operations::conv3x3_shuffle::<Self>(x, weight, skip)
         }
 
+        fn conv3x3_unshuffle_backward(
+            x: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            grad: FloatTensor<Self>,
+        ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+            operations::conv3x3_unshuffle_backward::<Self>(x, weight, grad)
+        }
+
+        fn conv3x3_shuffle_backward(
+            x: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            grad: FloatTensor<Self>,
+        ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+            operations::conv3x3_shuffle_backward::<Self>(x, weight, grad)
+        }
+
         fn channel_norm(
             x: FloatTensor<Self>,
             weight: FloatTensor<Self>,
@@ -222,11 +238,11 @@ pub(super) fn channel_norm_backward<B: Cpu>(
         with_bias,
         epsilon: epsilon as f32,
     };
-    let (x, weight) =
-        channel_norm::backward(x.elements(), weight.elements(), grad.elements(), kind, dims);
+    let (x, weight, grad) = (x.elements(), weight.elements(), grad.elements());
+    let gradients = channel_norm::backward(x, weight, grad, None, kind, dims);
     (
-        CpuTensor::from_elements(x, dims),
-        CpuTensor::from_elements(weight, shape),
+        CpuTensor::from_elements(gradients.x, dims),
+        CpuTensor::from_elements(gradients.weight, shape),
     )
 }
 
@@ -337,13 +353,74 @@ pub(super) fn conv3x3_backward<B: Cpu>(
     if !single_precision([&x, &weight, &grad]) {
         return plain::conv3x3_backward::<B>(x, weight, grad);
     }
+    let (x, weight, _) = convolve_backward(x, weight, grad, Arrangement::Plain);
+    (x, weight)
+}
+
+pub(super) fn conv3x3_unshuffle_backward<B: Cpu>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    if !single_precision([&x, &weight, &grad]) {
+        return plain::conv3x3_unshuffle_backward::<B>(x, weight, grad);
+    }
+    let (x, weight, _) = convolve_backward(x, weight, grad, Arrangement::Unshuffled);
+    (x, weight)
+}
+
+pub(super) fn conv3x3_shuffle_backward<B: Cpu>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    if !single_precision([&x, &weight, &grad]) {
+        return plain::conv3x3_shuffle_backward::<B>(x, weight, grad);
+    }
+    convolve_backward(x, weight, grad, Arrangement::Shuffled)
+}
+
+/// The gradients of [`convolve`] for x, the weight, and the channels behind the outputs.
+fn convolve_backward<T: CpuTensor>(
+    x: T,
+    weight: T,
+    grad: T,
+    arrangement: Arrangement,
+) -> (T, T, T) {
     let dims: Dims = x.shape().dims();
-    let shape = weight.shape();
+    let [batch, from, height, width] = dims;
+    let weight_shape = weight.shape();
+    let [to, ..]: Dims = weight.shape().dims();
+    let [_, channels, rows, columns]: Dims = grad.shape().dims();
+    let [own, ..] = arrangement.size([to, height, width]);
     let [x, weight, grad] = [x, weight, grad].map(contiguous);
-    let (x, weight) = conv3x3::backward(x.elements(), dims, weight.elements(), grad.elements());
+
+    let mut x_gradient = vec![0.0; x.elements().len()];
+    let mut weight_gradient = vec![0.0; weight.elements().len()];
+    let mut skip_gradient = Vec::with_capacity(batch * (channels - own) * rows * columns);
+    if !x_gradient.is_empty() {
+        let images = x.elements().chunks_exact(from * height * width);
+        let gradients = x_gradient.chunks_exact_mut(from * height * width);
+        let grads = grad.elements().chunks_exact(channels * rows * columns);
+        for ((x, x_gradient), grad) in images.zip(gradients).zip(grads) {
+            let (own, skip) = grad.split_at(own * rows * columns);
+            let (size, weight) = ([from, height, width], weight.elements());
+            conv3x3::backward(
+                x,
+                size,
+                weight,
+                own,
+                arrangement,
+                x_gradient,
+                &mut weight_gradient,
+            );
+            skip_gradient.extend_from_slice(skip);
+        }
+    }
     (
-        CpuTensor::from_elements(x, dims),
-        CpuTensor::from_elements(weight, shape),
+        T::from_elements(x_gradient, dims),
+        T::from_elements(weight_gradient, weight_shape),
+        T::from_elements(skip_gradient, [batch, channels - own, rows, columns]),
     )
 }
 

@@ -14,6 +14,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use rayon::prelude::*;
 use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, Simd, SimdOp};
 
@@ -252,6 +253,32 @@ pub(super) fn multiply<S: Source>(
     .dispatch();
 }
 
+/// As [`multiply`], into planes `stride` apart, on all threads, which take rows of weights.
+pub(super) fn wide_multiply<S: Source + Sync>(
+    into: Into,
+    weights: Matrix<'_>,
+    bias: Option<&[f32]>,
+    (pixels, source, count): (&[f32], S, usize),
+    output: &mut [f32],
+    stride: usize,
+) {
+    let [rows, _] = weights.size();
+    let part = rows.div_ceil(rayon::current_num_threads());
+    let part = part.next_multiple_of(ROWS);
+    let outputs = output.par_chunks_mut(part * stride);
+    let firsts = (0..rows).into_par_iter().step_by(part);
+    firsts.zip(outputs).for_each(|(first, output)| {
+        let range = first..rows.min(first + part);
+        multiply(
+            into,
+            weights.rows(range.clone()),
+            bias.map(|bias| &bias[range]),
+            (pixels, source, count),
+            Lines::planes(output, stride, count),
+        );
+    });
+}
+
 struct Multiply<'a, S> {
     into: Into,
     weights: Matrix<'a>,
@@ -434,6 +461,7 @@ mod tests {
             in_panels in any::<bool>(),
             with_bias in any::<bool>(),
             add in any::<bool>(),
+            threads in 0usize..4,
         ) {
             let weights = values(rows * channels, 5);
             let weights = Matrix::new(&weights, rows, channels, channels);
@@ -449,8 +477,15 @@ mod tests {
             let into = if add { Into::Add } else { Into::Set };
             let mut output = values(rows * stride, 7);
             let mut expected = output.clone();
-            let target = Lines::planes(&mut output, stride, count);
-            multiply(into, weights, bias, (&pixels, layout, count), target);
+            let source = (&*pixels, layout, count);
+            if threads == 0 {
+                let target = Lines::planes(&mut output, stride, count);
+                multiply(into, weights, bias, source, target);
+            } else {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                let wide = || wide_multiply(into, weights, bias, source, &mut output, stride);
+                pool.unwrap().install(wide);
+            }
 
             let planes = Matrix::new(&planes, channels, count, count);
             product(into, weights, planes, &mut expected, stride);

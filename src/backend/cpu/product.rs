@@ -1,5 +1,6 @@
 //! Matrix products on slices, by the `gemm` crate: on one thread, where threads take tiles of the image, or on all.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use gemm::{Parallelism, gemm};
@@ -44,6 +45,16 @@ impl<'a> Matrix<'a> {
     pub fn row(&self, row: usize) -> &'a [f32] {
         assert!(row < self.rows && self.column_stride == 1);
         &self.data[row * self.row_stride..][..self.columns]
+    }
+
+    /// Some of the rows.
+    pub fn rows(self, range: Range<usize>) -> Self {
+        assert!(range.start < range.end && range.end <= self.rows);
+        Self {
+            data: &self.data[range.start * self.row_stride..],
+            rows: range.len(),
+            ..self
+        }
     }
 
     /// Rows and columns.

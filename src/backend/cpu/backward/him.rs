@@ -2,12 +2,17 @@
 
 use rayon::prelude::*;
 
-use super::{Gradient, Size, Through, add, normalized, rows, spaced, sum, through_norm};
+use super::{
+    Gradient, Size, Through, add, copied, normalized, planes, stride, sum, through_norm,
+    transposed, weigh,
+};
 use crate::backend::HimWeights;
+use crate::backend::cpu::channel_norm::vectorized;
 use crate::backend::cpu::him::{Him, softmax_of_tokens};
+use crate::backend::cpu::inner_products::wide_inner_products;
 use crate::backend::cpu::normalize::Norm;
 use crate::backend::cpu::product::{Into, Matrix, wide_product};
-use crate::backend::cpu::{LANES, scratch};
+use crate::backend::cpu::scratch;
 
 /// Adds to the weights' gradients and sets the keys' and values' of this image of the batch.
 pub fn him(
@@ -26,68 +31,71 @@ pub fn him(
     let normalized = normalized(x, size, norm);
     let (to_logits, constants) = him.logits_matrix(channels);
     let to_output = him.output_matrix(channels);
-    let output_gradient = rows(grad, channels, pixels);
+    let output_gradient = copied(grad, pixels);
 
-    // In whole vectors, as the softmax takes them.
-    let stride = pixels.next_multiple_of(LANES);
-    let mut attention = scratch::buffer(all * stride);
-    let to_logits = Matrix::new(&to_logits, all, channels, channels);
-    let input = spaced(&normalized, channels, pixels);
-    wide_product(Into::Set, to_logits, input, &mut attention, stride);
+    let mut attention = scratch::buffer(all * stride(pixels));
+    weigh(
+        [all, channels],
+        &to_logits,
+        None,
+        &normalized,
+        pixels,
+        &mut attention,
+        stride(pixels),
+    );
     attention
-        .par_chunks_exact_mut(tokens * stride)
+        .par_chunks_exact_mut(tokens * stride(pixels))
         .zip(constants.par_chunks_exact(tokens))
-        .for_each(|(logits, constants)| softmax_of_tokens(logits, constants, stride));
+        .for_each(|(logits, constants)| softmax_of_tokens(logits, constants, stride(pixels)));
 
-    let shares = Matrix::new(&attention, all, pixels, stride);
     let mut to_output_gradient = vec![0.0; channels * all];
-    wide_product(
+    wide_inner_products(
         Into::Set,
-        output_gradient,
-        shares.transposed(),
+        planes(&output_gradient, channels, pixels),
+        planes(&attention, all, pixels),
+        pixels,
         &mut to_output_gradient,
         all,
     );
-    let mut logits_gradient = scratch::buffer(all * pixels);
-    wide_product(
-        Into::Set,
-        Matrix::new(&to_output, channels, all, all).transposed(),
-        output_gradient,
-        &mut logits_gradient,
+    let mut logits_gradient = scratch::buffer(all * stride(pixels));
+    weigh(
+        [all, channels],
+        &transposed(&to_output, all),
+        None,
+        &output_gradient,
         pixels,
+        &mut logits_gradient,
+        stride(pixels),
     );
     logits_gradient
-        .par_chunks_exact_mut(tokens * pixels)
-        .zip(attention.par_chunks_exact(tokens * stride))
+        .par_chunks_exact_mut(tokens * stride(pixels))
+        .zip(attention.par_chunks_exact(tokens * stride(pixels)))
         .for_each(|(gradient, attention)| {
-            let mut mean = vec![0.0; pixels];
-            let planes = |attention| <[f32]>::chunks_exact(attention, stride);
-            for (gradient, shares) in gradient.chunks_exact(pixels).zip(planes(attention)) {
-                for ((mean, gradient), share) in mean.iter_mut().zip(gradient).zip(shares) {
-                    *mean += gradient * share;
-                }
-            }
-            for (gradient, shares) in gradient.chunks_exact_mut(pixels).zip(planes(attention)) {
-                for ((gradient, mean), share) in gradient.iter_mut().zip(&mean).zip(shares) {
-                    *gradient = (*gradient - mean) * share;
-                }
-            }
+            vectorized(
+                #[inline(always)]
+                || softmax_backward(gradient, attention, pixels),
+            );
         });
-    let constants_gradient: Vec<f32> = logits_gradient.chunks_exact(pixels).map(sum).collect();
-    let logits_gradient = rows(&logits_gradient, all, pixels);
+    let constants_gradient: Vec<f32> = logits_gradient
+        .chunks_exact(stride(pixels))
+        .map(|plane| sum(&plane[..pixels]))
+        .collect();
     let mut to_logits_gradient = vec![0.0; all * channels];
-    wide_product(
+    wide_inner_products(
         Into::Set,
-        logits_gradient,
-        input.transposed(),
+        planes(&logits_gradient, all, pixels),
+        planes(&normalized, channels, pixels),
+        pixels,
         &mut to_logits_gradient,
         channels,
     );
     let mut normalized_gradient = scratch::buffer(channels * pixels);
-    wide_product(
-        Into::Set,
-        to_logits.transposed(),
-        logits_gradient,
+    weigh(
+        [channels, all],
+        &transposed(&to_logits, channels),
+        None,
+        &logits_gradient,
+        pixels,
         &mut normalized_gradient,
         pixels,
     );
@@ -158,4 +166,25 @@ pub fn him(
     let bias = gradients.project.bias.as_deref_mut();
     add(bias, grad.chunks_exact(pixels).map(sum));
     through_norm(x, size, norm, &normalized_gradient, grad)
+}
+
+/// From the gradient of a head's attention, in whose place it comes, to the logits': planes of tokens.
+#[inline(always)] // Into the vector code.
+fn softmax_backward(gradient: &mut [f32], attention: &[f32], pixels: usize) {
+    let mut mean = vec![0.0; pixels];
+    let stride = stride(pixels);
+    let planes = gradient
+        .chunks_exact(stride)
+        .zip(attention.chunks_exact(stride));
+    for (gradient, shares) in planes {
+        for ((mean, gradient), share) in mean.iter_mut().zip(gradient).zip(shares) {
+            *mean += gradient * share;
+        }
+    }
+    let planes = gradient.chunks_exact_mut(stride);
+    for (gradient, shares) in planes.zip(attention.chunks_exact(stride)) {
+        for ((gradient, mean), share) in gradient.iter_mut().zip(&mean).zip(shares) {
+            *gradient = (*gradient - mean) * share;
+        }
+    }
 }

@@ -5,14 +5,16 @@ use rten_simd::SimdOp;
 use rten_vecmath::SumSquare;
 
 use super::{
-    Gradient, Size, Through, add, convolution_gradients, expand, finish, normalized, rows, spaced,
-    stride, sum,
+    Gradient, Size, Through, add, convolution_gradients, copied, expand, finish, normalized,
+    planes, stride, sum_for, transposed, weigh,
 };
 use crate::backend::BranchWeights;
 use crate::backend::cpu::branch::Branch;
 use crate::backend::cpu::depthwise::{self, Framed, Plane, convolve, framed_length, taps};
+use crate::backend::cpu::inner_products::{Rows, wide_inner_products};
 use crate::backend::cpu::mdta::{self, Sums, attention, fold_projection};
 use crate::backend::cpu::normalize::Norm;
+use crate::backend::cpu::panels::{Layout, Offsets, wide_multiply};
 use crate::backend::cpu::product::{Into, Matrix, wide_product};
 use crate::backend::cpu::scratch;
 
@@ -62,13 +64,8 @@ pub fn mdta(
     };
     let mut products = vec![0.0; channels * per_head];
     for (index, products) in products.chunks_exact_mut(per_head * per_head).enumerate() {
-        wide_product(
-            Into::Set,
-            head(q, index, [per_head, pixels]),
-            head(k, index, [per_head, pixels]).transposed(),
-            products,
-            per_head,
-        );
+        let head = |x| head(x, index, [per_head, pixels]);
+        wide_inner_products(Into::Set, head(q), head(k), pixels, products, per_head);
     }
     let sums = Sums {
         products,
@@ -80,25 +77,29 @@ pub fn mdta(
     let to_output = fold_projection(&attention, branch.project, channels);
 
     // `g vᵀ` holds all that the attention's and the projection's gradients need of the pixels.
-    let output_gradient = rows(grad, channels, pixels);
+    let output_gradient = copied(grad, pixels);
     let mut by_values = vec![0.0; channels * channels];
-    wide_product(
+    wide_inner_products(
         Into::Set,
-        output_gradient,
-        spaced(v, channels, pixels).transposed(),
+        planes(&output_gradient, channels, pixels),
+        planes(v, channels, pixels),
+        pixels,
         &mut by_values,
         channels,
     );
     let mut qkv_gradient = scratch::buffer(3 * channels * stride(pixels));
     let (grad_q, rest) = qkv_gradient.split_at_mut(length);
     let (grad_k, grad_v) = rest.split_at_mut(length);
-    wide_product(
-        Into::Set,
-        Matrix::new(&to_output, channels, channels, channels).transposed(),
-        output_gradient,
+    weigh(
+        [channels, channels],
+        &transposed(&to_output, channels),
+        None,
+        &output_gradient,
+        pixels,
         grad_v,
         stride(pixels),
     );
+    drop(output_gradient);
     let size_of_head = per_head * per_head;
     for index in 0..heads {
         let start = index * per_head;
@@ -145,36 +146,46 @@ pub fn mdta(
                 *gradient *= temperature[index] / (query_norms[i] * key_norms[j]);
             }
         }
-        let planes = start * stride(pixels)..(start + per_head) * stride(pixels);
-        let (grad_q, grad_k) = (&mut grad_q[planes.clone()], &mut grad_k[planes]);
-        for (output, x, along) in [
-            (&mut *grad_q, head(q, index, [per_head, pixels]), &along_q),
-            (&mut *grad_k, head(k, index, [per_head, pixels]), &along_k),
+        // The queries' gradient from keys and, along themselves, queries, as one product; the keys' likewise.
+        let rows = start * stride(pixels)..(start + per_head) * stride(pixels);
+        let offsets = |first: usize| {
+            (start + first..start + first + per_head).map(move |channel| channel * stride(pixels))
+        };
+        let (of_q, of_k) = (offsets(0), offsets(channels));
+        for (output, weights, along, offsets) in [
+            (
+                &mut grad_q[rows.clone()],
+                logits.clone(),
+                along_q,
+                of_k.clone().chain(of_q.clone()),
+            ),
+            (
+                &mut grad_k[rows],
+                transposed(&logits, per_head),
+                along_k,
+                of_q.chain(of_k),
+            ),
         ] {
-            output
-                .par_chunks_exact_mut(stride(pixels))
-                .enumerate()
-                .for_each(|(channel, output)| {
-                    for (output, x) in output.iter_mut().zip(x.row(channel)) {
-                        *output = x * along[channel];
-                    }
-                });
+            let mut both = vec![0.0; 2 * size_of_head];
+            let rows = both
+                .chunks_exact_mut(2 * per_head)
+                .zip(weights.chunks_exact(per_head));
+            for (channel, (both, weights)) in rows.enumerate() {
+                both[..per_head].copy_from_slice(weights);
+                both[per_head + channel] = along[channel];
+            }
+            let offsets: Vec<usize> = offsets.collect();
+            wide_multiply(
+                Into::Set,
+                Matrix::new(&both, per_head, 2 * per_head, 2 * per_head),
+                None,
+                (&qkv[..], Offsets(&offsets), pixels),
+                output,
+                stride(pixels),
+            );
         }
-        wide_product(
-            Into::Add,
-            square(&logits),
-            head(k, index, [per_head, pixels]),
-            grad_q,
-            stride(pixels),
-        );
-        wide_product(
-            Into::Add,
-            square(&logits).transposed(),
-            head(q, index, [per_head, pixels]),
-            grad_k,
-            stride(pixels),
-        );
     }
+    drop(qkv);
     let channel_sums: Vec<[f32; 2]> = expanded
         .par_chunks_exact_mut(stride(pixels))
         .zip(qkv_gradient.par_chunks_exact(stride(pixels)))
@@ -185,9 +196,11 @@ pub fn mdta(
             scratch::with([framed_length(height, width)], |[framed]| {
                 depthwise::frame(u, width, framed);
                 let weight = taps(branch.taps, channel);
-                let expanded =
-                    convolution_gradients(u, framed, grad, weight, [height, width], total);
-                [sum(grad), expanded]
+                convolution_gradients(u, framed, grad, weight, width, [0, 0], total);
+                [
+                    sum_for(branch.taps_bias, grad),
+                    sum_for(branch.expand_bias, u),
+                ]
             })
         })
         .collect();
@@ -212,8 +225,8 @@ pub fn mdta(
 }
 
 /// The rows of a head.
-fn head(x: &[f32], index: usize, [per_head, pixels]: [usize; 2]) -> Matrix<'_> {
-    spaced(&x[index * per_head * stride(pixels)..], per_head, pixels)
+fn head(x: &[f32], index: usize, [per_head, pixels]: [usize; 2]) -> Rows<'_, Layout> {
+    planes(&x[index * per_head * stride(pixels)..], per_head, pixels)
 }
 
 /// From the attention's gradient, in whose place it comes, to the logits'.

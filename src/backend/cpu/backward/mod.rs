@@ -2,7 +2,8 @@
 //!
 //! Nothing is kept from the forward pass but the input: the expanded channels are made again, whole. (A training patch is
 //! small, and its planes stay in the cache; it is the activations of all blocks together that would not.) Products share
-//! out their rows among threads, the rest its channels, so that no sum depends on how many threads there are.
+//! out their rows among threads, the rest its channels, so that no sum depends on how many threads there are. Both kinds of
+//! products, of weights and pixels and those that sum over pixels, read the planes as they lie.
 
 mod gdfn;
 mod him;
@@ -16,9 +17,11 @@ use rten_simd::SimdOp;
 
 use super::branch::Branch;
 use super::depthwise::{self, Framed, Plane, Taps, convolve, correlate};
+use super::inner_products::{Rows, wide_inner_products};
 use super::normalize::Norm;
 use super::operations::CpuTensor;
-use super::product::{Into, Matrix, wide_product};
+use super::panels::{Layout, wide_multiply};
+use super::product::{Into, Matrix};
 use super::scratch::{self, Buffer};
 use super::{Dims, LANES, channel_norm};
 use crate::backend::BranchWeights;
@@ -70,19 +73,49 @@ pub(super) struct Through {
 /// An image's sizes.
 type Size = [usize; 3];
 
-/// Rows of pixels.
-fn rows(data: &[f32], count: usize, pixels: usize) -> Matrix<'_> {
-    Matrix::new(data, count, pixels, pixels)
-}
-
 /// From a row of a buffer to the next. Rows of a power of two would all fall on the same few places of a cache.
 fn stride(pixels: usize) -> usize {
     pixels.next_multiple_of(LANES) + LANES
 }
 
-/// Rows of a buffer.
-fn spaced(data: &[f32], count: usize, pixels: usize) -> Matrix<'_> {
-    Matrix::new(data, count, pixels, stride(pixels))
+/// Rows of a buffer, to be summed over.
+fn planes(data: &[f32], count: usize, pixels: usize) -> Rows<'_, Layout> {
+    Rows {
+        data,
+        source: Layout::planes(stride(pixels)),
+        count,
+    }
+}
+
+/// Planes in a buffer, which leaves room behind each.
+fn copied(data: &[f32], pixels: usize) -> Buffer {
+    let mut output = scratch::buffer(data.len() / pixels * stride(pixels));
+    output
+        .par_chunks_exact_mut(stride(pixels))
+        .zip(data.par_chunks_exact(pixels))
+        .for_each(|(output, plane)| output[..pixels].copy_from_slice(plane));
+    output
+}
+
+/// Weights `[rows, columns]` times planes of a buffer.
+fn weigh(
+    [rows, columns]: [usize; 2],
+    weights: &[f32],
+    bias: Option<&[f32]>,
+    input: &[f32],
+    pixels: usize,
+    output: &mut [f32],
+    output_stride: usize,
+) {
+    let weights = Matrix::new(weights, rows, columns, columns);
+    let source = (input, Layout::planes(stride(pixels)), pixels);
+    wide_multiply(Into::Set, weights, bias, source, output, output_stride);
+}
+
+/// Weights `[rows, columns]` the other way around.
+fn transposed(weights: &[f32], columns: usize) -> Vec<f32> {
+    let column = |first| weights[first..].iter().step_by(columns).copied();
+    (0..columns).flat_map(column).collect()
 }
 
 /// The normalised image.
@@ -97,41 +130,45 @@ fn normalized(x: &[f32], [channels, height, width]: Size, norm: &Norm) -> Buffer
 fn expand(branch: &Branch<'_>, normalized: &[f32], channels: usize, pixels: usize) -> Buffer {
     let expanded = branch.expand.len() / channels;
     let mut output = scratch::buffer(expanded * stride(pixels));
-    wide_product(
-        Into::Set,
-        Matrix::new(branch.expand, expanded, channels, channels),
-        spaced(normalized, channels, pixels),
+    weigh(
+        [expanded, channels],
+        branch.expand,
+        branch.expand_bias,
+        normalized,
+        pixels,
         &mut output,
         stride(pixels),
     );
-    if let Some(bias) = branch.expand_bias {
-        for (plane, bias) in output.chunks_exact_mut(stride(pixels)).zip(bias) {
-            for x in &mut plane[..pixels] {
-                *x += bias;
-            }
-        }
-    }
     output
 }
 
-/// Adds a plane's gradients to its taps', puts the input's in the place of the input `u`, and returns their sum. `framed`
-/// holds the input with its frame, and is used up.
+/// Adds a plane's gradients to its taps', and puts the input's in the place of the input `u`: of as many rows as `u` has,
+/// `before` of which there are in `framed`, which holds the input with its frame and is used up, and in `grad`.
 fn convolution_gradients(
     u: &mut [f32],
     framed: &mut [f32],
     grad: &[f32],
     weight: &Taps,
-    [height, width]: [usize; 2],
+    width: usize,
+    before: [usize; 2],
     total: &mut [f32],
-) -> f32 {
-    let taps = correlate(Framed::new(framed, height, width), grad);
+) {
+    let height = u.len() / width;
+    let [of_input, of_grad] = before.map(|rows| rows * (width + 2));
+    let own = &grad[before[1] * width..][..u.len()];
+    let taps = correlate(Framed::new(&framed[of_input..], height, width), own);
     add(Some(total), taps);
     depthwise::frame(grad, width, framed);
     let mut turned = *weight;
     turned.reverse();
     let output = Plane { data: u, width };
-    convolve(Framed::new(framed, height, width), &turned, 0.0, output);
-    sum(u)
+    let framed = Framed::new(&framed[of_grad..], height, width);
+    convolve(framed, &turned, 0.0, output);
+}
+
+/// The sum of a plane, if there is a bias whose gradient this is.
+fn sum_for(bias: Option<&[f32]>, plane: &[f32]) -> f32 {
+    bias.map_or(0.0, |_| sum(plane))
 }
 
 /// From the gradient of the expanded channels to the rest.
@@ -149,20 +186,21 @@ fn finish(
     let [channels, height, width] = size;
     let pixels = height * width;
     let expanded = branch.expand.len() / channels;
-    let expanded_gradient = spaced(expanded_gradient, expanded, pixels);
-    let weight = Matrix::new(branch.expand, expanded, channels, channels);
-    wide_product(
+    wide_inner_products(
         Into::Add,
-        expanded_gradient,
-        spaced(normalized, channels, pixels).transposed(),
+        planes(expanded_gradient, expanded, pixels),
+        planes(normalized, channels, pixels),
+        pixels,
         &mut gradients.expand.weight,
         channels,
     );
     let mut normalized_gradient = scratch::buffer(channels * pixels);
-    wide_product(
-        Into::Set,
-        weight.transposed(),
+    weigh(
+        [channels, expanded],
+        &transposed(branch.expand, channels),
+        None,
         expanded_gradient,
+        pixels,
         &mut normalized_gradient,
         pixels,
     );
@@ -179,30 +217,17 @@ fn through_norm(
     normalized_gradient: &[f32],
     grad: &[f32],
 ) -> Through {
-    let pixels = height * width;
-    let shift = normalized_gradient
-        .par_chunks_exact(pixels)
-        .map(sum)
-        .collect();
     let kind = channel_norm::Kind {
         with_bias: norm.centered,
         epsilon: norm.epsilon,
     };
     let dims: Dims = [1, channels, height, width];
-    let (mut x_gradient, scale) =
-        channel_norm::backward(x, &norm.scale, normalized_gradient, kind, dims);
-    let planes = x_gradient.par_chunks_exact_mut(pixels);
-    planes
-        .zip(grad.par_chunks_exact(pixels))
-        .for_each(|(output, grad)| {
-            for (output, grad) in output.iter_mut().zip(grad) {
-                *output += grad;
-            }
-        });
+    let (grad, residual) = (normalized_gradient, Some(grad));
+    let gradients = channel_norm::backward(x, &norm.scale, grad, residual, kind, dims);
     Through {
-        x: x_gradient,
-        scale,
-        shift,
+        x: gradients.x,
+        scale: gradients.weight,
+        shift: gradients.bias,
     }
 }
 
