@@ -90,7 +90,7 @@ impl PairReader {
     pub fn read(&self, index: usize) -> Result<Arc<DecodedPair>> {
         let pair = self.get(index)?;
         let whole = || self.whole(index, pair);
-        match self.cached(&self.decoded[index], 2 * bytes(pair), &whole)? {
+        match self.cached(&self.decoded[index], 2 * bytes(pair), whole)? {
             Some(decoded) => Ok(decoded),
             None => Ok(Arc::new(whole()?)),
         }
