@@ -5,16 +5,14 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{
-    Gradient, Size, Through, add, convolution_gradients, copied, normalized, stride, sum, sum_for,
-    through_norm, transposed,
+    Gradient, Size, THICK, Through, add, convolution_gradients, copied, normalized, over_pixels,
+    planes, stride, sum, sum_for, through_norm, transposed, weigh,
 };
 use crate::backend::BranchWeights;
 use crate::backend::cpu::branch::Branch;
 use crate::backend::cpu::depthwise::{self, Framed, Plane, convolve, framed_length, taps};
-use crate::backend::cpu::inner_products::{Rows, wide_inner_products};
 use crate::backend::cpu::normalize::Norm;
-use crate::backend::cpu::panels::{Layout, wide_multiply};
-use crate::backend::cpu::product::{Into, Matrix};
+use crate::backend::cpu::product::Into;
 use crate::backend::cpu::{gelu_gate, scratch};
 
 /// Elements of a band's planes that stay in a core's second cache.
@@ -33,7 +31,8 @@ struct Band {
 }
 
 /// Cuts an image into bands, and the hidden channels into groups of so many, that what is computed of a group of a band
-/// stays in the cache: where it does not anyway, and where that can be had without too many rows twice.
+/// stays in the cache: where it does not anyway, where that can be had without too many rows twice, and where products are
+/// thin enough to wait for memory.
 fn bands([channels, height, width]: Size, hidden: usize) -> (Vec<Band>, usize) {
     let rows = |group: usize| BAND / (width * (3 * group + 2 * channels)).max(1);
     let groups = [hidden, 32, 16];
@@ -41,7 +40,8 @@ fn bands([channels, height, width]: Size, hidden: usize) -> (Vec<Band>, usize) {
         let rows = rows(group.min(hidden));
         let whole = rows >= height;
         let least = (LEAST_ROWS + 4).min(height);
-        (rows >= least).then(|| (group.min(hidden), if whole { height } else { rows - 4 }))
+        (channels < THICK && rows >= least)
+            .then(|| (group.min(hidden), if whole { height } else { rows - 4 }))
     });
     let (group, rows) = fitting.unwrap_or((hidden, height));
     let rows = height.div_ceil(height.div_ceil(rows));
@@ -115,37 +115,33 @@ fn of_band(
         [&band.rows, &band.outputs, &band.expanded].map(|rows| rows.len() * width);
     // From a range's first row to the band's.
     let to_own = |rows: &Range<usize>| band.rows.start - rows.start;
-    let planes = Layout::planes(stride(pixels));
 
     // Of both branches, one behind the other.
     let mut expanded = scratch::buffer(2 * count * stride(of_expanded));
     let halves = expanded.chunks_exact_mut(count * stride(of_expanded));
     for (first, expanded) in [first, hidden + first].into_iter().zip(halves) {
-        let weights = &branch.expand[first * channels..];
-        wide_multiply(
+        weigh(
             Into::Set,
-            Matrix::new(weights, count, channels, channels),
+            &branch.expand[first * channels..][..count * channels],
             branch.expand_bias.map(|bias| &bias[first..first + count]),
-            (
-                &normalized[band.expanded.start * width..],
-                planes,
-                of_expanded,
-            ),
+            planes(&normalized[band.expanded.start * width..], channels, pixels),
+            of_expanded,
             expanded,
             stride(of_expanded),
         );
     }
     // From the output's gradient to that of the gate's output, in whose place the gate's output comes.
     let mut gated = scratch::buffer(count * stride(of_outputs));
-    wide_multiply(
+    weigh(
         Into::Set,
-        Matrix::new(&project[first * channels..], count, channels, channels),
+        &project[first * channels..][..count * channels],
         None,
-        (
+        planes(
             &output_gradient[band.outputs.start * width..],
-            planes,
-            of_outputs,
+            channels,
+            pixels,
         ),
+        of_outputs,
         &mut gated,
         stride(of_outputs),
     );
@@ -217,30 +213,20 @@ fn of_band(
     }
 
     let start = band.rows.start * width;
-    let of_band = |data, source, count| Rows {
-        data,
-        source,
-        count,
-    };
-    let input = of_band(&normalized[start..], planes, channels);
-    wide_inner_products(
+    let input = planes(&normalized[start..], channels, pixels);
+    over_pixels(
         Into::Add,
-        of_band(&output_gradient[start..], planes, channels),
-        of_band(
-            &gated[to_own(&band.outputs) * width..],
-            Layout::planes(stride(of_outputs)),
-            count,
-        ),
+        planes(&output_gradient[start..], channels, pixels),
+        planes(&gated[to_own(&band.outputs) * width..], count, of_outputs),
         own,
         &mut gradients.project.weight[first..],
         hidden,
     );
-    let source = Layout::planes(stride(of_expanded));
     for (half, first) in [first, hidden + first].into_iter().enumerate() {
         let gradient = &expanded[half * count * stride(of_expanded)..];
-        wide_inner_products(
+        over_pixels(
             Into::Add,
-            of_band(gradient, source, count),
+            planes(gradient, count, of_expanded),
             input,
             own,
             &mut gradients.expand.weight[first * channels..],
@@ -249,17 +235,12 @@ fn of_band(
     }
     let rows = |first: usize| branch.expand[first * channels..][..count * channels].iter();
     let weights: Vec<f32> = rows(first).chain(rows(hidden + first)).copied().collect();
-    let into = if first == 0 { Into::Set } else { Into::Add };
-    wide_multiply(
-        into,
-        Matrix::new(
-            &transposed(&weights, channels),
-            channels,
-            2 * count,
-            2 * count,
-        ),
+    weigh(
+        if first == 0 { Into::Set } else { Into::Add },
+        &transposed(&weights, channels),
         None,
-        (&expanded[..], source, own),
+        planes(&expanded, 2 * count, of_expanded),
+        own,
         &mut normalized_gradient[start..],
         pixels,
     );

@@ -3,13 +3,12 @@
 use rayon::prelude::*;
 
 use super::{
-    Gradient, Size, Through, add, copied, normalized, planes, stride, sum, through_norm,
-    transposed, weigh,
+    Gradient, Size, Through, add, copied, normalized, over_pixels, planes, stride, sum,
+    through_norm, transposed, weigh,
 };
 use crate::backend::HimWeights;
 use crate::backend::cpu::channel_norm::vectorized;
 use crate::backend::cpu::him::{Him, softmax_of_tokens};
-use crate::backend::cpu::inner_products::wide_inner_products;
 use crate::backend::cpu::normalize::Norm;
 use crate::backend::cpu::product::{Into, Matrix, wide_product};
 use crate::backend::cpu::scratch;
@@ -35,10 +34,10 @@ pub fn him(
 
     let mut attention = scratch::buffer(all * stride(pixels));
     weigh(
-        [all, channels],
+        Into::Set,
         &to_logits,
         None,
-        &normalized,
+        planes(&normalized, channels, pixels),
         pixels,
         &mut attention,
         stride(pixels),
@@ -49,7 +48,7 @@ pub fn him(
         .for_each(|(logits, constants)| softmax_of_tokens(logits, constants, stride(pixels)));
 
     let mut to_output_gradient = vec![0.0; channels * all];
-    wide_inner_products(
+    over_pixels(
         Into::Set,
         planes(&output_gradient, channels, pixels),
         planes(&attention, all, pixels),
@@ -59,10 +58,10 @@ pub fn him(
     );
     let mut logits_gradient = scratch::buffer(all * stride(pixels));
     weigh(
-        [all, channels],
+        Into::Set,
         &transposed(&to_output, all),
         None,
-        &output_gradient,
+        planes(&output_gradient, channels, pixels),
         pixels,
         &mut logits_gradient,
         stride(pixels),
@@ -81,7 +80,7 @@ pub fn him(
         .map(|plane| sum(&plane[..pixels]))
         .collect();
     let mut to_logits_gradient = vec![0.0; all * channels];
-    wide_inner_products(
+    over_pixels(
         Into::Set,
         planes(&logits_gradient, all, pixels),
         planes(&normalized, channels, pixels),
@@ -91,10 +90,10 @@ pub fn him(
     );
     let mut normalized_gradient = scratch::buffer(channels * pixels);
     weigh(
-        [channels, all],
+        Into::Set,
         &transposed(&to_logits, channels),
         None,
-        &logits_gradient,
+        planes(&logits_gradient, all, pixels),
         pixels,
         &mut normalized_gradient,
         pixels,

@@ -5,16 +5,15 @@ use rten_simd::SimdOp;
 use rten_vecmath::SumSquare;
 
 use super::{
-    Gradient, Size, Through, add, convolution_gradients, copied, expand, finish, normalized,
-    planes, stride, sum_for, transposed, weigh,
+    Gradient, Planes, Size, Through, add, convolution_gradients, copied, expand, finish,
+    normalized, over_pixels, planes, stride, sum_for, transposed, weigh,
 };
 use crate::backend::BranchWeights;
 use crate::backend::cpu::branch::Branch;
 use crate::backend::cpu::depthwise::{self, Framed, Plane, convolve, framed_length, taps};
-use crate::backend::cpu::inner_products::{Rows, wide_inner_products};
 use crate::backend::cpu::mdta::{self, Sums, attention, fold_projection};
 use crate::backend::cpu::normalize::Norm;
-use crate::backend::cpu::panels::{Layout, Offsets, wide_multiply};
+use crate::backend::cpu::panels::{Offsets, wide_multiply};
 use crate::backend::cpu::product::{Into, Matrix, wide_product};
 use crate::backend::cpu::scratch;
 
@@ -65,7 +64,7 @@ pub fn mdta(
     let mut products = vec![0.0; channels * per_head];
     for (index, products) in products.chunks_exact_mut(per_head * per_head).enumerate() {
         let head = |x| head(x, index, [per_head, pixels]);
-        wide_inner_products(Into::Set, head(q), head(k), pixels, products, per_head);
+        over_pixels(Into::Set, head(q), head(k), pixels, products, per_head);
     }
     let sums = Sums {
         products,
@@ -79,7 +78,7 @@ pub fn mdta(
     // `g vᵀ` holds all that the attention's and the projection's gradients need of the pixels.
     let output_gradient = copied(grad, pixels);
     let mut by_values = vec![0.0; channels * channels];
-    wide_inner_products(
+    over_pixels(
         Into::Set,
         planes(&output_gradient, channels, pixels),
         planes(v, channels, pixels),
@@ -91,10 +90,10 @@ pub fn mdta(
     let (grad_q, rest) = qkv_gradient.split_at_mut(length);
     let (grad_k, grad_v) = rest.split_at_mut(length);
     weigh(
-        [channels, channels],
+        Into::Set,
         &transposed(&to_output, channels),
         None,
-        &output_gradient,
+        planes(&output_gradient, channels, pixels),
         pixels,
         grad_v,
         stride(pixels),
@@ -225,7 +224,7 @@ pub fn mdta(
 }
 
 /// The rows of a head.
-fn head(x: &[f32], index: usize, [per_head, pixels]: [usize; 2]) -> Rows<'_, Layout> {
+fn head(x: &[f32], index: usize, [per_head, pixels]: [usize; 2]) -> Planes<'_> {
     planes(&x[index * per_head * stride(pixels)..], per_head, pixels)
 }
 

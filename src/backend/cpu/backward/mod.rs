@@ -3,7 +3,7 @@
 //! Nothing is kept from the forward pass but the input: the expanded channels are made again, whole. (A training patch is
 //! small, and its planes stay in the cache; it is the activations of all blocks together that would not.) Products share
 //! out their rows among threads, the rest its channels, so that no sum depends on how many threads there are. Both kinds of
-//! products, of weights and pixels and those that sum over pixels, read the planes as they lie.
+//! products, of weights and pixels and those that sum over pixels, read the planes as they lie where they are thin.
 
 mod gdfn;
 mod him;
@@ -21,7 +21,7 @@ use super::inner_products::{Rows, wide_inner_products};
 use super::normalize::Norm;
 use super::operations::CpuTensor;
 use super::panels::{Layout, wide_multiply};
-use super::product::{Into, Matrix};
+use super::product::{Into, Matrix, wide_product};
 use super::scratch::{self, Buffer};
 use super::{Dims, LANES, channel_norm};
 use crate::backend::BranchWeights;
@@ -78,14 +78,25 @@ fn stride(pixels: usize) -> usize {
     pixels.next_multiple_of(LANES) + LANES
 }
 
-/// Rows of a buffer, to be summed over.
-fn planes(data: &[f32], count: usize, pixels: usize) -> Rows<'_, Layout> {
-    Rows {
+/// Planes in a buffer.
+#[derive(Clone, Copy)]
+struct Planes<'a> {
+    data: &'a [f32],
+    stride: usize,
+    count: usize,
+}
+
+/// Planes of an image, one [`stride`] apart.
+fn planes(data: &[f32], count: usize, pixels: usize) -> Planes<'_> {
+    Planes {
         data,
-        source: Layout::planes(stride(pixels)),
+        stride: stride(pixels),
         count,
     }
 }
+
+/// From so many rows and columns on, a product takes so long that it pays to rearrange its operands.
+const THICK: usize = 48;
 
 /// Planes in a buffer, which leaves room behind each.
 fn copied(data: &[f32], pixels: usize) -> Buffer {
@@ -97,19 +108,62 @@ fn copied(data: &[f32], pixels: usize) -> Buffer {
     output
 }
 
-/// Weights `[rows, columns]` times planes of a buffer.
+/// Weights times planes: `weights · input`, or added to the output, of so many pixels.
 fn weigh(
-    [rows, columns]: [usize; 2],
+    into: Into,
     weights: &[f32],
     bias: Option<&[f32]>,
-    input: &[f32],
+    input: Planes<'_>,
     pixels: usize,
     output: &mut [f32],
-    output_stride: usize,
+    stride: usize,
 ) {
+    let (rows, columns) = (weights.len() / input.count, input.count);
     let weights = Matrix::new(weights, rows, columns, columns);
-    let source = (input, Layout::planes(stride(pixels)), pixels);
-    wide_multiply(Into::Set, weights, bias, source, output, output_stride);
+    if rows.min(columns) < THICK {
+        let source = (input.data, Layout::planes(input.stride), pixels);
+        return wide_multiply(into, weights, bias, source, output, stride);
+    }
+    let input = Matrix::new(input.data, columns, pixels, input.stride);
+    wide_product(into, weights, input, output, stride);
+    for (plane, bias) in output.chunks_mut(stride).zip(bias.into_iter().flatten()) {
+        for x in &mut plane[..pixels] {
+            *x += bias;
+        }
+    }
+}
+
+/// Sums over so many pixels: `left · rightᵀ`, or added to the output.
+fn over_pixels(
+    into: Into,
+    left: Planes<'_>,
+    right: Planes<'_>,
+    pixels: usize,
+    output: &mut [f32],
+    stride: usize,
+) {
+    if left.count.min(right.count) < THICK {
+        let [left, right] = [left, right].map(|planes| Rows {
+            data: planes.data,
+            source: Layout::planes(planes.stride),
+            count: planes.count,
+        });
+        return wide_inner_products(into, left, right, pixels, output, stride);
+    }
+    let [l, r] =
+        [left, right].map(|planes| Matrix::new(planes.data, planes.count, pixels, planes.stride));
+    // A general product of two matrices by rows rearranges the second, so let that be the smaller.
+    if right.count <= left.count {
+        return wide_product(into, l, r.transposed(), output, stride);
+    }
+    let mut turned = vec![0.0; left.count * right.count];
+    wide_product(Into::Set, r, l.transposed(), &mut turned, left.count);
+    for (column, turned) in turned.chunks_exact(left.count).enumerate() {
+        for (row, x) in turned.iter().enumerate() {
+            let output = &mut output[row * stride + column];
+            *output = if into == Into::Add { *output + x } else { *x };
+        }
+    }
 }
 
 /// Weights `[rows, columns]` the other way around.
@@ -131,10 +185,10 @@ fn expand(branch: &Branch<'_>, normalized: &[f32], channels: usize, pixels: usiz
     let expanded = branch.expand.len() / channels;
     let mut output = scratch::buffer(expanded * stride(pixels));
     weigh(
-        [expanded, channels],
+        Into::Set,
         branch.expand,
         branch.expand_bias,
-        normalized,
+        planes(normalized, channels, pixels),
         pixels,
         &mut output,
         stride(pixels),
@@ -186,9 +240,10 @@ fn finish(
     let [channels, height, width] = size;
     let pixels = height * width;
     let expanded = branch.expand.len() / channels;
-    wide_inner_products(
+    let expanded_gradient = planes(expanded_gradient, expanded, pixels);
+    over_pixels(
         Into::Add,
-        planes(expanded_gradient, expanded, pixels),
+        expanded_gradient,
         planes(normalized, channels, pixels),
         pixels,
         &mut gradients.expand.weight,
@@ -196,7 +251,7 @@ fn finish(
     );
     let mut normalized_gradient = scratch::buffer(channels * pixels);
     weigh(
-        [channels, expanded],
+        Into::Set,
         &transposed(branch.expand, channels),
         None,
         expanded_gradient,
