@@ -63,10 +63,12 @@ pub(super) fn check(origin: &str, before: &Config, now: &Config) -> Result<Vec<C
     }
 }
 
+const SOURCES: &str = "data.sources";
+
 /// Whether a key decides about the weights' shapes or the samples that have been seen.
 fn is_fixed(key: &str) -> bool {
     // A folder may move: its pairs are known by a fingerprint.
-    if key.starts_with("data.sources[") && key.ends_with("].path") {
+    if key.starts_with(SOURCES) && key.ends_with("].path") {
         return false;
     }
     let fixed = [
@@ -74,7 +76,7 @@ fn is_fixed(key: &str) -> bool {
         "diffusion.",
         "data.augment",
         "data.blur",
-        "data.sources",
+        SOURCES,
         "data.validation_share",
         "training.seed",
         "training.objective",
@@ -87,7 +89,7 @@ fn is_fixed(key: &str) -> bool {
     fixed.iter().any(|prefix| key.starts_with(prefix))
 }
 
-/// Every value by its full key. An array is one value, unless it is one of tables.
+/// Every value by its full key. An array is one value, but for the sources, of which parts may change.
 fn flat(config: &Config) -> Result<BTreeMap<String, String>> {
     let mut values = BTreeMap::new();
     collect("model", &config.model, &mut values)?;
@@ -111,8 +113,8 @@ fn insert(key: &str, value: &toml::Value, values: &mut BTreeMap<String, String>)
                 insert(&format!("{key}.{name}"), value, values);
             }
         }
-        toml::Value::Array(tables) if tables.first().is_some_and(toml::Value::is_table) => {
-            for (index, value) in tables.iter().enumerate() {
+        toml::Value::Array(sources) if key == SOURCES => {
+            for (index, value) in sources.iter().enumerate() {
                 insert(&format!("{key}[{index}]"), value, values);
             }
         }
