@@ -81,7 +81,7 @@ fn waves<B: Backend>(n: usize, device: &Device<B>) -> Tensor<B, 2> {
         .collect();
     let at = |j: usize, k: usize| {
         let (cosine, sine) = table[j * k % n];
-        let weight = if 2 * k % n == 0 { 1.0 } else { 2.0 };
+        let weight = if (2 * k).is_multiple_of(n) { 1.0 } else { 2.0 };
         (weight * cosine, weight * sine)
     };
     let values: Vec<f32> = (0..n)

@@ -99,11 +99,11 @@ where
         copy
     };
     let whole = batch.share;
-    let one = |copy: &Box<M>, part: Batch<B>| {
+    let one = |copy: &M, part: Batch<B>| {
         let share = part.share;
         let loss = loss(copy, part);
         let weighted = loss.total.mul_scalar(share * scale);
-        let mut gradients = GradientsParams::from_grads(weighted.backward(), &**copy);
+        let mut gradients = GradientsParams::from_grads(weighted.backward(), copy);
         if half.is_some() {
             copy.visit(&mut ToSingle::<B> {
                 gradients: &mut gradients,
@@ -134,7 +134,13 @@ where
     for part in batch.split(settings.accumulation) {
         if B::shares_samples() {
             let samples = part.len();
-            sum = share::add_up(part.split(samples), &copy_of_its_own, &one, sum, Sum::add);
+            sum = share::add_up(
+                part.split(samples),
+                copy_of_its_own,
+                |copy, sample| one(copy, sample),
+                sum,
+                Sum::add,
+            );
         } else {
             sum.add(one(&copy(), part));
         }
