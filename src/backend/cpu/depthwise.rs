@@ -34,8 +34,8 @@ impl<'a> Framed<'a> {
         }
     }
 
-    /// The nine products for a vector of outputs at (row, column), and for the one below each. Two at once share half of
-    /// their inputs.
+    /// The nine products for a vector of outputs at (row, column), and for those below it. Several at once share their
+    /// inputs: four take 18 loads, one takes 9.
     ///
     /// # Safety
     /// `row + ROWS <= height` and `column < width`.
@@ -68,6 +68,22 @@ impl<'a> Framed<'a> {
         }
         sums
     }
+}
+
+/// Rows that are convolved at once, as many as share most of their inputs: the first and how many, 4, 2 or 1.
+fn groups(height: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let row = next;
+        let rows = match height - row {
+            0 => return None,
+            1 => 1,
+            2 | 3 => 2,
+            _ => 4,
+        };
+        next += rows;
+        Some((row, rows))
+    })
 }
 
 /// Each tap in all elements of a vector. (Mapping the array would call a closure without the vector instructions.)
@@ -159,23 +175,32 @@ impl<O: Output> SimdOp for Convolve<'_, O> {
         let ops = isa.f32();
         let taps = splat(isa, self.taps);
         let bias = ops.splat(self.bias);
-        let (height, width) = (self.x.height, self.x.width);
-        for row in (0..height / 2).map(|pair| 2 * pair) {
-            for column in (0..width).step_by(ops.len()) {
-                // SAFETY: both rows and the column are the plane's.
-                let sums = unsafe { self.x.convolve::<I, 2>(isa, row, column, &taps, bias) };
-                self.output.store(isa, row, column, sums[0]);
-                self.output.store(isa, row + 1, column, sums[1]);
+        for (row, rows) in groups(self.x.height) {
+            match rows {
+                4 => self.rows::<I, 4>(isa, row, &taps, bias),
+                2 => self.rows::<I, 2>(isa, row, &taps, bias),
+                _ => self.rows::<I, 1>(isa, row, &taps, bias),
             }
         }
-        if height % 2 == 1 {
-            for column in (0..width).step_by(ops.len()) {
-                // SAFETY: likewise, with the last row.
-                let sums = unsafe {
-                    self.x
-                        .convolve::<I, 1>(isa, height - 1, column, &taps, bias)
-                };
-                self.output.store(isa, height - 1, column, sums[0]);
+    }
+}
+
+impl<O: Output> Convolve<'_, O> {
+    /// Some rows of outputs.
+    #[inline(always)]
+    fn rows<I: Isa, const ROWS: usize>(
+        &mut self,
+        isa: I,
+        row: usize,
+        taps: &[I::F32; 9],
+        bias: I::F32,
+    ) {
+        assert!(row + ROWS <= self.x.height);
+        for column in (0..self.x.width).step_by(isa.f32().len()) {
+            // SAFETY: the rows and the column are the plane's.
+            let sums = unsafe { self.x.convolve::<I, ROWS>(isa, row, column, taps, bias) };
+            for (output, sum) in sums.into_iter().enumerate() {
+                self.output.store(isa, row + output, column, sum);
             }
         }
     }
@@ -209,32 +234,41 @@ impl<O: Output> SimdOp for Gate<'_, O> {
         let ops = isa.f32();
         let (taps_a, taps_b) = (splat(isa, self.taps[0]), splat(isa, self.taps[1]));
         let (bias_a, bias_b) = (ops.splat(self.bias[0]), ops.splat(self.bias[1]));
-        let (height, width) = (self.a.height, self.a.width);
-        for row in (0..height / 2).map(|pair| 2 * pair) {
-            for column in (0..width).step_by(ops.len()) {
-                // SAFETY: both rows and the column are the planes'.
-                let [a, b] = unsafe {
-                    [
-                        self.a.convolve::<I, 2>(isa, row, column, &taps_a, bias_a),
-                        self.b.convolve::<I, 2>(isa, row, column, &taps_b, bias_b),
-                    ]
-                };
-                self.output.store(isa, row, column, gate(isa, a[0], b[0]));
-                self.output
-                    .store(isa, row + 1, column, gate(isa, a[1], b[1]));
+        let (taps, bias) = ([taps_a, taps_b], [bias_a, bias_b]);
+        for (row, rows) in groups(self.a.height) {
+            match rows {
+                4 => self.rows::<I, 4>(isa, row, &taps, bias),
+                2 => self.rows::<I, 2>(isa, row, &taps, bias),
+                _ => self.rows::<I, 1>(isa, row, &taps, bias),
             }
         }
-        if height % 2 == 1 {
-            let row = height - 1;
-            for column in (0..width).step_by(ops.len()) {
-                // SAFETY: likewise, with the last row.
-                let [a, b] = unsafe {
-                    [
-                        self.a.convolve::<I, 1>(isa, row, column, &taps_a, bias_a),
-                        self.b.convolve::<I, 1>(isa, row, column, &taps_b, bias_b),
-                    ]
-                };
-                self.output.store(isa, row, column, gate(isa, a[0], b[0]));
+    }
+}
+
+impl<O: Output> Gate<'_, O> {
+    /// Some rows of outputs.
+    #[inline(always)]
+    fn rows<I: Isa, const ROWS: usize>(
+        &mut self,
+        isa: I,
+        row: usize,
+        taps: &[[I::F32; 9]; 2],
+        bias: [I::F32; 2],
+    ) {
+        assert!(row + ROWS <= self.a.height);
+        for column in (0..self.a.width).step_by(isa.f32().len()) {
+            // SAFETY: the rows and the column are the planes'.
+            let [a, b] = unsafe {
+                [
+                    self.a
+                        .convolve::<I, ROWS>(isa, row, column, &taps[0], bias[0]),
+                    self.b
+                        .convolve::<I, ROWS>(isa, row, column, &taps[1], bias[1]),
+                ]
+            };
+            for (output, (a, b)) in a.into_iter().zip(b).enumerate() {
+                self.output
+                    .store(isa, row + output, column, gate(isa, a, b));
             }
         }
     }
@@ -370,19 +404,19 @@ impl SimdOp for Correlate<'_> {
     fn eval<I: Isa>(self, isa: I) -> Taps {
         let ops = isa.f32();
         let mut sums = [ops.zero(); 9];
-        let height = self.x.height;
-        for row in (0..height / 2).map(|pair| 2 * pair) {
-            self.rows::<I, 2>(isa, row, &mut sums);
-        }
-        if height % 2 == 1 {
-            self.rows::<I, 1>(isa, height - 1, &mut sums);
+        for (row, rows) in groups(self.x.height) {
+            match rows {
+                4 => self.rows::<I, 4>(isa, row, &mut sums),
+                2 => self.rows::<I, 2>(isa, row, &mut sums),
+                _ => self.rows::<I, 1>(isa, row, &mut sums),
+            }
         }
         sums.map(|sum| ops.sum(sum))
     }
 }
 
 impl Correlate<'_> {
-    /// Adds the products of some rows. Two at once share half of their inputs.
+    /// Adds the products of some rows, which share their inputs.
     #[inline(always)]
     fn rows<I: Isa, const ROWS: usize>(&self, isa: I, row: usize, sums: &mut [I::F32; 9]) {
         let ops = isa.f32();
@@ -428,7 +462,7 @@ mod tests {
 
     #[test]
     fn every_instruction_set_convolves_alike() {
-        for (height, width) in [(5, 37), (4, 16), (1, 1), (3, 70)] {
+        for (height, width) in [(5, 37), (4, 16), (1, 1), (3, 70), (11, 20)] {
             let [a, b] = [3, 5].map(|step| values(framed_length(height, width), step));
             let [a, b] = [&a, &b].map(|data| Framed::new(data, height, width));
             let weights = values(18, 7);

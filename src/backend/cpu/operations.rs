@@ -498,7 +498,7 @@ fn mdta_backward<T: CpuTensor>(
     let dims: Dims = x.shape().dims();
     let [x, temperature, grad] = [x, temperature, grad].map(contiguous);
     let weights = weights.map(contiguous);
-    let mut x_gradient = Vec::with_capacity(x.elements().len());
+    let mut x_gradient = Vec::new();
     let mut temperature_gradient = Gradient::zero(&temperature);
     let mut gradients = weights.each_ref().map(Gradient::zero);
     for (index, x, grad, size) in pairs_of_images(&x, &grad, dims) {
@@ -513,7 +513,7 @@ fn mdta_backward<T: CpuTensor>(
             &mut temperature_gradient,
         );
         add_norm_gradients(&mut gradients.norm, &weights.norm, index, &through);
-        x_gradient.extend(through.x);
+        append(&mut x_gradient, through.x);
     }
     (
         T::from_elements(x_gradient, dims),
@@ -526,13 +526,13 @@ fn gdfn_backward<T: CpuTensor>(x: T, weights: BranchWeights<T>, grad: T) -> (T, 
     let dims: Dims = x.shape().dims();
     let [x, grad] = [x, grad].map(contiguous);
     let weights = weights.map(contiguous);
-    let mut x_gradient = Vec::with_capacity(x.elements().len());
+    let mut x_gradient = Vec::new();
     let mut gradients = weights.each_ref().map(Gradient::zero);
     for (index, x, grad, size) in pairs_of_images(&x, &grad, dims) {
         let norm = norm(&weights.norm, index);
         let through = backward::gdfn(x, size, &norm, &branch(&weights), grad, &mut gradients);
         add_norm_gradients(&mut gradients.norm, &weights.norm, index, &through);
-        x_gradient.extend(through.x);
+        append(&mut x_gradient, through.x);
     }
     (
         T::from_elements(x_gradient, dims),
@@ -544,19 +544,28 @@ fn him_backward<T: CpuTensor>(x: T, weights: HimWeights<T>, grad: T) -> (T, HimW
     let dims: Dims = x.shape().dims();
     let [x, grad] = [x, grad].map(contiguous);
     let weights = weights.map(contiguous);
-    let mut x_gradient = Vec::with_capacity(x.elements().len());
+    let mut x_gradient = Vec::new();
     let mut gradients = weights.each_ref().map(Gradient::zero);
     for (index, x, grad, size) in pairs_of_images(&x, &grad, dims) {
         let norm = norm(&weights.norm, index);
         let him = him_of_image(&weights, index, dims);
         let through = backward::him(x, size, &norm, &him, grad, index, &mut gradients);
         add_norm_gradients(&mut gradients.norm, &weights.norm, index, &through);
-        x_gradient.extend(through.x);
+        append(&mut x_gradient, through.x);
     }
     (
         T::from_elements(x_gradient, dims),
         gradients.map(Gradient::into_tensor),
     )
+}
+
+/// Puts an image's gradient behind those of the images before; alone it is all there is, and is not copied.
+fn append(gradients: &mut Vec<f32>, image: Vec<f32>) {
+    if gradients.is_empty() {
+        *gradients = image;
+    } else {
+        gradients.extend(image);
+    }
 }
 
 /// The kernels take LN's weight and the modulation as one factor, and LN's bias and the modulation as one summand; this

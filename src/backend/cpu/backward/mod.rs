@@ -168,8 +168,17 @@ fn over_pixels(
 
 /// Weights `[rows, columns]` the other way around.
 fn transposed(weights: &[f32], columns: usize) -> Vec<f32> {
-    let column = |first| weights[first..].iter().step_by(columns).copied();
-    (0..columns).flat_map(column).collect()
+    let rows = weights.len() / columns;
+    let mut output = vec![0.0; weights.len()];
+    // A cache line of each row at a time.
+    for first in (0..columns).step_by(LANES) {
+        for (row, weights) in weights.chunks_exact(columns).enumerate() {
+            for column in first..columns.min(first + LANES) {
+                output[column * rows + row] = weights[column];
+            }
+        }
+    }
+    output
 }
 
 /// The normalised image.
