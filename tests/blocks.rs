@@ -270,7 +270,11 @@ fn gdfn_equals_its_parts<B: Backend>() {
 }
 
 fn him_equals_its_parts<B: Backend>() {
-    each_case(24, |case| {
+    each_case(24, |mut case| {
+        // A single channel has no variance at all: the norm multiplies by 1/√ε, and rounding errors with it.
+        if case.heads == 1 {
+            case.per_head += 1;
+        }
         let mut draw = Draw(StdRng::seed_from_u64(case.seed));
         let channels = case.heads * case.per_head;
         let tokens = 1 + (case.seed % 16) as usize;
