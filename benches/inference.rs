@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use burn::backend::Flex;
 use burn::tensor::{Distribution, Tensor};
 use criterion::{Criterion, SamplingMode};
-use hi_diff::backend::sgemm_rate;
+use hi_diff::kernels::sgemm_rate;
 use hi_diff::{Config, Noise};
 
 /// Presets and sides.

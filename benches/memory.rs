@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use burn::backend::Flex;
 use burn::tensor::{Distribution, Tensor};
-use hi_diff::backend::sgemm_rate;
+use hi_diff::kernels::sgemm_rate;
 use hi_diff::{Config, Noise};
 
 const PRESETS: [&str; 2] = ["small", "gopro"];

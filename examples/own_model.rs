@@ -10,9 +10,8 @@ use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Device, Distribution, ElementConversion, Tensor};
-// The blocks ask for the crate's extension of Burn's trait, which Burn's backends have, and yours by an empty `impl`.
-use hi_diff::backend::{AutodiffBackend, Backend};
 use hi_diff::model::{
     Gdfn, GdfnConfig, Him, HimConfig, LatentEncoder, LatentEncoderConfig, LayerNorm,
     LayerNormConfig, Mdta, MdtaConfig,

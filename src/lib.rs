@@ -1,8 +1,8 @@
 //! HI-Diff (Hierarchical Integration Diffusion Model for Realistic Image Deblurring, NeurIPS 2023) on Burn.
 //!
 //! A latent diffusion model makes a tiny prior from a blurry photograph; a Restormer-like [`Transformer`], guided by that
-//! prior at several scales, restores the sharp image. Everything is generic over [`backend::Backend`], an extension of
-//! Burn's own trait.
+//! prior at several scales, restores the sharp image. Everything is generic over Burn's own
+//! `Backend` trait.
 //!
 //! ```
 //! # #[cfg(feature = "flex")]
@@ -27,6 +27,7 @@
 //!
 //! - [`config`]: the TOML configuration and its presets
 //! - [`model`]: the networks, one file per part of the paper's figure
+//! - [`kernels`]: what takes the place of their formulas where there is something faster
 //! - [`diffusion`]: noise schedules and samplers
 //! - [`weights`]: published `.pth` folders and `.safetensors` files
 //! - [`memory`]: what the process takes
@@ -42,7 +43,7 @@
 
 #[cfg(feature = "train")]
 pub mod ablation;
-pub mod backend;
+
 pub mod config;
 #[cfg(feature = "image")]
 pub mod data;
@@ -56,6 +57,7 @@ pub mod error;
 pub mod evaluation;
 #[cfg(feature = "image")]
 pub mod inference;
+pub mod kernels;
 pub mod memory;
 pub mod model;
 #[cfg(feature = "image")]

@@ -1,27 +1,33 @@
-//! The operations on whole blocks against the same out of smaller ones, in values and gradients, over shapes on all sides
-//! of tiles, steps and vectors; and that no result depends on the number of threads.
+//! The kernels for whole blocks against the blocks' formulas, in values and gradients, over shapes on all sides of tiles,
+//! steps and vectors; that kernels are taken where they should be; and that no result depends on the number of threads.
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use burn::backend::Autodiff;
-use burn::tensor::backend::AutodiffBackend;
-use burn::tensor::ops::FloatTensorOps;
-use burn::tensor::{Tensor, TensorData, TensorMetadata, TensorPrimitive};
-use common::assert_close;
-use hi_diff::backend::{Backend, BranchWeights, HimWeights, LayerWeights, NormWeights, plain};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::backend::{AutodiffBackend, Backend};
+use burn::tensor::{Tensor, TensorData};
+use common::relative_difference;
+use hi_diff::config::NormKind;
+use hi_diff::kernels::{self, Count};
+use hi_diff::model::{
+    Downsample, DownsampleConfig, GdfnConfig, Him, HimConfig, LayerNorm, LayerNormConfig, Mdta,
+    MdtaConfig, Upsample, UpsampleConfig,
+};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 on_each_backend!(
-    mdta_equals_its_parts,
-    gdfn_equals_its_parts,
-    him_equals_its_parts,
-    convolutions_with_shuffling_equal_their_parts,
+    mdta_equals_its_formula,
+    gdfn_equals_its_formula,
+    him_equals_its_formula,
+    convolutions_with_shuffling_equal_their_formulas,
+    what_does_not_fit_is_the_same_with_and_without_kernels,
 );
-
-type Float<B> = <B as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive;
 
 /// What a block is tried with.
 #[derive(Debug, Clone)]
@@ -85,258 +91,243 @@ fn each_case(cases: u32, test: impl Fn(Case)) {
     }
 }
 
-/// Makes random tensors.
-struct Draw(StdRng);
-
-impl Draw {
-    fn values<B: Backend, const D: usize>(&mut self, shape: [usize; D]) -> Float<B> {
-        let count = shape.iter().product();
-        let values: Vec<f32> = (0..count).map(|_| self.0.random_range(-1.0..1.0)).collect();
-        let tensor = Tensor::<B, D>::from_data(TensorData::new(values, shape), &Default::default());
-        tensor.into_primitive().tensor()
-    }
-
-    fn norm<B: Backend>(&mut self, case: &Case) -> NormWeights<Float<B>> {
-        let channels = case.heads * case.per_head;
-        NormWeights {
-            weight: self.values::<B, 1>([channels]),
-            bias: case.centered.then(|| self.values::<B, 1>([channels])),
-            epsilon: 1e-5,
-            modulation: case
-                .modulated
-                .then(|| [0, 1].map(|_| self.values::<B, 2>([case.batch, channels]))),
-        }
-    }
-
-    fn layer<B: Backend, const D: usize>(
-        &mut self,
-        case: &Case,
-        shape: [usize; D],
-        to: usize,
-    ) -> LayerWeights<Float<B>> {
-        LayerWeights {
-            weight: self.values::<B, D>(shape),
-            bias: case.bias.then(|| self.values::<B, 1>([to])),
-        }
-    }
-
-    fn branch<B: Backend>(
-        &mut self,
-        case: &Case,
-        expanded: usize,
-        inner: usize,
-    ) -> BranchWeights<Float<B>> {
-        let channels = case.heads * case.per_head;
-        BranchWeights {
-            norm: self.norm::<B>(case),
-            expand: self.layer::<B, 4>(case, [expanded, channels, 1, 1], expanded),
-            depthwise: self.layer::<B, 4>(case, [expanded, 1, 3, 3], expanded),
-            project: self.layer::<B, 4>(case, [channels, inner, 1, 1], channels),
-        }
-    }
-}
-
-/// Compares tensors of any rank.
-fn compare<B: Backend>(
-    what: &str,
-    case: &Case,
-    found: Float<B>,
-    expected: Float<B>,
-    tolerance: f32,
-) {
-    let flat = |tensor: Float<B>| {
-        let count = tensor.shape().num_elements();
-        Tensor::<B, 1>::from_primitive(TensorPrimitive::Float(B::float_reshape(
-            tensor,
-            [count].into(),
-        )))
-    };
-    assert_eq!(found.shape(), expected.shape(), "{what} of {case:?}");
-    let expected = flat(expected).into_data();
-    assert_close(
-        &format!("{what} of {case:?}"),
-        flat(found),
-        &expected,
-        tolerance,
-    );
-}
-
-fn tensors<F>(weights: HimWeights<F>) -> Vec<F> {
-    let mut all = Vec::new();
-    weights.map(|tensor| all.push(tensor));
-    all
-}
-
-/// Of every weight of a branch.
-fn compare_branches<B: Backend>(
-    case: &Case,
-    found: BranchWeights<Float<B>>,
-    expected: BranchWeights<Float<B>>,
-) {
-    let list = |weights: BranchWeights<Float<B>>| {
-        let mut all = Vec::new();
-        weights.map(|tensor| all.push(tensor));
-        all
-    };
-    compare_all::<B>(case, list(found), list(expected));
-}
-
-fn compare_all<B: Backend>(case: &Case, found: Vec<Float<B>>, expected: Vec<Float<B>>) {
-    assert_eq!(found.len(), expected.len());
-    for (index, (found, expected)) in found.into_iter().zip(expected).enumerate() {
-        compare::<B>(
-            &format!("gradient {index}"),
-            case,
-            found,
-            expected,
-            GRADIENT,
-        );
-    }
-}
-
 /// One pixel has a standard deviation of nearly nothing where its channels are few, and gradients in proportion.
 const GRADIENT: f32 = 1e-3;
 
-fn leaf<B: Backend>(values: Float<B>) -> Float<Autodiff<B>> {
-    Autodiff::<B>::float_set_require_grad(Autodiff::<B>::from_inner(values), true)
+/// Makes random numbers from -1 to 1.
+struct Draw(StdRng);
+
+impl Draw {
+    fn tensor<B: Backend, const D: usize>(&mut self, shape: [usize; D]) -> Tensor<B, D> {
+        let count = shape.iter().product();
+        let values: Vec<f32> = (0..count).map(|_| self.0.random_range(-1.0..1.0)).collect();
+        Tensor::from_data(TensorData::new(values, shape), &Default::default())
+    }
+
+    fn module<B: Backend, M: Module<B>>(&mut self, module: M) -> M {
+        module.map(self)
+    }
 }
 
-/// From leaves to their gradients by automatic differentiation, given the output's.
-fn gradients<B: Backend>(
-    output: Float<Autodiff<B>>,
-    grad: Float<B>,
-) -> impl Fn(Float<Autodiff<B>>) -> Float<B> {
-    let grad = Autodiff::<B>::from_inner(grad);
-    let gradients = Autodiff::<B>::backward(Autodiff::<B>::float_sum(Autodiff::<B>::float_mul(
-        output, grad,
-    )));
-    move |leaf| Autodiff::<B>::grad(&leaf, &gradients).expect("every leaf is used")
+/// Draws a module's parameters, those too that begin as ones and zeros.
+impl<B: Backend> ModuleMapper<B> for Draw {
+    fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        parameter.map(|tensor| {
+            let learns = tensor.is_require_grad();
+            self.tensor(tensor.dims()).set_require_grad(learns)
+        })
+    }
 }
 
-fn mdta_equals_its_parts<B: Backend>() {
-    each_case(24, |case| {
-        let mut draw = Draw(StdRng::seed_from_u64(case.seed));
-        let channels = case.heads * case.per_head;
-        let shape = [case.batch, channels, case.height, case.width];
-        let x = draw.values::<B, 4>(shape);
-        let temperature = draw.values::<B, 3>([case.heads, 1, 1]);
-        let weights = draw.branch::<B>(&case, 3 * channels, channels);
-        let found = B::mdta(x.clone(), temperature.clone(), weights.clone());
-        let expected = plain::mdta::<B>(x.clone(), temperature.clone(), weights.clone());
-        compare::<B>("output", &case, found, expected, 1e-4);
+/// Each parameter's gradient, in the module's order.
+struct GradientsOf<'a, B: AutodiffBackend>(&'a B::Gradients, Vec<TensorData>);
 
-        let grad = draw.values::<B, 4>(shape);
-        let leaves = (leaf::<B>(x.clone()), leaf::<B>(temperature.clone()));
-        let parts = weights.clone().map(leaf::<B>);
-        let output = plain::mdta::<Autodiff<B>>(leaves.0.clone(), leaves.1.clone(), parts.clone());
-        let gradient = gradients::<B>(output, grad.clone());
-        let kernels = B::block_gradients(&x).expect("single precision");
-        let found = (kernels.mdta)(x, temperature, weights, grad);
-        let expected = (gradient(leaves.0), gradient(leaves.1), parts.map(gradient));
-        compare::<B>("gradient of x", &case, found.0, expected.0, GRADIENT);
-        compare::<B>(
-            "gradient of the temperature",
-            &case,
-            found.1,
-            expected.1,
-            GRADIENT,
+impl<B: AutodiffBackend> ModuleVisitor<B> for GradientsOf<'_, B> {
+    fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<B, D>>) {
+        let gradient = parameter.val().grad(self.0);
+        let gradient = gradient.expect("every parameter is used");
+        self.1.push(gradient.into_data());
+    }
+}
+
+/// Compares what a module gives by kernels with what it gives by its formula: its output alone and under `Autodiff`,
+/// where the gradients of a random projection of the output are compared too. All of it is done by one kernel, if `whole`.
+fn compare<B: Backend, M: Module<Autodiff<B>>>(
+    case: &impl std::fmt::Debug,
+    whole: bool,
+    module: &M,
+    inputs: &[Tensor<B, 4>],
+    forward: impl Fn(&M, &[Tensor<Autodiff<B>, 4>]) -> Tensor<Autodiff<B>, 4>,
+) {
+    let run = || {
+        let leaf = |x: &Tensor<B, 4>| Tensor::from_inner(x.clone()).require_grad();
+        let inputs: Vec<Tensor<Autodiff<B>, 4>> = inputs.iter().map(leaf).collect();
+        let output = forward(module, &inputs);
+        let weights = Draw(StdRng::seed_from_u64(11)).tensor(output.dims());
+        let gradients = (output.clone() * weights).sum().backward();
+        let mut all = GradientsOf::<Autodiff<B>>(&gradients, Vec::new());
+        module.visit(&mut all);
+        let found = inputs
+            .iter()
+            .map(|x| x.grad(&gradients).expect("used").into_data());
+        (output.into_data(), found.chain(all.1).collect::<Vec<_>>())
+    };
+    let (found, taken) = kernels::count(run);
+    let expected = kernels::without(run);
+    assert!(
+        taken.forward > 0 && taken.backward == taken.forward,
+        "{taken:?} of {case:?}"
+    );
+    if whole && common::has_kernels::<B>() {
+        assert_eq!(
+            taken,
+            Count {
+                forward: 1,
+                backward: 1
+            },
+            "{case:?}"
         );
-        compare_branches::<B>(&case, found.2, expected.2);
-    });
+    }
+    let close = |what: &str, found: &TensorData, expected: &TensorData, tolerance: f32| {
+        let difference = relative_difference(found, expected);
+        assert!(
+            difference <= tolerance,
+            "{what} of {case:?}: off by {difference:.2e}"
+        );
+    };
+    close("output", &found.0, &expected.0, 1e-4);
+    assert_eq!(found.1.len(), expected.1.len());
+    for (index, (found, expected)) in found.1.iter().zip(&expected.1).enumerate() {
+        close(&format!("gradient {index}"), found, expected, GRADIENT);
+    }
 }
 
-fn gdfn_equals_its_parts<B: Backend>() {
+impl Case {
+    fn draw(&self) -> Draw {
+        Draw(StdRng::seed_from_u64(self.seed))
+    }
+
+    fn channels(&self) -> usize {
+        self.heads * self.per_head
+    }
+
+    fn norm<B: Backend>(&self, draw: &mut Draw) -> LayerNorm<B> {
+        let kind = match self.centered {
+            true => NormKind::WithBias,
+            false => NormKind::BiasFree,
+        };
+        let config = LayerNormConfig::new(self.channels()).with_kind(kind);
+        draw.module(config.init(&Default::default()))
+    }
+
+    fn image<B: Backend>(&self, draw: &mut Draw) -> Tensor<B, 4> {
+        draw.tensor([self.batch, self.channels(), self.height, self.width])
+    }
+}
+
+/// Channels of the prior.
+const PRIOR: usize = 5;
+
+fn mdta_equals_its_formula<B: Backend>() {
     each_case(24, |case| {
-        let mut draw = Draw(StdRng::seed_from_u64(case.seed));
-        let channels = case.heads * case.per_head;
-        let hidden = (channels as f64 * 2.66).floor() as usize;
-        let shape = [case.batch, channels, case.height, case.width];
-        let x = draw.values::<B, 4>(shape);
-        let weights = draw.branch::<B>(&case, 2 * hidden, hidden);
-        let found = B::gdfn(x.clone(), weights.clone());
-        let expected = plain::gdfn::<B>(x.clone(), weights.clone());
-        compare::<B>("output", &case, found, expected, 1e-4);
-
-        let grad = draw.values::<B, 4>(shape);
-        let (leaf_x, parts) = (leaf::<B>(x.clone()), weights.clone().map(leaf::<B>));
-        let output = plain::gdfn::<Autodiff<B>>(leaf_x.clone(), parts.clone());
-        let gradient = gradients::<B>(output, grad.clone());
-        let kernels = B::block_gradients(&x).expect("single precision");
-        let found = (kernels.gdfn)(x, weights, grad);
-        let expected = (gradient(leaf_x), parts.map(gradient));
-        compare::<B>("gradient of x", &case, found.0, expected.0, GRADIENT);
-        compare_branches::<B>(&case, found.1, expected.1);
+        let mut draw = case.draw();
+        let config = MdtaConfig::new(case.channels(), case.heads)
+            .with_bias(case.bias)
+            .with_modulation(case.modulated.then_some(PRIOR));
+        let block: Mdta<Autodiff<B>> = draw.module(config.init(&Default::default()));
+        let norm = case.norm::<Autodiff<B>>(&mut draw);
+        let (x, z3) = (case.image(&mut draw), draw.tensor([case.batch, PRIOR]));
+        compare::<B, _>(&case, true, &(block, norm), &[x], |(block, norm), x| {
+            block.forward_residual(x[0].clone(), norm, Some(&z3))
+        });
     });
 }
 
-fn him_equals_its_parts<B: Backend>() {
+fn gdfn_equals_its_formula<B: Backend>() {
+    each_case(24, |case| {
+        let mut draw = case.draw();
+        let config = GdfnConfig::new(case.channels(), 2.66)
+            .with_bias(case.bias)
+            .with_modulation(case.modulated.then_some(PRIOR));
+        let block = draw.module(config.init::<Autodiff<B>>(&Default::default()));
+        let norm = case.norm::<Autodiff<B>>(&mut draw);
+        let (x, z3) = (case.image(&mut draw), draw.tensor([case.batch, PRIOR]));
+        compare::<B, _>(&case, true, &(block, norm), &[x], |(block, norm), x| {
+            block.forward_residual(x[0].clone(), norm, Some(&z3))
+        });
+    });
+}
+
+fn him_equals_its_formula<B: Backend>() {
     each_case(24, |mut case| {
         // A single channel has no variance at all: the norm multiplies by 1/√ε, and rounding errors with it.
         if case.heads == 1 {
             case.per_head += 1;
         }
-        let mut draw = Draw(StdRng::seed_from_u64(case.seed));
-        let channels = case.heads * case.per_head;
+        let mut draw = case.draw();
         let tokens = 1 + (case.seed % 16) as usize;
-        let x = draw.values::<B, 4>([case.batch, channels, case.height, case.width]);
-        let weights = HimWeights {
-            norm: draw.norm::<B>(&case),
-            query: draw.layer::<B, 2>(&case, [channels, channels], channels),
-            keys: draw.values::<B, 3>([case.batch, tokens, channels]),
-            values: draw.values::<B, 3>([case.batch, tokens, channels]),
-            project: draw.layer::<B, 2>(&case, [channels, channels], channels),
-            heads: case.heads,
-        };
-        let found = B::him(x.clone(), weights.clone());
-        let expected = plain::him::<B>(x.clone(), weights.clone());
-        compare::<B>("output", &case, found, expected, 1e-4);
-
-        let grad = draw.values::<B, 4>([case.batch, channels, case.height, case.width]);
-        let (leaf_x, parts) = (leaf::<B>(x.clone()), weights.clone().map(leaf::<B>));
-        let output = plain::him::<Autodiff<B>>(leaf_x.clone(), parts.clone());
-        let gradient = gradients::<B>(output, grad.clone());
-        let kernels = B::block_gradients(&x).expect("single precision");
-        let found = (kernels.him)(x, weights, grad);
-        let expected = (gradient(leaf_x), parts.map(gradient));
-        compare::<B>("gradient of x", &case, found.0, expected.0, GRADIENT);
-        compare_all::<B>(&case, tensors(found.1), tensors(expected.1));
+        let config = HimConfig::new(case.channels(), PRIOR, case.heads)
+            .with_bias(case.bias)
+            .with_norm(match case.centered {
+                true => NormKind::WithBias,
+                false => NormKind::BiasFree,
+            });
+        let block: Him<Autodiff<B>> = draw.module(config.init(&Default::default()));
+        let (x, prior) = (
+            case.image(&mut draw),
+            draw.tensor([case.batch, tokens, PRIOR]),
+        );
+        compare::<B, _>(&case, true, &block, &[x], |block, x| {
+            block.forward(x[0].clone(), prior.clone())
+        });
     });
 }
 
-fn convolutions_with_shuffling_equal_their_parts<B: Backend>() {
+fn convolutions_with_shuffling_equal_their_formulas<B: Backend>() {
     each_case(24, |case| {
-        let mut draw = Draw(StdRng::seed_from_u64(case.seed));
-        let (from, to) = (case.heads * case.per_head, 4 * case.heads);
+        let mut draw = case.draw();
+        let channels = 4 * case.heads;
         let (height, width) = (2 * case.height, 2 * case.width);
-        let x = draw.values::<B, 4>([case.batch, from, height, width]);
-        let weight = draw.values::<B, 4>([to, from, 3, 3]);
-        let found = B::conv3x3_unshuffle(x.clone(), weight.clone());
-        let expected = plain::conv3x3_unshuffle::<B>(x.clone(), weight.clone());
-        compare::<B>("unshuffled", &case, found, expected, 1e-4);
+        let down: Downsample<Autodiff<B>> =
+            draw.module(DownsampleConfig::new(channels).init(&Default::default()));
+        let x = draw.tensor([case.batch, channels, height, width]);
+        compare::<B, _>(&case, true, &down, &[x], |down, x| {
+            down.forward(x[0].clone())
+        });
 
-        let (leaf_x, leaf_weight) = (leaf::<B>(x.clone()), leaf::<B>(weight.clone()));
-        let output = plain::conv3x3_unshuffle::<Autodiff<B>>(leaf_x.clone(), leaf_weight.clone());
-        let grad = draw.values::<B, 4>([case.batch, 4 * to, height / 2, width / 2]);
-        let gradient = gradients::<B>(output, grad.clone());
-        let found = B::conv3x3_unshuffle_backward(x.clone(), weight.clone(), grad);
-        let expected = vec![gradient(leaf_x), gradient(leaf_weight)];
-        compare_all::<B>(&case, vec![found.0, found.1], expected);
-
-        let skip = draw.values::<B, 4>([case.batch, case.per_head, 2 * height, 2 * width]);
-        let found = B::conv3x3_shuffle(x.clone(), weight.clone(), skip.clone());
-        let expected = plain::conv3x3_shuffle::<B>(x.clone(), weight.clone(), skip.clone());
-        compare::<B>("shuffled", &case, found, expected, 1e-4);
-
-        let leaves = [&x, &weight, &skip].map(|tensor| leaf::<B>(tensor.clone()));
-        let [a, b, c] = leaves.clone();
-        let output = plain::conv3x3_shuffle::<Autodiff<B>>(a, b, c);
-        let channels = case.heads + case.per_head;
-        let grad = draw.values::<B, 4>([case.batch, channels, 2 * height, 2 * width]);
-        let gradient = gradients::<B>(output, grad.clone());
-        let found = B::conv3x3_shuffle_backward(x, weight, grad);
-        let expected = leaves.map(gradient).into();
-        compare_all::<B>(&case, vec![found.0, found.1, found.2], expected);
+        let up: Upsample<Autodiff<B>> =
+            draw.module(UpsampleConfig::new(channels).init(&Default::default()));
+        let x = draw.tensor([case.batch, channels, case.height, case.width]);
+        let skip = draw.tensor([case.batch, case.per_head, height, width]);
+        compare::<B, _>(&case, true, &up, &[x, skip], |up, inputs| {
+            up.forward_with_skip(inputs[0].clone(), inputs[1].clone())
+        });
     });
+}
+
+/// One prior or modulation serves a whole batch; that of another batch is refused.
+fn what_does_not_fit_is_the_same_with_and_without_kernels<B: Backend>() {
+    let mut draw = Draw(StdRng::seed_from_u64(3));
+    let device = Default::default();
+    let him: Him<B> = draw.module(HimConfig::new(8, PRIOR, 2).init(&device));
+    let config = MdtaConfig::new(8, 2).with_modulation(Some(PRIOR));
+    let mdta: Mdta<B> = draw.module(config.init(&device));
+    let norm: LayerNorm<B> = draw.module(LayerNormConfig::new(8).init(&device));
+    let x: Tensor<B, 4> = draw.tensor([2, 8, 9, 12]);
+
+    let (prior, z3) = (
+        draw.tensor::<B, 3>([1, 4, PRIOR]),
+        draw.tensor::<B, 2>([1, PRIOR]),
+    );
+    for (what, one, each) in [
+        (
+            "HIM",
+            him.forward(x.clone(), prior.clone()),
+            him.forward(x.clone(), prior.repeat_dim(0, 2)),
+        ),
+        (
+            "MDTA",
+            mdta.forward_residual(x.clone(), &norm, Some(&z3)),
+            mdta.forward_residual(x.clone(), &norm, Some(&z3.clone().repeat_dim(0, 2))),
+        ),
+    ] {
+        common::assert_close(what, one, &each.into_data(), 1e-5);
+    }
+
+    let (prior, z3) = (
+        draw.tensor::<B, 3>([3, 4, PRIOR]),
+        draw.tensor::<B, 2>([3, PRIOR]),
+    );
+    let refused = |work: &dyn Fn() -> Tensor<B, 4>| {
+        let attempt = || catch_unwind(AssertUnwindSafe(|| work().into_data())).is_err();
+        attempt() && kernels::without(attempt)
+    };
+    assert!(refused(&|| him.forward(x.clone(), prior.clone())));
+    assert!(refused(&|| mdta.forward_residual(
+        x.clone(),
+        &norm,
+        Some(&z3)
+    )));
 }
 
 /// The whole model, whose sums over pixels would show another order of addition.
@@ -349,8 +340,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let config = hi_diff::Config::preset("tiny").expect("a preset");
     let model = config.init::<Flex>(&Default::default());
     let mut draw = Draw(StdRng::seed_from_u64(7));
-    let blur = draw.values::<Flex, 4>([1, 3, 139, 301]);
-    let blur = Tensor::<Flex, 4>::from_primitive(TensorPrimitive::Float(blur));
+    let blur: Tensor<Flex, 4> = draw.tensor([1, 3, 139, 301]);
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let deblur = || {

@@ -6,9 +6,9 @@ mod common;
 use std::f64::consts::TAU;
 
 use burn::backend::Autodiff;
+use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use common::{Fixture, assert_close, relative_difference};
-use hi_diff::backend::Backend;
 use hi_diff::training::loss::{charbonnier, frequency, l1};
 
 on_each_backend!(

@@ -3,8 +3,8 @@
 mod common;
 
 use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
 use common::{Fixture, assert_close};
-use hi_diff::backend::Backend;
 use hi_diff::config::{
     DenoiserSettings, LatentEncoderVariant, ModelConfig, NormKind, Prior, TransformerSettings,
 };

@@ -2,8 +2,8 @@
 
 mod common;
 
+use burn::tensor::backend::Backend;
 use common::{Fixture, assert_close, reduced_gopro, reduced_realblur};
-use hi_diff::backend::Backend;
 use hi_diff::weights::Network;
 use hi_diff::{Config, HiDiff};
 

@@ -1,5 +1,5 @@
 //! Three training steps of each stage against the published code: losses, gradients, their norm, and the weights.
-#![cfg(all(feature = "train", any(feature = "flex", feature = "ndarray")))]
+#![cfg(feature = "train")]
 
 mod common;
 
@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleMapper, Param};
 use burn::optim::{GradientsParams, Optimizer};
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 use burn::train::{Interrupter, TrainStep};
 use common::{Fixture, reduced_gopro, reduced_realblur, relative_difference};
-use hi_diff::backend::{AutodiffBackend, Backend};
 use hi_diff::config::{Objective, OptimizerConfig};
 use hi_diff::data::loader::Batch;
 use hi_diff::training::metrics::StepLosses;
@@ -21,20 +21,7 @@ use hi_diff::training::{StageOne, StageTwo};
 use hi_diff::weights::{Network, StateDict};
 use hi_diff::{Config, HiDiff};
 
-macro_rules! on_cpu_backends {
-    ($($test:ident),*) => {
-        #[cfg(feature = "flex")]
-        mod flex {
-            $(#[test] fn $test() { super::$test::<burn::backend::Flex>(); })*
-        }
-        #[cfg(feature = "ndarray")]
-        mod ndarray {
-            $(#[test] fn $test() { super::$test::<burn::backend::NdArray>(); })*
-        }
-    };
-}
-
-on_cpu_backends!(
+on_each_backend!(
     stage_one_gopro,
     stage_one_realblur,
     stage_two_gopro,

@@ -15,7 +15,6 @@ use super::rows::{Row, check_base};
 use super::score::{Score, mean, score};
 use super::timing::steps_within;
 use super::{plot, report};
-use crate::backend::AutodiffBackend;
 use crate::config::Config;
 use crate::data::dataset::{DEFAULT_CACHE_BYTES, PairReader};
 use crate::data::pairs::{Pair, training_pairs};
@@ -27,6 +26,7 @@ use crate::training::resume::changes;
 use crate::training::{Devices, Display, Hook, Stages, TrainingOptions, train};
 use crate::weights::{LoadOptions, Parts, load};
 use crate::whole::write_whole;
+use burn::tensor::backend::AutodiffBackend;
 
 /// What an ablation leaves in its folder, beside `runs/` with a training for each row and `rows/` with their scores.
 pub(crate) const PLAN_FILE: &str = "plan.toml";

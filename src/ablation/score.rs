@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::Backend;
 use crate::data::dataset::PairReader;
 use crate::error::Result;
 use crate::evaluation::Protocol;
 use crate::evaluation::results::{Scores, infinite_if_null};
 use crate::inference::Deblurrer;
 use crate::inference::image::Photograph;
+use burn::tensor::backend::Backend;
 
 /// One image against its sharp target, both of 8 bits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

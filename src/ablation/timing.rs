@@ -8,7 +8,6 @@ use super::budget::{CHECKPOINTS, GLANCE, scaled};
 use super::rows::Row;
 use super::run::{AblationOptions, Say};
 use super::score::score;
-use crate::backend::AutodiffBackend;
 use crate::config::{Config, PatchConfig, StageConfig};
 use crate::data::dataset::PairReader;
 use crate::data::pairs::Pair;
@@ -16,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::inference::Deblurrer;
 use crate::training::{Devices, Display, Stages, TrainingOptions, train};
 use crate::weights::{LoadOptions, Parts, load};
+use burn::tensor::backend::AutodiffBackend;
 
 /// Steps of a stage in the configuration that is timed: enough for every patch size to have its share.
 const STEPS: usize = 1_000_000;

@@ -13,13 +13,13 @@ use super::datasets::Dataset;
 use super::journal::{Done, Journal, Plan};
 use super::results::{DatasetResult, Evaluation, Failure, ImageResult, Scores, extremes};
 use super::table;
-use crate::backend::Backend;
 use crate::data::dataset::{DecodedPair, PairReader};
 use crate::data::stop::Stop;
 use crate::error::{Error, Result};
 use crate::inference::image::{EncodeOptions, Photograph};
 use crate::inference::{Deblurrer, pipeline};
 use crate::whole::write_whole;
+use burn::tensor::backend::Backend;
 
 /// What an evaluation leaves in its folder, beside `images/` or `pictures/`.
 const JOURNAL_FILE: &str = "journal.jsonl";

@@ -8,10 +8,10 @@ use super::disagreement::{Disagreement, Samples};
 use super::image::Photograph;
 use super::planes::Planes;
 use super::tiling::Tiling;
-use crate::backend::Backend;
 use crate::data::augment::Augmentation;
 use crate::error::{Error, Result};
 use crate::model::{HiDiff, Noise};
+use burn::tensor::backend::Backend;
 
 /// How a photograph is deblurred. The default is once, as a whole, from seed 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,12 +2,11 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::prelude::{Device, Tensor};
+use burn::prelude::{Backend, Device, Tensor};
 
 use super::gdfn::{Gdfn, GdfnConfig};
 use super::layer_norm::{LayerNorm, LayerNormConfig};
 use super::mdta::{Mdta, MdtaConfig};
-use crate::backend::Backend;
 use crate::config::NormKind;
 
 /// Configuration of a [`TransformerBlock`].

@@ -6,9 +6,9 @@ use burn::nn::{Linear, LinearConfig};
 use burn::prelude::*;
 use burn::tensor::activation::leaky_relu;
 
+use super::gelu::gelu;
 use super::macs;
 use super::mixer::{MixerBlock, MixerBlockConfig};
-use crate::backend::{Backend, gelu};
 use crate::config::{DenoiserSettings, ModelConfig};
 
 /// The `mlp` variant divides the time by this, whatever T is.

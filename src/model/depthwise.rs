@@ -3,11 +3,11 @@
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
-use burn::prelude::{Device, Tensor};
-use burn::tensor::TensorPrimitive;
+use burn::prelude::{Backend, Device, Tensor};
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::ConvOptions;
 
-use super::layer::Layer;
-use crate::backend::{Backend, LayerWeights};
+use crate::kernels::{self, formulas::framed};
 
 /// Configuration of a [`DepthwiseConv`].
 #[derive(Config, Debug)]
@@ -46,8 +46,30 @@ impl<B: Backend> DepthwiseConv<B> {
     /// # Shapes
     /// - x and output: `[batch, channels, height, width]`
     pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        let LayerWeights { weight, bias } = self.weights();
-        let output = B::depthwise_conv3x3(x.into_primitive().tensor(), weight, bias);
-        Tensor::from_primitive(TensorPrimitive::Float(output))
+        let weight = self.weight.val();
+        let bias = self.bias.as_ref().map(Param::val);
+        let x = match kernels::depthwise_conv3x3(x, weight.clone(), bias.clone()) {
+            Ok(output) => return output,
+            Err(x) => x,
+        };
+        let [_, channels, height, width] = x.dims();
+        if !B::ad_enabled(&x.device()) {
+            let options = ConvOptions::new([1, 1], [1, 1], [1, 1], channels);
+            return conv2d(x, weight, bias, options);
+        }
+        // Nine products of the shifted input. (Burn differentiates a grouped convolution by one for each channel.)
+        let framed = framed(x);
+        let taps = weight.reshape([1, channels, 9, 1]);
+        let output = (0..9)
+            .map(|tap| {
+                let shifted = framed.clone().narrow(2, tap / 3, height);
+                shifted.narrow(3, tap % 3, width) * taps.clone().narrow(2, tap, 1)
+            })
+            .reduce(|sum, product| sum + product)
+            .expect("nine taps");
+        match bias {
+            Some(bias) => output + bias.reshape([1, channels, 1, 1]),
+            None => output,
+        }
     }
 }

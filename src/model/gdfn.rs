@@ -3,15 +3,15 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::prelude::{Device, Tensor};
-use burn::tensor::TensorPrimitive;
+use burn::prelude::{Backend, Device, Tensor};
 
 use super::depthwise::{DepthwiseConv, DepthwiseConvConfig};
+use super::gelu::gelu;
 use super::layer::{Layer, pointwise};
 use super::layer_norm::LayerNorm;
 use super::macs;
 use super::modulation::{Modulation, ModulationConfig, modulation};
-use crate::backend::{Backend, BranchWeights};
+use crate::kernels::{self, BranchWeights};
 
 /// Configuration of a [`Gdfn`].
 #[derive(Config, Debug)]
@@ -73,14 +73,21 @@ impl<B: Backend> Gdfn<B> {
             _ => x,
         };
         let hidden = self.dwconv.forward(pointwise(&self.project_in, x)); // [batch, 2h, height, width]
-        let gated = B::gelu_gate(hidden.into_primitive().tensor()); // [batch, h, height, width]
-        pointwise(
-            &self.project_out,
-            Tensor::from_primitive(TensorPrimitive::Float(gated)),
-        )
+        let gated = match kernels::gelu_gate(hidden) {
+            Ok(gated) => gated,
+            Err(hidden) => {
+                let count = hidden.dims()[1] / 2;
+                let (a, b) = (
+                    hidden.clone().narrow(1, 0, count),
+                    hidden.narrow(1, count, count),
+                );
+                gelu(a) * b
+            }
+        }; // [batch, h, height, width]
+        pointwise(&self.project_out, gated)
     }
 
-    /// `x + GDFN(LN(x))` as one operation of the backend, which may have a kernel for the whole.
+    /// `x + GDFN(LN(x))`
     ///
     /// # Shapes
     /// As [`forward`](Self::forward).
@@ -96,8 +103,11 @@ impl<B: Backend> Gdfn<B> {
             depthwise: self.dwconv.weights(),
             project: self.project_out.weights(),
         };
-        let output = B::gdfn(x.into_primitive().tensor(), weights);
-        Tensor::from_primitive(TensorPrimitive::Float(output))
+        let x = match kernels::gdfn(x, weights) {
+            Ok(output) => return output,
+            Err(x) => x,
+        };
+        x.clone() + self.forward(norm.forward_image(x), z3)
     }
 
     /// Multiply-accumulates for one image of `pixels` pixels at this level.

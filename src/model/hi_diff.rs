@@ -1,7 +1,7 @@
 //! HI-Diff as a whole: the networks, the two training passes and inference (paper, sections 3.1 to 3.3).
 
 use burn::module::Module;
-use burn::prelude::{Device, Tensor};
+use burn::prelude::{Backend, Device, Tensor};
 use burn::tensor::TensorData;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -10,7 +10,6 @@ use rand_distr::{Distribution, StandardNormal};
 use super::denoiser::{Denoiser, DenoiserConfig};
 use super::latent_encoder::{LatentEncoder, LatentEncoderConfig};
 use super::transformer::{SIZE_MULTIPLE, Transformer, TransformerConfig};
-use crate::backend::Backend;
 use crate::config::{Config, Network, Prior};
 use crate::diffusion::{ChainNoise, Sampler};
 use crate::error::{Error, Result};
@@ -406,20 +405,13 @@ fn missing(network: &str) -> Error {
 
 /// Extends height and width to multiples of `multiple` at the bottom and right, by reflection without repeating the
 /// border pixel. An image too small for that is reflected again and again.
-pub fn pad_reflect<B: burn::tensor::backend::Backend>(
-    image: Tensor<B, 4>,
-    multiple: usize,
-) -> Tensor<B, 4> {
+pub fn pad_reflect<B: Backend>(image: Tensor<B, 4>, multiple: usize) -> Tensor<B, 4> {
     let [_, _, height, width] = image.dims();
     let image = extend(image, 2, height.next_multiple_of(multiple));
     extend(image, 3, width.next_multiple_of(multiple))
 }
 
-fn extend<B: burn::tensor::backend::Backend>(
-    image: Tensor<B, 4>,
-    dim: usize,
-    size: usize,
-) -> Tensor<B, 4> {
+fn extend<B: Backend>(image: Tensor<B, 4>, dim: usize, size: usize) -> Tensor<B, 4> {
     let found = image.dims()[dim];
     if found == size {
         return image;

@@ -3,14 +3,14 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::prelude::{Device, Tensor};
-use burn::tensor::TensorPrimitive;
+use burn::prelude::{Backend, Device, Tensor};
+use burn::tensor::activation::softmax;
 
 use super::layer::{Layer, filled};
 use super::layer_norm::{LayerNorm, LayerNormConfig};
 use super::macs;
-use crate::backend::{Backend, HimWeights};
 use crate::config::NormKind;
+use crate::kernels::{self, HimWeights};
 
 /// Configuration of a [`Him`].
 #[derive(Config, Debug)]
@@ -84,13 +84,38 @@ impl<B: Backend> Him<B> {
         let weights = HimWeights {
             norm: self.norm1.weights(None),
             query: self.q.weights(),
-            keys: primitive(keys),
-            values: primitive(values),
+            keys: primitive(keys.clone()),
+            values: primitive(values.clone()),
             project: self.proj.weights(),
             heads: self.heads,
         };
-        let output = B::him(x.into_primitive().tensor(), weights);
-        Tensor::from_primitive(TensorPrimitive::Float(output))
+        let x = match kernels::him(x, weights) {
+            Ok(output) => return output,
+            Err(x) => x,
+        };
+
+        // softmax(q kᵀ / √d) · v of each head: pixels ask, tokens answer.
+        let [batch, channels, height, width] = x.dims();
+        let (pixels, per_head) = (height * width, channels / self.heads);
+        let split_heads = |tokens: Tensor<B, 3>| {
+            let [batch, count, _] = tokens.dims();
+            tokens
+                .reshape([batch, count, self.heads, per_head])
+                .swap_dims(1, 2)
+        };
+        let queries = self.norm1.forward_image(x.clone());
+        let queries = queries.reshape([batch, channels, pixels]).swap_dims(1, 2);
+        let q = split_heads(self.q.forward(queries)); // [batch, heads, pixels, C/heads]
+        let (k, v) = (split_heads(keys), split_heads(values)); // [batch, heads, tokens, C/heads]
+        let scale = (per_head as f64).sqrt().recip();
+        let attention = softmax(q.mul_scalar(scale).matmul(k.transpose()), 3);
+        let attended = attention.matmul(v).swap_dims(1, 2);
+        let output = self
+            .proj
+            .forward(attended.reshape([batch, pixels, channels]));
+        x + output
+            .swap_dims(1, 2)
+            .reshape([batch, channels, height, width])
     }
 
     /// The same with an output projection of zeros: it adds nothing until it has learnt to, for which it has a gradient.

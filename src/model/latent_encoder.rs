@@ -8,10 +8,10 @@ use burn::prelude::*;
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::module::adaptive_avg_pool2d;
 
+use super::gelu::gelu;
 use super::macs;
 use super::mixer::{MixerBlock, MixerBlockConfig};
 use super::resample::{conv3x3, convolve, pixel_unshuffle};
-use crate::backend::{Backend, gelu};
 use crate::config::{LatentEncoderVariant, ModelConfig};
 
 /// The side of the squares that become channels first.
@@ -162,7 +162,7 @@ impl LatentEncoderConfig {
     }
 }
 
-impl<B: crate::backend::Backend> LatentEncoder<B> {
+impl<B: Backend> LatentEncoder<B> {
     /// # Shapes
     /// - image: `[batch, in_channels, height, width]`, height and width multiples of 4
     /// - output: `[batch, group², 4E]`

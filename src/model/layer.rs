@@ -7,7 +7,7 @@ use burn::prelude::{Backend, Tensor};
 use burn::tensor::ops::FloatTensor;
 
 use super::depthwise::DepthwiseConv;
-use crate::backend::{self, LayerWeights, plain};
+use crate::kernels::LayerWeights;
 
 /// An optional parameter's values.
 pub(super) fn primitive<B: Backend, const D: usize>(
@@ -34,7 +34,7 @@ impl<B: Backend> Layer<B> for Linear<B> {
     }
 }
 
-impl<B: backend::Backend> Layer<B> for DepthwiseConv<B> {
+impl<B: Backend> Layer<B> for DepthwiseConv<B> {
     fn weights(&self) -> LayerWeights<FloatTensor<B>> {
         layer(&self.weight, &self.bias)
     }
@@ -66,12 +66,22 @@ fn constant<B: Backend, const D: usize>(tensor: Tensor<B, D>, value: f32) -> Ten
     Tensor::full(tensor.dims(), value, &tensor.device()).set_require_grad(learns)
 }
 
-/// Applies a 1×1 convolution as one matrix product per image.
+/// Applies a 1×1 convolution as one matrix product per image. Its gradients then are products too, where those of a
+/// convolution are convolutions with a kernel as large as the image.
 ///
 /// # Shapes
 /// - x: `[batch, from, height, width]`
 /// - output: `[batch, to, height, width]`
 pub(super) fn pointwise<B: Backend>(conv: &Conv2d<B>, x: Tensor<B, 4>) -> Tensor<B, 4> {
-    let LayerWeights { weight, bias } = conv.weights();
-    plain::pointwise(x, weight, bias)
+    let [batch, from, height, width] = x.dims();
+    let weight = conv.weight.val();
+    let to = weight.dims()[0];
+    let output = weight
+        .reshape([1, to, from])
+        .matmul(x.reshape([batch, from, height * width]));
+    let output = output.reshape([batch, to, height, width]);
+    match &conv.bias {
+        Some(bias) => output + bias.val().reshape([1, to, 1, 1]),
+        None => output,
+    }
 }

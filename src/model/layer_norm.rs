@@ -3,12 +3,11 @@
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::prelude::*;
-use burn::tensor::TensorPrimitive;
 use burn::tensor::ops::FloatTensor;
 
 use super::layer::primitive;
-use crate::backend::NormWeights;
 use crate::config::NormKind;
+use crate::kernels::{self, NormWeights, formulas};
 
 /// Configuration of a [`LayerNorm`].
 #[derive(Config, Debug)]
@@ -46,23 +45,20 @@ impl LayerNormConfig {
     }
 }
 
-impl<B: crate::backend::Backend> LayerNorm<B> {
+impl<B: Backend> LayerNorm<B> {
     /// Normalises over dimension 1.
     ///
     /// # Shapes
     /// - x and output: `[batch, channels, height, width]`
     pub fn forward_image(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        let output = B::channel_norm(
-            x.into_primitive().tensor(),
-            self.weight.val().into_primitive().tensor(),
-            primitive(&self.bias),
-            self.epsilon,
-        );
-        Tensor::from_primitive(TensorPrimitive::Float(output))
+        let weight = self.weight.val();
+        let bias = self.bias.as_ref().map(Param::val);
+        match kernels::channel_norm(x, weight.clone(), bias.clone(), self.epsilon) {
+            Ok(output) => output,
+            Err(x) => formulas::channel_norm(x, weight, bias, self.epsilon),
+        }
     }
-}
 
-impl<B: Backend> LayerNorm<B> {
     /// For an operation on a whole block; `modulation` is applied behind it.
     pub(super) fn weights(
         &self,

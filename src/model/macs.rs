@@ -12,7 +12,7 @@ pub(super) fn conv<B: Backend>(conv: &Conv2d<B>, pixels: u64) -> u64 {
 }
 
 /// Of a depthwise convolution over `pixels` pixels.
-pub(super) fn depthwise<B: crate::backend::Backend>(conv: &DepthwiseConv<B>, pixels: u64) -> u64 {
+pub(super) fn depthwise<B: Backend>(conv: &DepthwiseConv<B>, pixels: u64) -> u64 {
     conv.weight.shape().num_elements() as u64 * pixels
 }
 

@@ -3,15 +3,16 @@
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::prelude::{Device, Tensor};
-use burn::tensor::TensorPrimitive;
+use burn::prelude::{Backend, Device, Tensor};
+use burn::tensor::activation::softmax;
 
 use super::depthwise::{DepthwiseConv, DepthwiseConvConfig};
 use super::layer::{Layer, pointwise};
 use super::layer_norm::LayerNorm;
 use super::macs;
 use super::modulation::{Modulation, ModulationConfig, modulation};
-use crate::backend::{Backend, BranchWeights, plain};
+use crate::kernels::formulas::{in_format, single};
+use crate::kernels::{self, BranchWeights};
 
 /// Configuration of an [`Mdta`].
 #[derive(Config, Debug)]
@@ -26,6 +27,9 @@ pub struct MdtaConfig {
     /// Channels of the prior that modulates the input; none for levels without modulation.
     pub modulation: Option<usize>,
 }
+
+/// The least norm that queries and keys are divided by.
+const LEAST_NORM: f64 = 1e-12;
 
 /// Self-attention between channels: its cost is linear in pixels.
 #[derive(Module, Debug)]
@@ -75,11 +79,38 @@ impl<B: Backend> Mdta<B> {
             _ => x,
         };
         let qkv = self.qkv_dwconv.forward(pointwise(&self.qkv, x)); // [batch, 3C, height, width]
-        let attended = plain::transposed_attention(qkv, self.temperature.val());
-        pointwise(&self.project_out, attended)
+        pointwise(&self.project_out, self.attention(qkv))
     }
 
-    /// `x + MDTA(LN(x))` as one operation of the backend, which may have a kernel for the whole.
+    /// `softmax(q kᵀ · temperature) · v` of each head, between channels: q and k are normalised over the pixels.
+    ///
+    /// # Shapes
+    /// - qkv: `[batch, 3C, height, width]`
+    /// - output: `[batch, C, height, width]`
+    fn attention(&self, qkv: Tensor<B, 4>) -> Tensor<B, 4> {
+        let temperature = self.temperature.val();
+        let [batch, channels, height, width] = qkv.dims();
+        let (channels, heads) = (channels / 3, temperature.dims()[0]);
+        let qkv = qkv.reshape([batch, 3 * heads, channels / heads, height * width]);
+        let part = |index| qkv.clone().narrow(1, index * heads, heads);
+        let (q, k, v) = (part(0), part(1), part(2)); // [batch, heads, C/heads, pixels] each
+
+        // Sums over all pixels overflow half precision.
+        let (q, k) = (single(q), single(k));
+        // Dividing the small matrix by both norms is the same as dividing q and k, and leaves the large ones alone.
+        let norms = |x: &Tensor<B, 4>| {
+            let norms = x.clone().square().sum_dim(3).sqrt();
+            norms.clamp_min(LEAST_NORM) // [batch, heads, C/heads, 1]
+        };
+        let norms = norms(&q).matmul(norms(&k).transpose());
+        let logits = q.matmul(k.transpose()) / norms;
+        let attention = softmax(logits * single(temperature).unsqueeze(), 3);
+        in_format(attention, v.dtype())
+            .matmul(v)
+            .reshape([batch, channels, height, width])
+    }
+
+    /// `x + MDTA(LN(x))`
     ///
     /// # Shapes
     /// As [`forward`](Self::forward).
@@ -95,9 +126,11 @@ impl<B: Backend> Mdta<B> {
             depthwise: self.qkv_dwconv.weights(),
             project: self.project_out.weights(),
         };
-        let temperature = self.temperature.val().into_primitive().tensor();
-        let output = B::mdta(x.into_primitive().tensor(), temperature, weights);
-        Tensor::from_primitive(TensorPrimitive::Float(output))
+        let x = match kernels::mdta(x, self.temperature.val(), weights) {
+            Ok(output) => return output,
+            Err(x) => x,
+        };
+        x.clone() + self.forward(norm.forward_image(x), z3)
     }
 
     /// Multiply-accumulates for one image of `pixels` pixels at this level.

@@ -5,9 +5,9 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::prelude::*;
 
+use super::gelu::gelu;
 use super::layer_norm::{LayerNorm, LayerNormConfig};
 use super::macs;
-use crate::backend::{Backend, gelu};
 
 /// Configuration of a [`MixerBlock`].
 #[derive(Config, Debug)]

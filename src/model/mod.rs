@@ -1,5 +1,5 @@
 //! The networks, one file per part of the paper's Fig. 1. Every module is generic over
-//! [`Backend`](crate::backend::Backend) and usable by itself.
+//! Burn's [`Backend`](burn::tensor::backend::Backend) and usable by itself.
 //!
 //! | part | file |
 //! |---|---|
@@ -13,6 +13,7 @@ pub mod block;
 pub mod denoiser;
 pub mod depthwise;
 pub mod gdfn;
+mod gelu;
 pub mod hi_diff;
 pub mod him;
 pub mod latent_encoder;

@@ -7,7 +7,6 @@ use burn::prelude::*;
 
 use super::layer::filled;
 use super::macs;
-use crate::backend::plain;
 
 /// Configuration of a [`Modulation`].
 #[derive(Config, Debug)]
@@ -44,7 +43,9 @@ impl<B: Backend> Modulation<B> {
     /// - z3: `[batch, C']`
     pub fn forward(&self, x: Tensor<B, 4>, z3: Tensor<B, 2>) -> Tensor<B, 4> {
         let [scale, shift] = self.parts(z3);
-        plain::modulate(x, scale, shift)
+        let [batch, channels] = scale.dims();
+        let per_channel = |values: Tensor<B, 2>| values.reshape([batch, channels, 1, 1]);
+        x * per_channel(scale) + per_channel(shift)
     }
 
     /// The factor and the summand, `[batch, channels]` each, from z3 `[batch, C']`.

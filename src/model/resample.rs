@@ -1,16 +1,16 @@
 //! Halving and doubling the resolution between levels.
 
 use burn::config::Config;
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::prelude::{Backend, Device, Tensor};
-use burn::tensor::TensorPrimitive;
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::ConvOptions;
 
-use super::layer::Layer;
 use super::macs;
-use crate::backend::LayerWeights;
-pub use crate::backend::plain::{pixel_shuffle, pixel_unshuffle};
+use crate::kernels;
+pub use crate::kernels::formulas::{pixel_shuffle, pixel_unshuffle};
 
 /// A 3×3 convolution that keeps the size, zero padding 1.
 pub(super) fn conv3x3<B: Backend>(
@@ -30,13 +30,13 @@ pub(super) fn conv3x3<B: Backend>(
 /// # Shapes
 /// - x: `[batch, from, height, width]`
 /// - output: `[batch, to, height, width]`
-pub(super) fn convolve<B: crate::backend::Backend>(
-    conv: &Conv2d<B>,
-    x: Tensor<B, 4>,
-) -> Tensor<B, 4> {
-    let LayerWeights { weight, bias } = conv.weights();
-    let output = B::conv3x3(x.into_primitive().tensor(), weight, bias);
-    Tensor::from_primitive(TensorPrimitive::Float(output))
+pub(super) fn convolve<B: Backend>(conv: &Conv2d<B>, x: Tensor<B, 4>) -> Tensor<B, 4> {
+    let weight = conv.weight.val();
+    let bias = conv.bias.as_ref().map(Param::val);
+    match kernels::conv3x3(x, weight.clone(), bias.clone()) {
+        Ok(output) => output,
+        Err(x) => conv2d(x, weight, bias, ConvOptions::new([1, 1], [1, 1], [1, 1], 1)),
+    }
 }
 
 /// Configuration of a [`Downsample`].
@@ -62,14 +62,15 @@ impl DownsampleConfig {
     }
 }
 
-impl<B: crate::backend::Backend> Downsample<B> {
+impl<B: Backend> Downsample<B> {
     /// # Shapes
     /// - x: `[batch, C, height, width]`, height and width even
     /// - output: `[batch, 2C, height / 2, width / 2]`
     pub fn forward(&self, x: Tensor<B, 4>) -> Tensor<B, 4> {
-        let LayerWeights { weight, .. } = self.conv.weights();
-        let output = B::conv3x3_unshuffle(x.into_primitive().tensor(), weight);
-        Tensor::from_primitive(TensorPrimitive::Float(output))
+        match kernels::conv3x3_unshuffle(x, self.conv.weight.val()) {
+            Ok(output) => output,
+            Err(x) => pixel_unshuffle(convolve(&self.conv, x), 2),
+        }
     }
 
     /// Multiply-accumulates for one image of `pixels` input pixels.
@@ -101,7 +102,7 @@ impl UpsampleConfig {
     }
 }
 
-impl<B: crate::backend::Backend> Upsample<B> {
+impl<B: Backend> Upsample<B> {
     /// # Shapes
     /// - x: `[batch, C, height, width]`
     /// - output: `[batch, C/2, 2 · height, 2 · width]`
@@ -115,10 +116,10 @@ impl<B: crate::backend::Backend> Upsample<B> {
     /// - skip: `[batch, D, 2 · height, 2 · width]`
     /// - output: `[batch, C/2 + D, 2 · height, 2 · width]`
     pub fn forward_with_skip(&self, x: Tensor<B, 4>, skip: Tensor<B, 4>) -> Tensor<B, 4> {
-        let LayerWeights { weight, .. } = self.conv.weights();
-        let (x, skip) = (x.into_primitive().tensor(), skip.into_primitive().tensor());
-        let output = B::conv3x3_shuffle(x, weight, skip);
-        Tensor::from_primitive(TensorPrimitive::Float(output))
+        match kernels::conv3x3_shuffle(x, self.conv.weight.val(), skip.clone()) {
+            Ok(output) => output,
+            Err(x) => Tensor::cat(vec![self.forward(x), skip], 1),
+        }
     }
 
     /// Multiply-accumulates for one image of `pixels` input pixels.

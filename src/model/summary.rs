@@ -1,10 +1,10 @@
 //! Parameters and multiply-accumulates of a built model.
 
 use burn::module::Module;
+use burn::prelude::Backend;
 use serde::Serialize;
 
 use super::hi_diff::HiDiff;
-use crate::backend::Backend;
 
 /// The networks of a model and what inference costs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

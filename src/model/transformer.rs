@@ -3,7 +3,7 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::prelude::{Device, Tensor};
+use burn::prelude::{Backend, Device, Tensor};
 
 use super::block::{TransformerBlock, TransformerBlockConfig};
 use super::him::{Him, HimConfig};
@@ -11,9 +11,8 @@ use super::layer::pointwise;
 use super::macs;
 use super::multi_scale::{MultiScalePrior, MultiScalePriorConfig};
 use super::resample::{Downsample, DownsampleConfig, Upsample, UpsampleConfig, conv3x3, convolve};
-use crate::backend::Backend;
-use crate::backend::plain::same_format;
 use crate::config::{ModelConfig, Prior, TransformerSettings};
+use crate::kernels::formulas::in_format;
 
 /// Height and width of the input are multiples of this.
 pub const SIZE_MULTIPLE: usize = 8;
@@ -210,8 +209,8 @@ impl<B: Backend> Transformer<B> {
     /// - z: `[batch, N, C']`; not looked at if the configuration says `prior = "none"`
     pub fn forward(&self, blur: Tensor<B, 4>, z: Option<Tensor<B, 3>>) -> Tensor<B, 4> {
         let weights = self.patch_embed.weight.val();
-        let image = same_format(blur.clone(), &weights);
-        let z = z.map(|z| same_format(z, &weights));
+        let image = in_format(blur.clone(), weights.dtype());
+        let z = z.map(|z| in_format(z, weights.dtype()));
         // z₁ guides level 1 and the refinement, z₂ levels 2 and 3, z₃ level 4; a single scale guides them all.
         let (z1, z2, z3) = match (&self.multi_scale, z) {
             (Some(multi_scale), Some(z1)) => {
@@ -249,7 +248,7 @@ impl<B: Backend> Transformer<B> {
         let x = self.up2_1.forward_with_skip(x, level1);
         let x = self.decoder_level1.forward(x, z1, None);
         let x = self.refinement.forward(x, z1, None);
-        same_format(convolve(&self.output, x), &blur) + blur
+        in_format(convolve(&self.output, x), blur.dtype()) + blur
     }
 
     /// The Transformer with guidance that has no effect at first, where `chosen` says so of the published name of a HIM

@@ -5,8 +5,8 @@ use burn::tensor::backend::AutodiffBackend as BurnAutodiffBackend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorPrimitive};
 
-use crate::backend::AutodiffBackend;
 use crate::model::HiDiff;
+use burn::tensor::backend::AutodiffBackend;
 
 /// A copy of the model that learns nothing by itself, with parameters of its own names.
 pub(super) fn start<B: AutodiffBackend>(model: &HiDiff<B>) -> HiDiff<B> {

@@ -9,10 +9,10 @@ use burn::module::Module;
 use super::checkpoint::{self, RunState};
 use super::run::Stage;
 use super::{StageOne, StageTwo};
-use crate::backend::Backend;
 use crate::config::{Config, Prior};
 use crate::error::{Error, Result};
 use crate::model::HiDiff;
+use burn::tensor::backend::Backend;
 
 /// Which checkpoint of a stage.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -6,11 +6,11 @@ use std::path::Path;
 use burn::module::Module;
 
 use super::run::{CONFIG_FILE, Stages, TrainingOptions};
-use crate::backend::AutodiffBackend;
 use crate::config::{Config, Network};
 use crate::error::{Error, Result};
 use crate::model::HiDiff;
 use crate::weights::{LoadOptions, Weights};
+use burn::tensor::backend::AutodiffBackend;
 
 /// The configuration with the weights that the run starts from: the call's, the configuration's, or else those that
 /// the run to resume was begun with.

@@ -35,7 +35,6 @@ use super::resume;
 use super::stage_one::StageOne;
 use super::stage_two::StageTwo;
 use super::step::{LossScale, StepSettings};
-use crate::backend::AutodiffBackend;
 use crate::config::{
     Config, Network, Objective, Parallel, Precision, Prior, StageConfig, StageResult,
 };
@@ -49,6 +48,7 @@ use crate::data::stop::Stop;
 use crate::error::{Error, Result};
 use crate::model::HiDiff;
 use crate::weights::{Precision as Stored, StateDict, save_safetensors};
+use burn::tensor::backend::AutodiffBackend;
 
 /// What a run leaves in its folder, beside a folder for each stage.
 pub(crate) const CONFIG_FILE: &str = "config.toml";

@@ -8,9 +8,9 @@ use super::average;
 use super::metrics::{ImageScore, StepLosses};
 use super::optimizer::AfterStep;
 use super::step::{Loss, StepSettings, gradient};
-use crate::backend::{AutodiffBackend, Backend};
 use crate::data::loader::{Batch, ValidationImage};
 use crate::model::{HiDiff, StageOneOutput};
+use burn::tensor::backend::{AutodiffBackend, Backend};
 
 /// The model in stage one. Without a prior this is the only stage, and the Transformer learns alone.
 #[derive(Module, Debug)]

@@ -9,10 +9,10 @@ use super::loss::l1;
 use super::metrics::{ImageScore, StepLosses};
 use super::optimizer::AfterStep;
 use super::step::{Loss, StepSettings, gradient};
-use crate::backend::{AutodiffBackend, Backend};
 use crate::config::{Network, Objective, SamplerKind};
 use crate::data::loader::{Batch, ValidationImage};
 use crate::model::{HiDiff, Noise};
+use burn::tensor::backend::{AutodiffBackend, Backend};
 
 /// The model in stage two, LE frozen.
 #[derive(Module, Debug)]

@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::module::{AutodiffModule, Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::backend::AutodiffBackend as BurnAutodiffBackend;
+use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{FloatDType, Tensor};
 use burn::train::TrainOutput;
 
 use super::loss::frequency;
 use super::metrics::StepLosses;
 use super::share;
-use crate::backend::AutodiffBackend;
 use crate::config::{LossConfig, Precision};
 use crate::data::loader::Batch;
+use crate::kernels;
 use crate::model::HiDiff;
 
 /// How a step's gradient is computed.
@@ -63,8 +63,7 @@ impl<B: AutodiffBackend> Loss<B> {
 /// The gradient of `loss` over a batch, for `module`'s parameters. On several devices it is weighted by the device's
 /// share of the samples, so that the devices' sum is the gradient of the whole batch.
 ///
-/// Where the backend [shares out samples](crate::backend::Backend::shares_samples), each is a part of its own, and
-/// threads take parts, each with its own copy of the module. The gradients are added in the samples' order, so that there may be any number of threads.
+/// Where the backend's kernels run on the processor, each sample is a part of its own, and threads take parts, each with its own copy of the module. The gradients are added in the samples' order, so that there may be any number of threads.
 pub(super) fn gradient<B, M>(
     module: &M,
     batch: Batch<B>,
@@ -132,7 +131,7 @@ where
         },
     };
     for part in batch.split(settings.accumulation) {
-        if B::shares_samples() {
+        if kernels::on_processor::<B>() {
             let samples = part.len();
             sum = share::add_up(
                 part.split(samples),
@@ -159,7 +158,7 @@ struct OfPart<B: AutodiffBackend> {
     diffusion: Option<Tensor<InnerBackend<B>, 1>>,
 }
 
-type InnerBackend<B> = <B as BurnAutodiffBackend>::InnerBackend;
+type InnerBackend<B> = <B as AutodiffBackend>::InnerBackend;
 
 /// What the parts of a batch add up to.
 struct Sum<'a, B: AutodiffBackend, M> {
@@ -190,7 +189,7 @@ struct NewLeaves {
     dtype: Option<FloatDType>,
 }
 
-impl<B: BurnAutodiffBackend> ModuleMapper<B> for NewLeaves {
+impl<B: AutodiffBackend> ModuleMapper<B> for NewLeaves {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         let dtype = self.dtype;
         param.map(|tensor| {
@@ -212,7 +211,7 @@ struct ToSingle<'a, B> {
     backend: PhantomData<B>,
 }
 
-impl<B: BurnAutodiffBackend> ModuleVisitor<B> for ToSingle<'_, B> {
+impl<B: AutodiffBackend> ModuleVisitor<B> for ToSingle<'_, B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         if let Some(gradient) = self.gradients.remove::<B::InnerBackend, D>(param.id) {
             let single = gradient.cast(FloatDType::F32).mul_scalar(self.factor);

@@ -6,9 +6,9 @@ use std::{fmt, iter};
 use super::module::{self, Root};
 use super::tensors::Tensors;
 use super::{LoadOptions, Network, StateDict, Weights};
-use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::model::HiDiff;
+use burn::tensor::backend::Backend;
 
 /// What a weight file has for a network, parameter by parameter under the published names.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::module::{self, Root};
 use super::{LoadOptions, StateDict, Weights};
-use crate::backend::Backend;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::model::HiDiff;
+use burn::tensor::backend::Backend;
 
 /// Which networks of a model are loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -37,7 +37,7 @@ impl StateDict {
     }
 
     /// The parameters of each network that `model` has.
-    pub fn of_model<B: crate::backend::Backend>(model: &HiDiff<B>) -> Vec<Self> {
+    pub fn of_model<B: burn::tensor::backend::Backend>(model: &HiDiff<B>) -> Vec<Self> {
         let parameters = module::values(Root::Model, model).into_iter();
         parameters
             .map(|(network, tensors)| Self { network, tensors })

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
+use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use hi_diff::Config;
-use hi_diff::backend::Backend;
 use hi_diff::config::{
     DenoiserSettings, DiffusionConfig, LatentEncoderSettings, LatentEncoderVariant, ModelConfig,
     SamplerKind, TransformerSettings,
@@ -32,13 +32,37 @@ macro_rules! on_each_backend {
         mod wgpu {
             $(#[test] fn $test() { super::$test::<burn::backend::Wgpu>(); })*
         }
+        // Those that the crate does not know, see `tests/backends`.
+        #[cfg(other_backends)]
+        mod candle {
+            $(#[test] fn $test() { super::$test::<burn_candle::Candle>(); })*
+        }
+        #[cfg(other_backends)]
+        mod router {
+            type Router = burn_router::Router<(burn_flex::Flex, burn_ndarray::NdArray)>;
+            $(#[test] fn $test() { super::$test::<Router>(); })*
+        }
+        #[cfg(burn_cpu)]
+        mod cpu {
+            $(#[test] fn $test() { super::$test::<burn_cpu::Cpu>(); })*
+        }
     };
+}
+
+/// Whether the backend has a kernel for each block as a whole.
+pub fn has_kernels<B: Backend>() -> bool {
+    let name = B::name(&Default::default());
+    name.contains("flex") || name.contains("ndarray")
 }
 
 /// A file below `tests/fixtures`.
 pub fn fixture_path(name: &str) -> PathBuf {
+    let fixtures = match cfg!(other_backends) {
+        true => "../fixtures",
+        false => "tests/fixtures",
+    };
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
+        .join(fixtures)
         .join(name)
 }
 

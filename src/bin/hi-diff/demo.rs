@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hi_diff::backend::Backend;
+use burn::tensor::backend::Backend;
 use hi_diff::evaluation::{psnr, ssim_per_channel};
 use hi_diff::inference::Deblurrer;
 use hi_diff::inference::image::{EncodeOptions, Limits, Photograph};

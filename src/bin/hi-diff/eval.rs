@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::tensor::backend::Backend;
 use clap::builder::PossibleValuesParser;
-use hi_diff::backend::Backend;
 use hi_diff::data::layout::Layout;
 use hi_diff::data::stop::Stop;
 use hi_diff::evaluation::Protocol;

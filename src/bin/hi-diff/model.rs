@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use burn::tensor::Device;
-use hi_diff::backend::Backend;
+use burn::tensor::backend::Backend;
 use hi_diff::weights::{LoadOptions, Weights};
 use hi_diff::{Config, HiDiff};
 

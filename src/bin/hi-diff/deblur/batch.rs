@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use burn::tensor::backend::Backend;
 use hi_diff::Result;
-use hi_diff::backend::Backend;
 use hi_diff::inference::files::Job;
 use hi_diff::inference::image::{Limits, Photograph};
 use hi_diff::inference::{Deblurrer, Restored, pipeline};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use burn::tensor::backend::Backend;
 use hi_diff::Config;
-use hi_diff::backend::Backend;
 use hi_diff::inference::Deblurrer;
 use hi_diff::inference::files::Job;
 use hi_diff::inference::image::Photograph;

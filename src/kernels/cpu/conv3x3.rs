@@ -11,23 +11,13 @@ use super::panels::{Layout, Lines, Offsets, multiply};
 use super::product::{Into, Matrix};
 use super::scratch;
 use super::tiles::{Image, Tile, tiles_for_threads};
+use crate::kernels::operations::Arrangement;
 
 /// Pixels of a tile, whose channels stay in a core's cache.
 const TILE_PIXELS: usize = 512;
 
-/// Where the convolution's outputs go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Arrangement {
-    /// `[to, height, width]`
-    Plain,
-    /// Each square of 2×2 pixels into channels: `[4 · to, height / 2, width / 2]`
-    Unshuffled,
-    /// Four channels into a square of 2×2 pixels: `[to / 4, 2 · height, 2 · width]`
-    Shuffled,
-}
-
 impl Arrangement {
-    pub fn size(self, [to, height, width]: [usize; 3]) -> [usize; 3] {
+    pub(super) fn size(self, [to, height, width]: [usize; 3]) -> [usize; 3] {
         match self {
             Self::Plain => [to, height, width],
             Self::Unshuffled => [4 * to, height / 2, width / 2],

@@ -8,12 +8,12 @@ use super::{
     Gradient, Size, THICK, Through, add, convolution_gradients, copied, normalized, over_pixels,
     planes, stride, sum, sum_for, through_norm, transposed, weigh,
 };
-use crate::backend::BranchWeights;
-use crate::backend::cpu::branch::Branch;
-use crate::backend::cpu::depthwise::{self, Framed, Plane, convolve, framed_length, taps};
-use crate::backend::cpu::normalize::Norm;
-use crate::backend::cpu::product::Into;
-use crate::backend::cpu::{gelu_gate, scratch};
+use crate::kernels::BranchWeights;
+use crate::kernels::cpu::branch::Branch;
+use crate::kernels::cpu::depthwise::{self, Framed, Plane, convolve, framed_length, taps};
+use crate::kernels::cpu::normalize::Norm;
+use crate::kernels::cpu::product::Into;
+use crate::kernels::cpu::{gelu_gate, scratch};
 
 /// Elements of a band's planes that stay in a core's second cache.
 const BAND: usize = 3 << 17;

@@ -1,15 +1,18 @@
-//! The backend extension's operations against Burn's own, in values and gradients.
+//! The kernels for single operations against Burn's own, in values and gradients.
 
 mod common;
 
 use std::cell::Cell;
 
 use burn::backend::Autodiff;
+use burn::module::Param;
+use burn::tensor::backend::Backend;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Tensor, TensorData, TensorPrimitive};
+use burn::tensor::{Tensor, TensorData};
 use common::assert_close;
-use hi_diff::backend::{Backend, gelu, plain};
+use hi_diff::kernels;
+use hi_diff::model::{DepthwiseConv, LayerNorm};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -20,7 +23,7 @@ on_each_backend!(
     gelu_has_the_exact_gradient,
     gelu_gate_equals_burns_operations_in_values_and_gradients,
     depthwise_takes_tensors_that_are_views,
-    plain_depthwise_equals_conv2d,
+    depthwise_formula_equals_conv2d,
 );
 
 /// Batch, channels, height and width, down to single pixels and lines, and on both sides of a vector register's width.
@@ -35,25 +38,25 @@ const SHAPES: [[usize; 4]; 8] = [
     [2, 12, 20, 35],
 ];
 
-fn primitive<B: burn::tensor::backend::Backend, const D: usize>(
-    tensor: Tensor<B, D>,
-) -> B::FloatTensorPrimitive {
-    tensor.into_primitive().tensor()
-}
-
-fn tensor<B: burn::tensor::backend::Backend, const D: usize>(
-    primitive: B::FloatTensorPrimitive,
-) -> Tensor<B, D> {
-    Tensor::from_primitive(TensorPrimitive::Float(primitive))
-}
-
 fn ours<B: Backend>(
     x: Tensor<B, 4>,
     weight: Tensor<B, 4>,
     bias: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 4> {
-    let bias = bias.map(primitive);
-    tensor(B::depthwise_conv3x3(primitive(x), primitive(weight), bias))
+    kernels::depthwise_conv3x3(x, weight, bias).expect("a kernel")
+}
+
+/// By a module, which has a kernel or not.
+fn by_module<B: Backend>(
+    x: Tensor<B, 4>,
+    weight: Tensor<B, 4>,
+    bias: Option<Tensor<B, 1>>,
+) -> Tensor<B, 4> {
+    let module = DepthwiseConv {
+        weight: Param::from_tensor(weight),
+        bias: bias.map(Param::from_tensor),
+    };
+    module.forward(x)
 }
 
 fn burns<B: Backend>(
@@ -161,14 +164,7 @@ fn conv3x3_equals_conv2d_in_values_and_gradients<B: Backend>() {
                 &what,
                 operands,
                 bias,
-                |x, weight, bias| {
-                    let bias = bias.map(primitive);
-                    tensor(Autodiff::<B>::conv3x3(
-                        primitive(x),
-                        primitive(weight),
-                        bias,
-                    ))
-                },
+                |x, weight, bias| kernels::conv3x3(x, weight, bias).expect("a kernel"),
                 |x, weight, bias| {
                     conv2d(x, weight, bias, ConvOptions::new([1, 1], [1, 1], [1, 1], 1))
                 },
@@ -184,23 +180,19 @@ fn channel_norm_equals_burns_operations_in_values_and_gradients<B: Backend>() {
         weight: Tensor<B, 4>,
         bias: Option<Tensor<B, 1>>,
     ) -> Tensor<B, 4> {
-        let weight = weight.flatten::<1>(0, 3);
-        let bias = bias.map(primitive);
-        tensor(B::channel_norm(primitive(x), primitive(weight), bias, 1e-5))
+        kernels::channel_norm(x, weight.flatten(0, 3), bias, 1e-5).expect("a kernel")
     }
-    fn plain_norm<B: Backend>(
+    fn formula<B: Backend>(
         x: Tensor<B, 4>,
         weight: Tensor<B, 4>,
         bias: Option<Tensor<B, 1>>,
     ) -> Tensor<B, 4> {
-        let weight = weight.flatten::<1>(0, 3);
-        let bias = bias.map(primitive);
-        tensor(plain::channel_norm::<B>(
-            primitive(x),
-            primitive(weight),
-            bias,
-            1e-5,
-        ))
+        let module = LayerNorm {
+            weight: Param::from_tensor(weight.flatten(0, 3)),
+            bias: bias.map(Param::from_tensor),
+            epsilon: 1e-5,
+        };
+        kernels::without(|| module.forward_image(x))
     }
     for shape in [
         [1, 7, 1, 1],
@@ -212,7 +204,7 @@ fn channel_norm_equals_burns_operations_in_values_and_gradients<B: Backend>() {
         for bias in [None, Some(random::<B, 1>([shape[1]]))] {
             let what = format!("{shape:?}, bias: {}", bias.is_some());
             let operands = [random(shape), random([shape[1], 1, 1, 1])];
-            compare::<B>(&what, operands, bias, norm, plain_norm);
+            compare::<B>(&what, operands, bias, norm, formula);
         }
     }
 }
@@ -227,7 +219,7 @@ fn gelu_has_the_exact_gradient<B: Backend>() {
             &format!("{shape:?}"),
             operands,
             None,
-            |x, scale, _| gelu(x * scale),
+            |x, scale, _| kernels::gelu(x * scale).expect("a kernel"),
             |x, scale, _| {
                 let x = x * scale;
                 x.clone() * (x / 2f32.sqrt()).erf().add_scalar(1.0).mul_scalar(0.5)
@@ -244,7 +236,7 @@ fn gelu_gate_equals_burns_operations_in_values_and_gradients<B: Backend>() {
             &format!("{shape:?}"),
             operands,
             None,
-            |x, scale, _| tensor(Autodiff::<B>::gelu_gate(primitive(x * scale))),
+            |x, scale, _| kernels::gelu_gate(x * scale).expect("a kernel"),
             |x, scale, _| {
                 let [a, b]: [Tensor<Autodiff<B>, 4>; 2] =
                     (x * scale).chunk(2, 1).try_into().expect("two halves");
@@ -259,39 +251,25 @@ fn depthwise_takes_tensors_that_are_views<B: Backend>() {
     let view = whole.swap_dims(2, 3).narrow(1, 2, 5).narrow(3, 1, 7);
     let weight = random::<B, 4>([3, 3, 5, 1]).permute([2, 3, 0, 1]);
     let bias = random::<B, 1>([11]).narrow(0, 4, 5);
-    let found = ours(view.clone(), weight.clone(), Some(bias.clone()));
+    let found = by_module(view.clone(), weight.clone(), Some(bias.clone()));
     let expected = burns(view, weight, Some(bias));
     assert_close("output", found, &expected.into_data(), 1e-5);
 }
 
-fn plain_depthwise_equals_conv2d<B: Backend>() {
+/// What backends without kernels differentiate.
+fn depthwise_formula_equals_conv2d<B: Backend>() {
     for shape in SHAPES {
-        let channels = shape[1];
-        let (x, weight) = (random::<B, 4>(shape), random::<B, 4>([channels, 1, 3, 3]));
-        let grad = random::<B, 4>(shape);
-        let (x, weight, grad) = (primitive(x), primitive(weight), primitive(grad));
-        let found = plain::depthwise_conv3x3::<B>(x.clone(), weight.clone(), None);
-        let expected = B::depthwise_conv3x3(x.clone(), weight.clone(), None);
-        assert_close(
-            "output",
-            tensor::<B, 4>(found),
-            &tensor::<B, 4>(expected).into_data(),
-            1e-5,
-        );
-        let (found_x, found_weight) =
-            plain::depthwise_conv3x3_backward::<B>(x.clone(), weight.clone(), grad.clone());
-        let (expected_x, expected_weight) = B::depthwise_conv3x3_backward(x, weight, grad);
-        let expected_x = tensor::<B, 4>(expected_x).into_data();
-        assert_close("x's gradient", tensor::<B, 4>(found_x), &expected_x, 1e-5);
-        let expected_weight = tensor::<B, 4>(expected_weight).into_data();
-        let found_weight = tensor::<B, 4>(found_weight);
-        assert_close("weight's gradient", found_weight, &expected_weight, 1e-4);
+        for bias in [None, Some(random::<B, 1>([shape[1]]))] {
+            let operands = [random(shape), random([shape[1], 1, 3, 3])];
+            let formula = |x, weight, bias| kernels::without(|| by_module(x, weight, bias));
+            compare::<B>(&format!("{shape:?}"), operands, bias, formula, burns);
+        }
     }
 }
 
 #[cfg(feature = "flex")]
 #[test]
-fn other_element_types_take_the_plain_path() {
+fn other_number_formats_take_the_formula() {
     use burn::backend::Flex;
     use burn::tensor::DType;
 
@@ -300,7 +278,15 @@ fn other_element_types_take_the_plain_path() {
         random::<Flex, 4>([3, 1, 3, 3]),
     );
     let expected = ours(x.clone(), weight.clone(), None).into_data();
-    let double = ours(x.cast(DType::F64), weight.cast(DType::F64), None);
+    let double = || {
+        by_module(
+            x.clone().cast(DType::F64),
+            weight.clone().cast(DType::F64),
+            None,
+        )
+    };
+    let (double, taken) = kernels::count(double);
+    assert_eq!(taken.forward, 0);
     assert_eq!(double.dtype(), DType::F64);
     let found = double.cast(DType::F32).into_data();
     assert!(common::relative_difference(&found, &expected) < 1e-6);

@@ -1,24 +1,9 @@
-//! The kernels on NdArray's tensors.
+//! NdArray's tensors, for the kernels.
 
-use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Shape, TensorData, TensorMetadata};
-use burn_ndarray::{
-    FloatNdArrayElement, IntNdArrayElement, NdArray, NdArrayTensor, QuantElement, SharedArray,
-};
+use burn_ndarray::NdArrayTensor;
 
-use super::operations::{self, CpuTensor, by_kernels};
-use crate::backend::{Backend, BlockGradients, BranchWeights, HimWeights};
-
-impl<E, I, Q> Backend for NdArray<E, I, Q>
-where
-    E: FloatNdArrayElement,
-    I: IntNdArrayElement,
-    Q: QuantElement,
-    NdArrayTensor: From<SharedArray<E>>,
-    NdArrayTensor: From<SharedArray<I>>,
-{
-    by_kernels!();
-}
+use super::operations::CpuTensor;
 
 impl CpuTensor for NdArrayTensor {
     fn from_elements(elements: Vec<f32>, shape: impl Into<Shape>) -> Self {

@@ -1,20 +1,9 @@
-//! The kernels on Flex's tensors.
+//! Flex's tensors, for the kernels.
 
-use burn::tensor::ops::{ActivationOps, FloatTensor};
 use burn::tensor::{Shape, TensorData};
-use burn_flex::{Flex, FlexTensor};
+use burn_flex::FlexTensor;
 
-use super::operations::{self, CpuTensor, by_kernels};
-use crate::backend::{Backend, BlockGradients, BranchWeights, HimWeights};
-
-impl Backend for Flex {
-    by_kernels!();
-
-    fn exact_gelu_backward(x: FlexTensor, grad: FlexTensor) -> FlexTensor {
-        // Flex's own is exact.
-        <Self as ActivationOps<Self>>::gelu_backward(x, grad)
-    }
-}
+use super::operations::CpuTensor;
 
 impl CpuTensor for FlexTensor {
     fn from_elements(elements: Vec<f32>, shape: impl Into<Shape>) -> Self {

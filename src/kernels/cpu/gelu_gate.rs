@@ -72,6 +72,22 @@ pub(super) fn gelu(x: &[f32]) -> Vec<f32> {
     output
 }
 
+/// Its gradient at x.
+pub(super) fn gelu_backward(x: &[f32], grad: &[f32]) -> Vec<f32> {
+    let mut output = x.to_vec();
+    let slices = output.par_chunks_mut(SLICE).zip(grad.par_chunks(SLICE));
+    slices.for_each(|(x, grad)| {
+        scratch::with([2 * x.len()], |[others]| {
+            // The gate of ones: what is left of its gradients is that of GELU.
+            let (ones, gate) = others.split_at_mut(x.len());
+            ones.fill(1.0);
+            gate.copy_from_slice(grad);
+            backward_in_place(x, ones, gate);
+        });
+    });
+    output
+}
+
 /// The gate; `dims` are x's.
 pub(super) fn forward(x: &[f32], dims: Dims) -> Vec<f32> {
     let [_, channels, height, width] = dims;

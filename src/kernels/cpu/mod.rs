@@ -1,4 +1,4 @@
-//! Kernels for the CPU backends, on contiguous single-precision planes; other element types take the plain path.
+//! Kernels for the CPU backends, on contiguous planes in single precision.
 
 mod backward;
 mod branch;
@@ -23,6 +23,7 @@ mod product;
 mod scratch;
 mod tiles;
 
+pub(super) use operations::{CpuTensor, OnProcessor};
 pub use product::sgemm_rate;
 
 /// The most elements a vector register has on any processor that the kernels know; their buffers leave that much room.

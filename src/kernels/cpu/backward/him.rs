@@ -6,12 +6,12 @@ use super::{
     Gradient, Size, Through, add, copied, normalized, over_pixels, planes, stride, sum,
     through_norm, transposed, weigh,
 };
-use crate::backend::HimWeights;
-use crate::backend::cpu::channel_norm::vectorized;
-use crate::backend::cpu::him::{Him, softmax_of_tokens};
-use crate::backend::cpu::normalize::Norm;
-use crate::backend::cpu::product::{Into, Matrix, wide_product};
-use crate::backend::cpu::scratch;
+use crate::kernels::HimWeights;
+use crate::kernels::cpu::channel_norm::vectorized;
+use crate::kernels::cpu::him::{Him, softmax_of_tokens};
+use crate::kernels::cpu::normalize::Norm;
+use crate::kernels::cpu::product::{Into, Matrix, wide_product};
+use crate::kernels::cpu::scratch;
 
 /// Adds to the weights' gradients and sets the keys' and values' of this image of the batch.
 pub fn him(

@@ -24,7 +24,7 @@ use super::panels::{Layout, wide_multiply};
 use super::product::{Into, Matrix, wide_product};
 use super::scratch::{self, Buffer};
 use super::{Dims, LANES, channel_norm};
-use crate::backend::BranchWeights;
+use crate::kernels::BranchWeights;
 
 pub(super) use gdfn::gdfn;
 pub(super) use him::him;

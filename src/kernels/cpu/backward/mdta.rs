@@ -8,14 +8,14 @@ use super::{
     Gradient, Planes, Size, Through, add, convolution_gradients, copied, expand, finish,
     normalized, over_pixels, planes, stride, sum_for, transposed, weigh,
 };
-use crate::backend::BranchWeights;
-use crate::backend::cpu::branch::Branch;
-use crate::backend::cpu::depthwise::{self, Framed, Plane, convolve, framed_length, taps};
-use crate::backend::cpu::mdta::{self, Sums, attention, fold_projection};
-use crate::backend::cpu::normalize::Norm;
-use crate::backend::cpu::panels::{Offsets, wide_multiply};
-use crate::backend::cpu::product::{Into, Matrix, wide_product};
-use crate::backend::cpu::scratch;
+use crate::kernels::BranchWeights;
+use crate::kernels::cpu::branch::Branch;
+use crate::kernels::cpu::depthwise::{self, Framed, Plane, convolve, framed_length, taps};
+use crate::kernels::cpu::mdta::{self, Sums, attention, fold_projection};
+use crate::kernels::cpu::normalize::Norm;
+use crate::kernels::cpu::panels::{Offsets, wide_multiply};
+use crate::kernels::cpu::product::{Into, Matrix, wide_product};
+use crate::kernels::cpu::scratch;
 
 /// Adds to the weights' and the temperature's gradients.
 #[allow(clippy::too_many_arguments)] // The forward pass's, and the gradients to add to.
