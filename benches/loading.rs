@@ -9,7 +9,7 @@ use std::time::Instant;
 use burn::backend::Flex;
 use hi_diff::Config;
 use hi_diff::HiDiff;
-use hi_diff::weights::{self, LoadOptions, Parts, Precision, StateDict};
+use hi_diff::weights::{self, Precision, StateDict};
 
 const RUNS: usize = 7;
 
@@ -22,14 +22,10 @@ fn main() {
     let precision = Precision::Full;
     weights::save_safetensors(&path, &config, &states, precision, false).expect("a file");
 
-    let load = || {
-        let parts = Parts::Inference;
-        let loaded = weights::load::<Flex>(&path, None, parts, &device, &LoadOptions::default());
-        loaded.expect("the file just written").0
-    };
+    let load = || HiDiff::<Flex>::load(&path, &device).expect("the file just written");
     let bytes = std::fs::metadata(&path).map_or(0, |file| file.len());
     println!("gopro, {:.0} MB: {:.3} s", bytes as f64 / 1e6, median(load));
-    let bundled = || weights::bundled::<Flex>(&device).expect("the bundled weights");
+    let bundled = || HiDiff::<Flex>::bundled(&device).expect("the bundled weights");
     println!("bundled: {:.3} s", median(bundled));
 }
 

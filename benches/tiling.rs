@@ -12,7 +12,7 @@ use hi_diff::data::pairs::find_pairs;
 use hi_diff::evaluation::psnr;
 use hi_diff::inference::image::{Limits, Photograph};
 use hi_diff::inference::{DeblurOptions, Deblurrer, Planes, Tiling};
-use hi_diff::{Noise, Result, weights};
+use hi_diff::{HiDiff, Noise, Result};
 
 /// Tile and overlap.
 const TILINGS: [[usize; 2]; 7] = [
@@ -32,7 +32,7 @@ fn main() -> Result<()> {
         return Ok(());
     };
     let device = Default::default();
-    let deblurrer = Deblurrer::<Flex>::new(weights::bundled(&device)?, device);
+    let deblurrer = Deblurrer::<Flex>::new(HiDiff::bundled(&device)?, device);
     let pairs = find_pairs(&PathBuf::from(folder), None, Part::Test)?.pairs;
     println!("{} photographs; PSNR in dB, mean over them", pairs.len());
 

@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use burn::backend::Flex;
+use hi_diff::HiDiff;
 use hi_diff::inference::Deblurrer;
 use hi_diff::inference::image::{EncodeOptions, Limits, Photograph};
-use hi_diff::weights::{self, LoadOptions, Parts};
 
 fn deblur(input: &Path, output: &Path, weights: Option<&Path>) -> hi_diff::Result<()> {
-    let (device, options) = (Default::default(), LoadOptions::default());
+    let device = Default::default();
     let model = match weights {
-        Some(path) => weights::load::<Flex>(path, None, Parts::Inference, &device, &options)?.0,
-        None => weights::bundled(&device)?,
+        Some(path) => HiDiff::<Flex>::load(path, &device)?,
+        None => HiDiff::bundled(&device)?,
     };
     let blurred = Photograph::open(input, &Limits::default())?;
     // The diffusion starts from noise; the same seed, here 0, gives the same result.

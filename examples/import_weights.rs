@@ -11,8 +11,7 @@ use std::process::ExitCode;
 use burn::backend::Flex;
 use burn::tensor::{Device, Tensor, TensorData};
 use hi_diff::weights::{
-    self, CONFIG_FILE, LoadOptions, Parts, Precision, StateDict, Weights, save_pytorch,
-    save_safetensors,
+    CONFIG_FILE, LoadOptions, Loader, Precision, StateDict, Weights, save_pytorch, save_safetensors,
 };
 use hi_diff::{Config, Error, HiDiff, Noise};
 
@@ -39,8 +38,8 @@ fn import(folder: &Path, config: &Config, file: &Path) -> hi_diff::Result<()> {
     save_safetensors(file, config, &networks, Precision::Full, false)?;
 
     // The file needs no configuration any more. What comes out is the same, bit for bit.
-    let (imported, _) = weights::load(file, None, Parts::Inference, &device, &OPTIONS)?;
-    let (published, _) = weights::load(folder, Some(config), Parts::Inference, &device, &OPTIONS)?;
+    let imported = HiDiff::load(file, &device)?;
+    let (published, _) = Loader::new().config(config.clone()).load(folder, &device)?;
     assert_eq!(deblurred(&imported)?, deblurred(&published)?);
     println!(
         "written, and deblurs as the folder does: {}",
@@ -61,7 +60,7 @@ fn deblurred(model: &HiDiff<Flex>) -> hi_diff::Result<TensorData> {
 /// A folder like a published one: the bundled model, in the files that PyTorch would write.
 fn publish(folder: &Path) -> hi_diff::Result<Config> {
     let config = Config::preset("tiny")?;
-    let networks = StateDict::of_model(&weights::bundled::<Flex>(&Default::default())?);
+    let networks = StateDict::of_model(&HiDiff::<Flex>::bundled(&Default::default())?);
     save_pytorch(folder, &config, &networks, Precision::Full, false)?;
     // The crate's own folders have their configuration with them; published ones have not.
     let own = folder.join(CONFIG_FILE);

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use burn::backend::{Autodiff, Flex};
+use hi_diff::HiDiff;
 use hi_diff::data::synthesis::{BlurModel, SynthesisOptions, synthesize_folder};
 use hi_diff::evaluation::psnr;
 use hi_diff::inference::Deblurrer;
 use hi_diff::inference::image::{EncodeOptions, Photograph};
 use hi_diff::training::{Devices, TrainingOptions, train};
-use hi_diff::weights::{self, LoadOptions, Parts};
 use hi_diff::{Config, Error};
 use image::{Rgb, RgbImage};
 
@@ -82,9 +82,8 @@ fn run(folder: &Path) -> hi_diff::Result<()> {
     let report = train::<Autodiff<Flex>>(&config, &options, &Devices::default())?;
 
     // A picture that the training has not seen. Without `Autodiff` nothing is kept for gradients.
-    let (device, options) = (Default::default(), LoadOptions::default());
-    let (model, _) =
-        weights::load::<Flex>(&report.weights, None, Parts::Inference, &device, &options)?;
+    let device = Default::default();
+    let model = HiDiff::<Flex>::load(&report.weights, &device)?;
     let sharp = picture(6);
     let blurred = blur.pair(&sharp, 6)?.blur;
     let deblurrer = Deblurrer::new(model, device);

@@ -9,10 +9,10 @@
 //! # fn main() -> hi_diff::Result<()> {
 //! use burn::backend::Flex;
 //! use burn::tensor::Tensor;
-//! use hi_diff::{HiDiff, Noise, weights};
+//! use hi_diff::{HiDiff, Noise};
 //!
 //! let device = Default::default();
-//! let model: HiDiff<Flex> = weights::bundled(&device)?; // or `weights::load` for the published ones
+//! let model: HiDiff<Flex> = HiDiff::bundled(&device)?; // or `HiDiff::load("gopro.safetensors", &device)?`
 //! let blur = Tensor::full([1, 3, 30, 41], 0.5, &device); // RGB from 0 to 1, any size
 //! let sharp = model.deblur(blur, Noise::Seed(7))?;
 //! assert_eq!(sharp.dims(), [1, 3, 30, 41]);

@@ -358,3 +358,41 @@ fn results_do_not_depend_on_the_number_of_threads() {
         );
     }
 }
+
+/// A model in half precision takes pictures in single precision; a block is told what it cannot do.
+#[cfg(feature = "flex")]
+#[test]
+fn half_precision_is_a_models_affair_and_a_blocks_refusal() {
+    use burn::backend::Flex;
+    use burn::tensor::{DType, FloatDType};
+    use hi_diff::Noise;
+
+    struct Half;
+    impl<B: Backend> ModuleMapper<B> for Half {
+        fn map_float<const D: usize>(&mut self, p: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+            p.map(|tensor| tensor.cast(FloatDType::F16))
+        }
+    }
+
+    let model = hi_diff::Config::preset("tiny").expect("a preset");
+    let model = model.init::<Flex>(&Default::default());
+    let mut draw = Draw(StdRng::seed_from_u64(5));
+    let blur: Tensor<Flex, 4> = draw.tensor::<Flex, 4>([1, 3, 40, 48]).abs();
+    let deblur = |model: &hi_diff::HiDiff<Flex>| {
+        let sharp = model.deblur(blur.clone(), Noise::Seed(0));
+        sharp.expect("an image")
+    };
+    let expected = deblur(&model).into_data();
+    let found = deblur(&model.clone().map(&mut Half));
+    assert_eq!(found.dtype(), DType::F32);
+    common::assert_close("in half precision", found, &expected, 2e-2);
+
+    let block: Mdta<Flex> = MdtaConfig::new(8, 2).init(&Default::default());
+    let norm: LayerNorm<Flex> = LayerNormConfig::new(8).init(&Default::default());
+    let (block, norm) = (block.map(&mut Half), norm.map(&mut Half));
+    let x = draw.tensor::<Flex, 4>([1, 8, 8, 8]);
+    let attempt = catch_unwind(AssertUnwindSafe(|| block.forward_residual(x, &norm, None)));
+    let reason = attempt.expect_err("formats that differ");
+    let reason = reason.downcast_ref::<String>().expect("a message");
+    assert!(reason.contains("one number format"), "{reason}");
+}

@@ -10,7 +10,7 @@ use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
 use hi_diff::inference::image::Photograph;
 use hi_diff::inference::{DeblurOptions, Deblurrer, Tiling};
-use hi_diff::{Noise, weights};
+use hi_diff::{HiDiff, Noise};
 use image::{DynamicImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -603,7 +603,7 @@ fn an_interruption_leaves_whole_files_and_resuming_does_the_rest() {
 
 fn deblurrer() -> Deblurrer<Flex> {
     let device = Default::default();
-    Deblurrer::new(weights::bundled(&device).unwrap(), device)
+    Deblurrer::new(HiDiff::bundled(&device).unwrap(), device)
 }
 
 fn difference(a: &Photograph, b: &Photograph) -> f32 {
@@ -696,7 +696,7 @@ fn all_options_together_are_the_mean_over_views_and_seeds() {
 #[test]
 fn parts_of_deblurring_refuse_what_does_not_fit() {
     let device = Default::default();
-    let model = weights::bundled::<Flex>(&device).unwrap();
+    let model = HiDiff::<Flex>::bundled(&device).unwrap();
     let [tokens, channels] = model.prior_shape;
     let blur = Tensor::<Flex, 4>::zeros([1, 3, 9, 9], &device);
     let fails = |result: hi_diff::Result<()>, words: &str| {

@@ -5,7 +5,7 @@ mod common;
 use std::cell::Cell;
 
 use burn::backend::Autodiff;
-use burn::module::Param;
+use burn::module::{Param, ParamId};
 use burn::tensor::backend::Backend;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
@@ -53,8 +53,8 @@ fn by_module<B: Backend>(
     bias: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 4> {
     let module = DepthwiseConv {
-        weight: Param::from_tensor(weight),
-        bias: bias.map(Param::from_tensor),
+        weight: Param::initialized(ParamId::new(), weight),
+        bias: bias.map(|bias| Param::initialized(ParamId::new(), bias)),
     };
     module.forward(x)
 }
@@ -188,8 +188,8 @@ fn channel_norm_equals_burns_operations_in_values_and_gradients<B: Backend>() {
         bias: Option<Tensor<B, 1>>,
     ) -> Tensor<B, 4> {
         let module = LayerNorm {
-            weight: Param::from_tensor(weight.flatten(0, 3)),
-            bias: bias.map(Param::from_tensor),
+            weight: Param::initialized(ParamId::new(), weight.flatten(0, 3)),
+            bias: bias.map(|bias| Param::initialized(ParamId::new(), bias)),
             epsilon: 1e-5,
         };
         kernels::without(|| module.forward_image(x))

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::TensorData;
 use hi_diff::weights::{
-    self, LoadOptions, Network, Parts, Precision, StateDict, Weights, save_pytorch,
-    save_safetensors,
+    LoadOptions, Loader, Network, Precision, StateDict, Weights, save_pytorch, save_safetensors,
 };
 use hi_diff::{Config, Error, HiDiff};
 use tempfile::TempDir;
@@ -74,8 +73,16 @@ fn model(config: &Config) -> HiDiff<B> {
 }
 
 fn load(path: impl AsRef<Path>, config: Option<&Config>) -> hi_diff::Result<HiDiff<B>> {
-    let loaded = weights::load(path, config, Parts::Training, &Default::default(), &STRICT);
+    let loaded = loader(config)
+        .latent_encoder()
+        .load(path, &Default::default());
     loaded.map(|(model, _)| model)
+}
+
+fn loader(config: Option<&Config>) -> Loader {
+    config
+        .cloned()
+        .map_or_else(Loader::new, |config| Loader::new().config(config))
 }
 
 fn refusal(path: impl AsRef<Path>, config: Option<&Config>) -> String {
@@ -157,18 +164,11 @@ fn linear_weights_are_transposed_into_burns_layout() {
 fn inference_does_not_need_the_latent_encoder() {
     let folder = copy("gopro");
     fs::remove_file(folder.path().join("net_le.pth")).unwrap();
-    let load = |parts| {
-        weights::load::<B>(
-            folder.path(),
-            Some(&gopro()),
-            parts,
-            &Default::default(),
-            &STRICT,
-        )
-    };
-    let (model, _) = load(Parts::Inference).unwrap();
+    let load = |loader: Loader| loader.load::<B>(folder.path(), &Default::default());
+    let (model, _) = load(loader(Some(&gopro()))).unwrap();
     assert!(model.latent_encoder.is_none());
-    let error = load(Parts::Training).unwrap_err().to_string();
+    let error = load(loader(Some(&gopro())).latent_encoder());
+    let error = error.unwrap_err().to_string();
     assert!(
         error.contains("the latent encoder is missing: expected net_le.pth"),
         "{error}"

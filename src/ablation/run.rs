@@ -21,10 +21,10 @@ use crate::data::pairs::{Pair, training_pairs};
 use crate::data::stop::Stop;
 use crate::error::{Error, Result};
 use crate::inference::Deblurrer;
+use crate::model::HiDiff;
 use crate::training::calls::Call;
 use crate::training::resume::changes;
 use crate::training::{Devices, Display, Hook, Stages, TrainingOptions, train};
-use crate::weights::{LoadOptions, Parts, load};
 use crate::whole::write_whole;
 use burn::tensor::backend::AutodiffBackend;
 
@@ -322,13 +322,7 @@ impl Study<'_> {
             "{place}: scoring {} images",
             self.held_out.len()
         ));
-        let (model, _) = load::<B::InnerBackend>(
-            &weights,
-            None,
-            Parts::Inference,
-            &devices.main(),
-            &LoadOptions::default(),
-        )?;
+        let model = HiDiff::<B::InnerBackend>::load(&weights, &devices.main())?;
         let cost = model.summary(COUNTED_SIDE, COUNTED_SIDE).total;
         let deblurrer = Deblurrer::new(model, devices.main());
         let seed = self.plan.config.training.seed;

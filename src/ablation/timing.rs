@@ -13,8 +13,8 @@ use crate::data::dataset::PairReader;
 use crate::data::pairs::Pair;
 use crate::error::{Error, Result};
 use crate::inference::Deblurrer;
+use crate::model::HiDiff;
 use crate::training::{Devices, Display, Stages, TrainingOptions, train};
-use crate::weights::{LoadOptions, Parts, load};
 use burn::tensor::backend::AutodiffBackend;
 
 /// Steps of a stage in the configuration that is timed: enough for every patch size to have its share.
@@ -193,9 +193,7 @@ fn per_image<B: AutodiffBackend>(
     held_out: &[Pair],
     devices: &Devices<B>,
 ) -> Result<f64> {
-    let options = LoadOptions::default();
-    let (model, _) =
-        load::<B::InnerBackend>(weights, None, Parts::Inference, &devices.main(), &options)?;
+    let model = HiDiff::<B::InnerBackend>::load(weights, &devices.main())?;
     let deblurrer = Deblurrer::new(model, devices.main());
     let first = PairReader::new(held_out.iter().take(1).cloned().collect(), 0);
     score(&first, Some(&deblurrer), 0)?; // warm-up

@@ -96,7 +96,7 @@ impl<B: Backend, O: Describe<N>, const N: usize> Call<B, O, N> {
                 format: operand.dtype(),
             })
         });
-        match !counting::off() && fit(&operation, &outlines) {
+        match fit(&operation, &outlines) && !counting::off() {
             true => Ok(Self {
                 format: outlines[0].as_ref().map(|image| image.format),
                 operation,

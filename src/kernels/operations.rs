@@ -29,8 +29,11 @@ pub(super) type Shapes<const N: usize> = [Vec<usize>; N];
 /// A length that anything fits.
 pub(super) const ANY: usize = usize::MAX;
 
-/// Whether an operation can be done with these by a kernel: all of one number format and of the shapes that it asks for.
-/// (Burn's own operations broadcast the rest, or say what does not fit.)
+/// Whether a kernel can do an operation with these: they have the shapes that it asks for. (Burn's own operations broadcast
+/// the rest, or say what does not fit.)
+///
+/// # Panics
+/// If they have different number formats, which backends take each in their own way.
 pub(super) fn fit<O: Describe<N>, const N: usize>(
     operation: &O,
     operands: &Operands<Outline, N>,
@@ -38,9 +41,15 @@ pub(super) fn fit<O: Describe<N>, const N: usize>(
     let Some(image) = &operands[0] else {
         return false;
     };
-    let mut others = operands.iter().flatten();
-    if others.any(|operand| operand.format != image.format) {
-        return false;
+    for operand in operands.iter().flatten() {
+        assert!(
+            operand.format == image.format,
+            "{operation:?} of {:?} {:?} with {:?} {:?}: a module and what it is given are to have one number format",
+            image.format,
+            image.shape.as_slice(),
+            operand.format,
+            operand.shape.as_slice(),
+        );
     }
     let sizes = match *image.shape.as_slice() {
         [batch, channels, height, width] => [batch, channels, height, width],

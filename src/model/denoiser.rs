@@ -2,7 +2,7 @@
 
 use burn::config::Config;
 use burn::module::{Module, Param};
-use burn::nn::{Linear, LinearConfig};
+use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::prelude::*;
 use burn::tensor::activation::leaky_relu;
 
@@ -10,6 +10,7 @@ use super::gelu::gelu;
 use super::macs;
 use super::mixer::{MixerBlock, MixerBlockConfig};
 use crate::config::{DenoiserSettings, ModelConfig};
+use crate::kernels::formulas::in_format;
 
 /// The `mlp` variant divides the time by this, whatever T is.
 const MLP_MAX_PERIOD: f64 = 50.0;
@@ -84,7 +85,7 @@ impl DenoiserConfig {
                     first: linear(3 * channels, hidden),
                     blocks: (0..blocks).map(|_| block.init(device)).collect(),
                     last: linear(hidden, channels),
-                    time_scale: Param::from_tensor(Tensor::from_floats([1e-3], device)),
+                    time_scale: Initializer::Constant { value: 1e-3 }.init([1], device),
                 })
             }
             DenoiserSettings::Mlp { layers } => Denoiser::Mlp(MlpDenoiser {
@@ -106,7 +107,8 @@ impl<B: Backend> Denoiser<B> {
         self.forward_batch(noisy, time, condition)
     }
 
-    /// As [`forward`](Self::forward), with a time for each item of the batch: `[batch]`.
+    /// As [`forward`](Self::forward), with a time for each item of the batch: `[batch]`. Computes in the weights' number
+    /// format, and returns that of `noisy`.
     pub fn forward_batch(
         &self,
         noisy: Tensor<B, 3>,
@@ -114,8 +116,14 @@ impl<B: Backend> Denoiser<B> {
         condition: Tensor<B, 3>,
     ) -> Tensor<B, 3> {
         let [batch, tokens, channels] = noisy.dims();
-        let time = time.reshape([batch, 1, 1]);
-        match self {
+        let format = noisy.dtype();
+        let weights = match self {
+            Self::Mixer(network) => network.first.weight.dtype(),
+            Self::Mlp(network) => network.first.weight.dtype(),
+        };
+        let (noisy, condition) = (in_format(noisy, weights), in_format(condition, weights));
+        let time = in_format(time.reshape([batch, 1, 1]), weights);
+        let output = match self {
             Self::Mixer(network) => {
                 let time = time * network.time_scale.val().reshape([1, 1, 1]);
                 let time = time.expand([batch, tokens, channels]);
@@ -135,7 +143,8 @@ impl<B: Backend> Denoiser<B> {
                     .chain(&network.layers)
                     .fold(x, |x, layer| leaky_relu(layer.forward(x), 0.1))
             }
-        }
+        };
+        in_format(output, format)
     }
 
     /// Multiply-accumulates of one pass for one image with `tokens` prior tokens.

@@ -13,6 +13,7 @@ use super::macs;
 use super::mixer::{MixerBlock, MixerBlockConfig};
 use super::resample::{conv3x3, convolve, pixel_unshuffle};
 use crate::config::{LatentEncoderVariant, ModelConfig};
+use crate::kernels::formulas::in_format;
 
 /// The side of the squares that become channels first.
 const UNSHUFFLE: usize = 4;
@@ -166,7 +167,11 @@ impl<B: Backend> LatentEncoder<B> {
     /// # Shapes
     /// - image: `[batch, in_channels, height, width]`, height and width multiples of 4
     /// - output: `[batch, group², 4E]`
+    ///
+    /// Computes in the weights' number format, and returns the image's.
     pub fn forward(&self, image: Tensor<B, 4>) -> Tensor<B, 3> {
+        let format = image.dtype();
+        let image = in_format(image, self.conv_in.weight.dtype());
         let mut x = self.activate(convolve(&self.conv_in, pixel_unshuffle(image, UNSHUFFLE)));
         for block in &self.blocks {
             let inner = self.activate(convolve(&block.conv1, x.clone()));
@@ -180,7 +185,8 @@ impl<B: Backend> LatentEncoder<B> {
         };
         let pooled = adaptive_avg_pool2d(x, [self.group, self.group]);
         let tokens = pooled.flatten::<3>(2, 3).swap_dims(1, 2); // [batch, group², width]
-        self.activate(self.project.forward(self.mixer.forward(tokens)))
+        let output = self.activate(self.project.forward(self.mixer.forward(tokens)));
+        in_format(output, format)
     }
 
     fn activate<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {

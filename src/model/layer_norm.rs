@@ -2,6 +2,7 @@
 
 use burn::config::Config;
 use burn::module::{Module, Param};
+use burn::nn::Initializer;
 use burn::prelude::*;
 use burn::tensor::ops::FloatTensor;
 
@@ -36,9 +37,9 @@ pub struct LayerNorm<B: Backend> {
 impl LayerNormConfig {
     /// Builds the module on `device`.
     pub fn init<B: Backend>(&self, device: &B::Device) -> LayerNorm<B> {
-        let bias = || Param::from_tensor(Tensor::zeros([self.channels], device));
+        let bias = || Initializer::Zeros.init([self.channels], device);
         LayerNorm {
-            weight: Param::from_tensor(Tensor::ones([self.channels], device)),
+            weight: Initializer::Ones.init([self.channels], device),
             bias: (self.kind == NormKind::WithBias).then(bias),
             epsilon: self.epsilon,
         }

@@ -2,6 +2,7 @@
 
 use burn::config::Config;
 use burn::module::{Module, Param};
+use burn::nn::Initializer;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::prelude::{Backend, Device, Tensor};
 use burn::tensor::activation::softmax;
@@ -60,7 +61,7 @@ impl MdtaConfig {
             qkv_dwconv: DepthwiseConvConfig::new(3 * channels)
                 .with_bias(self.bias)
                 .init(device),
-            temperature: Param::from_tensor(Tensor::ones([self.heads, 1, 1], device)),
+            temperature: Initializer::Ones.init([self.heads, 1, 1], device),
             project_out: pointwise(channels, channels),
             modulation: self
                 .modulation

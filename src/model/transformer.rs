@@ -208,9 +208,9 @@ impl<B: Backend> Transformer<B> {
     /// - blur and output: `[batch, 3, height, width]`, height and width multiples of [`SIZE_MULTIPLE`]
     /// - z: `[batch, N, C']`; not looked at if the configuration says `prior = "none"`
     pub fn forward(&self, blur: Tensor<B, 4>, z: Option<Tensor<B, 3>>) -> Tensor<B, 4> {
-        let weights = self.patch_embed.weight.val();
-        let image = in_format(blur.clone(), weights.dtype());
-        let z = z.map(|z| in_format(z, weights.dtype()));
+        let format = self.patch_embed.weight.dtype();
+        let image = in_format(blur.clone(), format);
+        let z = z.map(|z| in_format(z, format));
         // z₁ guides level 1 and the refinement, z₂ levels 2 and 3, z₃ level 4; a single scale guides them all.
         let (z1, z2, z3) = match (&self.multi_scale, z) {
             (Some(multi_scale), Some(z1)) => {

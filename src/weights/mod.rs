@@ -27,7 +27,7 @@ use burn::module::Module;
 use burn::tensor::backend::Backend;
 
 pub use fit::Fit;
-pub use model::{Parts, bundled, bundled_config, load};
+pub use model::{Loader, bundled_config};
 #[cfg(feature = "lpips")]
 pub(crate) use other::read_parameters;
 pub use state_dict::{NamedTensor, StateDict};

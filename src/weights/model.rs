@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use burn::module::Module;
 use burn::prelude::Device;
 use serde_json::Value;
 
@@ -13,39 +14,131 @@ use crate::error::{Error, Result};
 use crate::model::HiDiff;
 use burn::tensor::backend::Backend;
 
-/// Which networks of a model are loaded.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Parts {
-    /// Those that deblurring needs.
-    #[default]
-    Inference,
-    /// Those and LE, for training to go on.
-    Training,
+/// Builds a model from a weight file or folder.
+///
+/// A `.safetensors` carries its configuration; a folder as published needs one.
+///
+/// ```no_run
+/// # #[cfg(feature = "flex")]
+/// # fn main() -> hi_diff::Result<()> {
+/// use burn::backend::Flex;
+/// use hi_diff::{Config, weights::Loader};
+///
+/// let device = Default::default();
+/// let loader = Loader::new().config(Config::preset("gopro")?);
+/// let (model, config) = loader.load::<Flex>("HI-Diff/experiments/GoPro", &device)?;
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "flex"))]
+/// # fn main() {}
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Loader {
+    config: Option<Config>,
+    latent_encoder: bool,
+    partial: bool,
+    seed: Option<u64>,
+    options: LoadOptions,
 }
 
-/// Builds the model of a weight file or folder on `device` and loads its weights.
-///
-/// A `.safetensors` carries its configuration; a folder as published needs `config`. Where both are there, they must
-/// agree on model and diffusion. Returned with the model is `config`, or else the weights' own.
-///
-/// # Errors
-/// [`Error::Weights`] without a configuration, with one that disagrees, or for a missing network or damaged file;
-/// [`Error::Mismatch`] with everything that does not fit, over all networks.
-pub fn load<B: Backend>(
-    path: impl AsRef<Path>,
-    config: Option<&Config>,
-    parts: Parts,
-    device: &Device<B>,
-    options: &LoadOptions,
-) -> Result<(HiDiff<B>, Config)> {
-    let weights = Weights::open(path)?;
-    let config = weights.config_or(config)?;
-    let mut model = match parts {
-        Parts::Inference => config.init(device),
-        Parts::Training => config.init_training(device),
-    };
-    weights.apply_all(&mut model, options)?;
-    Ok((model, config))
+impl Loader {
+    /// For deblurring, strictly: every weight is there and finite.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The model's configuration. Where the weights have one too, they must agree on model and diffusion, but for
+    /// [`partial`](Self::partial) loading.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = Some(config);
+        self
+    }
+
+    /// With LE, for training to go on.
+    pub fn latent_encoder(mut self) -> Self {
+        self.latent_encoder = true;
+        self
+    }
+
+    /// Takes what fits by name and shape, and leaves the rest at its initial values.
+    pub fn partial(mut self) -> Self {
+        self.partial = true;
+        self
+    }
+
+    /// Seeds the backend, from which the initial values come.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Accepts values that are NaN or infinite.
+    pub fn allow_non_finite(mut self, allow: bool) -> Self {
+        self.options.allow_non_finite = allow;
+        self
+    }
+
+    /// The model on `device`, and its configuration: the one given, or else the weights' own.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] without a configuration, with one that disagrees, for a missing network or damaged file, or if
+    /// nothing fits; [`Error::Mismatch`] with everything that does not fit, over all networks.
+    pub fn load<B: Backend>(
+        &self,
+        path: impl AsRef<Path>,
+        device: &Device<B>,
+    ) -> Result<(HiDiff<B>, Config)> {
+        self.build(&Weights::open(path)?, device)
+    }
+
+    /// As [`load`](Self::load), of weights that are open.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn build<B: Backend>(
+        &self,
+        weights: &Weights,
+        device: &Device<B>,
+    ) -> Result<(HiDiff<B>, Config)> {
+        let config = match &self.config {
+            Some(config) if self.partial => config.clone(),
+            config => weights.config_or(config.as_ref())?,
+        };
+        if let Some(seed) = self.seed {
+            B::seed(device, seed);
+        }
+        let mut model = match self.latent_encoder {
+            true => config.init_training(device),
+            false => config.init(device),
+        };
+        match self.partial {
+            true => drop(weights.apply_fitting(&mut model)?),
+            false => weights.apply_all(&mut model, &self.options)?,
+        }
+        if self.seed.is_some() {
+            // Initial values are drawn at their first use; now nothing else can have drawn before.
+            model.num_params();
+        }
+        Ok((model, config))
+    }
+}
+
+impl<B: Backend> HiDiff<B> {
+    /// The model of a `.safetensors`, for deblurring; [`Loader`] has the rest.
+    ///
+    /// # Errors
+    /// As [`Loader::load`].
+    pub fn load(path: impl AsRef<Path>, device: &Device<B>) -> Result<Self> {
+        Ok(Loader::new().load(path, device)?.0)
+    }
+
+    /// The model that comes with the crate.
+    ///
+    /// # Errors
+    /// None, as the crate's own tests load it.
+    pub fn bundled(device: &Device<B>) -> Result<Self> {
+        Ok(Loader::new().build(&Weights::bundled()?, device)?.0)
+    }
 }
 
 impl Weights {
@@ -139,17 +232,6 @@ fn compare(key: &str, given: &Value, own: &Value, lines: &mut Vec<String>) {
 
 /// The tiny model that comes with the crate; see `weights/README.md`.
 const BUNDLED: &[u8] = include_bytes!("../../weights/hi-diff-tiny.safetensors");
-
-/// The bundled model on `device`, trained on synthetic camera shake.
-///
-/// # Errors
-/// None, as the crate's own tests load it.
-pub fn bundled<B: Backend>(device: &Device<B>) -> Result<HiDiff<B>> {
-    let weights = Weights::bundled()?;
-    let mut model = weights.config_or(None)?.init(device);
-    weights.apply_all(&mut model, &LoadOptions::default())?;
-    Ok(model)
-}
 
 /// The bundled model's configuration.
 ///

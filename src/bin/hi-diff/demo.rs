@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use burn::tensor::backend::Backend;
+use hi_diff::HiDiff;
 use hi_diff::evaluation::{psnr, ssim_per_channel};
 use hi_diff::inference::Deblurrer;
 use hi_diff::inference::image::{EncodeOptions, Limits, Photograph};
-use hi_diff::weights;
 
 use crate::backend::{BackendChoice, with_backend};
 use crate::output;
@@ -43,7 +43,7 @@ fn demo<B: Backend>(args: &Args) -> hi_diff::Result<bool> {
     let blurred = photograph.to_rgb8();
 
     let device = Default::default();
-    let deblurrer = Deblurrer::<B>::new(weights::bundled(&device)?, device);
+    let deblurrer = Deblurrer::<B>::new(HiDiff::bundled(&device)?, device);
     let deblurred = deblurrer.deblur(&photograph, args.seed)?;
     let restored = deblurred.to_rgb8();
 
