@@ -3,7 +3,7 @@
 //! | backend | what is taken |
 //! |---|---|
 //! | Flex and NdArray, in single precision | everything, by [`cpu`](super::cpu) |
-//! | WGPU and CUDA, with and without fusion | under `Autodiff`: the gradients of [`gpu`](super::gpu) |
+//! | WGPU and CUDA, with and without fusion | convolutions, normalisation, GELU and its gate, by [`gpu`](super::gpu) |
 //! | any other | nothing: the model's formulas, differentiated by Burn |
 //!
 //! Each alone and under `Autodiff` with either of Burn's checkpointing strategies. A backend joins by a line in [`run`].
@@ -190,6 +190,9 @@ impl<B: Backend, O: OnGpu<N>, const N: usize> Call<B, O, N> {
 
     #[cfg(any(feature = "wgpu", feature = "cuda"))]
     fn on_gpu<K: Backend>(&mut self) {
+        if TypeId::of::<B>() == TypeId::of::<K>() {
+            self.attempt::<K>(|operation, operands| operation.forward::<K>(operands));
+        }
         self.differentiated::<K, _>(|operation| Gpu(*operation));
     }
 }

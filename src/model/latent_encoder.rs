@@ -6,7 +6,6 @@ use burn::nn::conv::Conv2d;
 use burn::nn::{Linear, LinearConfig};
 use burn::prelude::*;
 use burn::tensor::activation::leaky_relu;
-use burn::tensor::module::adaptive_avg_pool2d;
 
 use super::gelu::gelu;
 use super::macs;
@@ -183,7 +182,7 @@ impl<B: Backend> LatentEncoder<B> {
                 .into_iter()
                 .fold(x, |x, conv| self.activate(convolve(conv, x))),
         };
-        let pooled = adaptive_avg_pool2d(x, [self.group, self.group]);
+        let pooled = average_cells(x, self.group);
         let tokens = pooled.flatten::<3>(2, 3).swap_dims(1, 2); // [batch, group², width]
         let output = self.activate(self.project.forward(self.mixer.forward(tokens)));
         in_format(output, format)
@@ -215,4 +214,26 @@ impl<B: Backend> LatentEncoder<B> {
             + self.mixer.macs()
             + macs::linear(&self.project, tokens)
     }
+}
+
+/// The mean of each of `count × count` cells of an image, as PyTorch's adaptive pooling cuts them: cell `i` of a side of n
+/// pixels goes from `⌊i · n / count⌋` to `⌈(i + 1) · n / count⌉`. As two matrix products, which every backend has.
+///
+/// # Shapes
+/// - x: `[batch, channels, height, width]`
+/// - output: `[batch, channels, count, count]`
+fn average_cells<B: Backend>(x: Tensor<B, 4>, count: usize) -> Tensor<B, 4> {
+    let [_, _, height, width] = x.dims();
+    let (device, format) = (x.device(), x.dtype());
+    let means = |pixels: usize| {
+        let mut means = vec![0f32; count * pixels];
+        for (cell, means) in means.chunks_exact_mut(pixels.max(1)).enumerate() {
+            let cell = cell * pixels / count..((cell + 1) * pixels).div_ceil(count);
+            let length = cell.len();
+            means[cell].fill(1.0 / length as f32);
+        }
+        let means = TensorData::new(means, [1, 1, count, pixels]);
+        in_format(Tensor::<B, 4>::from_data(means, &device), format)
+    };
+    means(height).matmul(x).matmul(means(width).transpose())
 }

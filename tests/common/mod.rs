@@ -34,6 +34,7 @@ macro_rules! on_each_backend {
         }
         // Those that the crate does not know, see `tests/backends`.
         #[cfg(other_backends)]
+        #[allow(deprecated)] // Burn 0.21 is the last to have it.
         mod candle {
             $(#[test] fn $test() { super::$test::<burn_candle::Candle>(); })*
         }
