@@ -22,8 +22,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! `examples/` has whole programs: `deblur_image`, `train_two_stages`, `import_weights`, `own_model` (the blocks in a network
-//! of one's own) and `your_backend`.
+//! `examples/` has whole programs: `deblur_image`, `train_two_stages`, `import_weights` and `own_model` (the blocks in a network
+//! of one's own).
 //!
 //! - [`config`]: the TOML configuration and its presets
 //! - [`model`]: the networks, one file per part of the paper's figure
@@ -73,6 +73,11 @@ mod whole;
 #[cfg(all(doctest, feature = "flex"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So do those of the page about the library.
+#[cfg(all(doctest, feature = "flex", feature = "train"))]
+#[doc = include_str!("../docs/library.md")]
+struct LibraryPage;
 
 pub use config::Config;
 pub use error::{Error, Result};
