@@ -39,9 +39,11 @@ impl<B: Backend> Denoiser<B> {
                 .init(device)
         };
         Self {
-            encoder: LatentEncoderConfig::new(3, embed_dim, group)
-                .with_blocks(1)
-                .init(device),
+            encoder: LatentEncoderConfig {
+                blocks: 1,
+                ..Default::default()
+            }
+            .init(3, embed_dim, group, device),
             embed: conv(3, channels),
             // The encoder's tokens have four times `embed_dim` channels.
             guide: HimConfig::new(channels, 4 * embed_dim, heads).init(device),

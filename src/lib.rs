@@ -44,6 +44,7 @@
 #[cfg(feature = "train")]
 pub mod ablation;
 
+mod checks;
 pub mod config;
 #[cfg(feature = "image")]
 pub mod data;

@@ -5,12 +5,10 @@ mod common;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 use common::{Fixture, assert_close};
-use hi_diff::config::{
-    DenoiserSettings, LatentEncoderVariant, ModelConfig, NormKind, Prior, TransformerSettings,
-};
 use hi_diff::model::{
-    DenoiserConfig, DownsampleConfig, GdfnConfig, HimConfig, LatentEncoderConfig, LayerNormConfig,
-    MdtaConfig, Transformer, TransformerBlockConfig, TransformerConfig, UpsampleConfig,
+    DenoiserConfig, DownsampleConfig, GdfnConfig, HimConfig, LatentEncoderConfig,
+    LatentEncoderVariant, LayerNormConfig, MdtaConfig, ModelConfig, NormKind, Prior, Transformer,
+    TransformerBlockConfig, TransformerConfig, UpsampleConfig,
 };
 use hi_diff::weights::Network;
 
@@ -138,41 +136,43 @@ fn resampling<B: Backend>() {
     );
 }
 
-fn whole_transformer<B: Backend>(name: &str, settings: TransformerSettings) {
+fn whole_transformer<B: Backend>(name: &str, transformer: TransformerConfig) {
     let fixture = Fixture::open(&format!("modules/{name}"));
     let model = ModelConfig {
         prior: Prior::MultiScale,
         embed_dim: 4,
-        transformer: settings,
+        transformer,
         ..ModelConfig::default()
     };
-    let mut transformer: Transformer<B> = TransformerConfig::of(&model).init(&Default::default());
+    let mut transformer: Transformer<B> = model
+        .transformer
+        .init(model.guidance(), &Default::default());
     fixture.load("weights.", Network::Transformer, &mut transformer);
     let output = transformer.forward(fixture.tensor("x"), Some(fixture.tensor("prior")));
     assert_close(name, output, &fixture.data("y"), TOLERANCE);
 }
 
 fn transformer<B: Backend>() {
-    let settings = TransformerSettings {
+    let config = TransformerConfig {
         dim: 4,
         blocks: [1, 2, 1, 2],
         refinement_blocks: 1,
-        ..TransformerSettings::default()
+        ..TransformerConfig::default()
     };
-    whole_transformer::<B>("transformer", settings);
+    whole_transformer::<B>("transformer", config);
 }
 
 fn transformer_bias_free<B: Backend>() {
-    let settings = TransformerSettings {
+    let config = TransformerConfig {
         dim: 4,
         blocks: [1, 2, 1, 2],
         refinement_blocks: 1,
         expansion: 2.0,
         bias: true,
         norm: NormKind::BiasFree,
-        ..TransformerSettings::default()
+        ..TransformerConfig::default()
     };
-    whole_transformer::<B>("transformer_bias_free", settings);
+    whole_transformer::<B>("transformer_bias_free", config);
 }
 
 fn latent_encoders<B: Backend>() {
@@ -185,10 +185,12 @@ fn latent_encoders<B: Backend>() {
             (2, 3, Network::ConditionEncoder),
         ] {
             let fixture = Fixture::open(&format!("modules/latent_encoder_{name}_stage{stage}"));
-            let config = LatentEncoderConfig::new(in_channels, 8, 4)
-                .with_variant(variant)
-                .with_blocks(3);
-            let mut encoder = config.init::<B>(&Default::default());
+            let config = LatentEncoderConfig {
+                variant,
+                blocks: 3,
+                ..LatentEncoderConfig::default()
+            };
+            let mut encoder = config.init::<B>(in_channels, 8, 4, &Default::default());
             fixture.load("weights.", network, &mut encoder);
             let blur = fixture.tensor("blur");
             let image = match stage {
@@ -201,9 +203,9 @@ fn latent_encoders<B: Backend>() {
     }
 }
 
-fn denoiser<B: Backend>(name: &str, time: f64, settings: DenoiserSettings) {
+fn denoiser<B: Backend>(name: &str, time: f64, config: DenoiserConfig) {
     let fixture = Fixture::open(&format!("modules/{name}"));
-    let mut denoiser = DenoiserConfig::new(16, 32, settings).init::<B>(&Default::default());
+    let mut denoiser = config.init::<B>(16, 32, &Default::default());
     fixture.load("weights.", Network::Denoiser, &mut denoiser);
     let output = denoiser.forward(fixture.tensor("x"), time, fixture.tensor("c"));
     assert_close(name, output, &fixture.data("y"), TOLERANCE);
@@ -211,20 +213,20 @@ fn denoiser<B: Backend>(name: &str, time: f64, settings: DenoiserSettings) {
 
 fn mixer_denoiser<B: Backend>() {
     for time in [1, 8] {
-        let settings = DenoiserSettings::Mixer {
+        let config = DenoiserConfig::Mixer {
             hidden: 24,
             blocks: 2,
             patch_expansion: 0.5,
             channel_expansion: 2.0,
         };
-        denoiser::<B>(&format!("denoiser_mixer_t{time}"), time as f64, settings);
+        denoiser::<B>(&format!("denoiser_mixer_t{time}"), time as f64, config);
     }
 }
 
 fn mlp_denoiser<B: Backend>() {
     for time in [0, 15] {
-        let settings = DenoiserSettings::Mlp { layers: 4 };
-        denoiser::<B>(&format!("denoiser_simple_t{time}"), time as f64, settings);
+        let config = DenoiserConfig::Mlp { layers: 4 };
+        denoiser::<B>(&format!("denoiser_simple_t{time}"), time as f64, config);
     }
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{
-    Config, DenoiserSettings, DiffusionConfig, LatentEncoderSettings, Objective, Prior, StageConfig,
+    Config, DenoiserConfig, DiffusionConfig, LatentEncoderConfig, Objective, Prior, StageConfig,
 };
 use crate::error::{Error, Result};
 
@@ -117,8 +117,8 @@ impl Row {
                 config.model.prior = Prior::None;
                 training.stage_one = end_to_end(&training.stage_one, &training.stage_two);
                 // What a model without a prior does not have, it does not specify.
-                config.model.latent_encoder = LatentEncoderSettings::default();
-                config.model.denoiser = DenoiserSettings::default();
+                config.model.latent_encoder = LatentEncoderConfig::default();
+                config.model.denoiser = DenoiserConfig::default();
                 config.diffusion = DiffusionConfig::default();
             }
             Self::SingleGuide => {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Check;
+use crate::checks::Check;
 use crate::error::Result;
 
 /// The least and the greatest value of what is drawn uniformly for each picture.

@@ -2,8 +2,8 @@
 
 use burn::prelude::*;
 
+use super::config::{DiffusionConfig, SamplerKind};
 use super::schedule::Schedule;
-use crate::config::{DiffusionConfig, SamplerKind};
 
 /// Steps from `z_T` to `z₀`.
 ///

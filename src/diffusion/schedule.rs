@@ -2,7 +2,7 @@
 
 use std::f64::consts::FRAC_PI_2;
 
-use crate::config::{DiffusionConfig, SamplerKind, ScheduleKind};
+use super::config::{DiffusionConfig, SamplerKind, ScheduleKind};
 
 /// The cosine schedule's offset and its largest β.
 const COSINE_OFFSET: f64 = 8e-3;

@@ -5,9 +5,8 @@ use burn::module::Module;
 use burn::prelude::{Backend, Device, Tensor};
 
 use super::gdfn::{Gdfn, GdfnConfig};
-use super::layer_norm::{LayerNorm, LayerNormConfig};
+use super::layer_norm::{LayerNorm, LayerNormConfig, NormKind};
 use super::mdta::{Mdta, MdtaConfig};
-use crate::config::NormKind;
 
 /// Configuration of a [`TransformerBlock`].
 #[derive(Config, Debug)]

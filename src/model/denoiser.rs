@@ -1,6 +1,5 @@
 //! The denoising network ε_θ (paper, section 3.2).
 
-use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::{Initializer, Linear, LinearConfig};
 use burn::prelude::*;
@@ -9,21 +8,89 @@ use burn::tensor::activation::leaky_relu;
 use super::gelu::gelu;
 use super::macs;
 use super::mixer::{MixerBlock, MixerBlockConfig};
-use crate::config::{DenoiserSettings, ModelConfig};
+use crate::checks::{Check, MOST_BLOCKS, MOST_CHANNELS};
+use crate::error::Result;
 use crate::kernels::formulas::in_format;
+use serde::{Deserialize, Serialize};
 
 /// The `mlp` variant divides the time by this, whatever T is.
 const MLP_MAX_PERIOD: f64 = 50.0;
 
-/// Configuration of a [`Denoiser`].
-#[derive(Config, Debug)]
-pub struct DenoiserConfig {
-    /// Tokens of the prior, N.
-    pub tokens: usize,
-    /// Channels of the prior, C'.
-    pub channels: usize,
-    /// The variant and its sizes.
-    pub settings: DenoiserSettings,
+/// The denoising network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "variant", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum DenoiserConfig {
+    /// Mixer blocks over the tokens (GoPro).
+    Mixer {
+        /// Width H.
+        #[serde(default = "mixer_hidden")]
+        hidden: usize,
+        /// Mixer blocks.
+        #[serde(default = "mixer_blocks")]
+        blocks: usize,
+        /// Hidden width of the token map, as a multiple of N.
+        #[serde(default = "mixer_patch_expansion")]
+        patch_expansion: f64,
+        /// Hidden width of the channel map, as a multiple of H.
+        #[serde(default = "mixer_channel_expansion")]
+        channel_expansion: f64,
+    },
+    /// Linear layers on each token by itself (RealBlur, HI-Diff-2).
+    Mlp {
+        /// Layers between the first and the prediction, n.
+        #[serde(default = "mlp_layers")]
+        layers: usize,
+    },
+}
+
+fn mixer_hidden() -> usize {
+    512
+}
+fn mixer_blocks() -> usize {
+    2
+}
+fn mixer_patch_expansion() -> f64 {
+    0.5
+}
+fn mixer_channel_expansion() -> f64 {
+    2.0
+}
+fn mlp_layers() -> usize {
+    4
+}
+
+impl Default for DenoiserConfig {
+    fn default() -> Self {
+        Self::Mixer {
+            hidden: mixer_hidden(),
+            blocks: mixer_blocks(),
+            patch_expansion: mixer_patch_expansion(),
+            channel_expansion: mixer_channel_expansion(),
+        }
+    }
+}
+
+impl DenoiserConfig {
+    pub(crate) fn validate(&self, check: &Check, tokens: usize) -> Result<()> {
+        match *self {
+            Self::Mixer {
+                hidden,
+                blocks,
+                patch_expansion,
+                channel_expansion,
+            } => {
+                check.size("model.denoiser.hidden", hidden, 1, MOST_CHANNELS)?;
+                check.size("model.denoiser.blocks", blocks, 0, MOST_BLOCKS)?;
+                check.expansion("model.denoiser.patch_expansion", patch_expansion, tokens)?;
+                check.expansion(
+                    "model.denoiser.channel_expansion",
+                    channel_expansion,
+                    hidden,
+                )
+            }
+            Self::Mlp { layers } => check.size("model.denoiser.layers", layers, 0, MOST_BLOCKS),
+        }
+    }
 }
 
 /// Predicts the noise in `z_t`, or the prior itself, from `z_t`, the time and the condition.
@@ -59,28 +126,23 @@ pub struct MlpDenoiser<B: Backend> {
 }
 
 impl DenoiserConfig {
-    /// The denoiser's configuration in a model.
-    pub fn of(model: &ModelConfig) -> Self {
-        Self::new(
-            model.prior_tokens(),
-            model.prior_channels(),
-            model.denoiser.clone(),
-        )
-    }
-
-    /// Builds the module on `device`.
-    pub fn init<B: Backend>(&self, device: &B::Device) -> Denoiser<B> {
-        let channels = self.channels;
+    /// Builds the module on `device`, for a prior of so many tokens and channels.
+    pub fn init<B: Backend>(
+        &self,
+        tokens: usize,
+        channels: usize,
+        device: &B::Device,
+    ) -> Denoiser<B> {
         let linear = |from, to| LinearConfig::new(from, to).init(device);
-        match self.settings {
-            DenoiserSettings::Mixer {
+        match *self {
+            Self::Mixer {
                 hidden,
                 blocks,
                 patch_expansion,
                 channel_expansion,
             } => {
                 let block =
-                    MixerBlockConfig::new(self.tokens, hidden, patch_expansion, channel_expansion);
+                    MixerBlockConfig::new(tokens, hidden, patch_expansion, channel_expansion);
                 Denoiser::Mixer(MixerDenoiser {
                     first: linear(3 * channels, hidden),
                     blocks: (0..blocks).map(|_| block.init(device)).collect(),
@@ -88,7 +150,7 @@ impl DenoiserConfig {
                     time_scale: Initializer::Constant { value: 1e-3 }.init([1], device),
                 })
             }
-            DenoiserSettings::Mlp { layers } => Denoiser::Mlp(MlpDenoiser {
+            Self::Mlp { layers } => Denoiser::Mlp(MlpDenoiser {
                 first: linear(2 * channels + 1, channels),
                 layers: (0..layers).map(|_| linear(channels, channels)).collect(),
             }),

@@ -6,13 +6,111 @@ use burn::tensor::TensorData;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand_distr::{Distribution, StandardNormal};
+use serde::{Deserialize, Serialize};
 
 use super::denoiser::{Denoiser, DenoiserConfig};
 use super::latent_encoder::{LatentEncoder, LatentEncoderConfig};
-use super::transformer::{SIZE_MULTIPLE, Transformer, TransformerConfig};
-use crate::config::{Config, Network, Prior};
-use crate::diffusion::{ChainNoise, Sampler};
+use super::transformer::{Guidance, SIZE_MULTIPLE, Transformer, TransformerConfig};
+use crate::checks::{Check, MOST_CHANNELS};
+use crate::diffusion::{ChainNoise, DiffusionConfig, Sampler};
 use crate::error::{Error, Result};
+
+/// How the prior reaches the Transformer (paper, Table 1).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Prior {
+    /// `z₁` and `z₂` through cross-attention at levels 1 to 3, `z₃` by modulation at level 4.
+    #[default]
+    MultiScale,
+    /// The same `z` through cross-attention at all four levels ("Single-Guide").
+    SingleScale,
+    /// A plain Restormer ("Baseline"): no encoder, no denoiser.
+    None,
+}
+
+/// The networks' shapes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// How the prior guides the Transformer.
+    pub prior: Prior,
+    /// The prior has `group²` tokens.
+    pub group: usize,
+    /// The prior has `4 · embed_dim` channels.
+    pub embed_dim: usize,
+    /// The image-to-image network.
+    pub transformer: TransformerConfig,
+    /// LE and LE_DM. Unused where `prior` is `none`.
+    pub latent_encoder: LatentEncoderConfig,
+    /// The denoising network. Unused where `prior` is `none`.
+    pub denoiser: DenoiserConfig,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            prior: Prior::MultiScale,
+            group: 4,
+            embed_dim: 64,
+            transformer: TransformerConfig::default(),
+            latent_encoder: LatentEncoderConfig::default(),
+            denoiser: DenoiserConfig::default(),
+        }
+    }
+}
+
+impl ModelConfig {
+    /// Tokens of the prior, N.
+    pub fn prior_tokens(&self) -> usize {
+        self.group * self.group
+    }
+
+    /// Channels of the prior, C'.
+    pub fn prior_channels(&self) -> usize {
+        4 * self.embed_dim
+    }
+
+    /// What guides the Transformer.
+    pub fn guidance(&self) -> Guidance {
+        Guidance {
+            prior: self.prior,
+            tokens: self.prior_tokens(),
+            channels: self.prior_channels(),
+        }
+    }
+}
+
+impl ModelConfig {
+    pub(crate) fn validate(&self, check: &Check) -> Result<()> {
+        check.size("model.group", self.group, 1, 64)?;
+        check.size("model.embed_dim", self.embed_dim, 1, MOST_CHANNELS)?;
+        if self.prior == Prior::MultiScale {
+            check.that(
+                self.group >= 2,
+                "model.group",
+                self.group,
+                "at least 2 with the multi-scale prior, which makes a quarter as many tokens",
+            )?;
+        }
+        self.transformer.validate(check)?;
+        self.latent_encoder.validate(check, self.prior_tokens())?;
+        self.denoiser.validate(check, self.prior_tokens())
+    }
+}
+
+/// A network of the model, as weight files divide it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// The image-to-image network, `net_g`.
+    Transformer,
+    /// LE, which sees the sharp image: needed for training only, `net_le`.
+    LatentEncoder,
+    /// LE_DM, which sees the blurry image: `net_le_dm`.
+    ConditionEncoder,
+    /// The denoising network, `net_d`.
+    Denoiser,
+}
 
 /// The networks of one model.
 #[derive(Module, Debug)]
@@ -68,57 +166,37 @@ pub struct StageTwoOutput<B: Backend> {
     pub predicted: Tensor<B, 3>,
 }
 
-impl Config {
-    /// Builds the inference networks on `device`, with random weights.
-    pub fn init<B: Backend>(&self, device: &Device<B>) -> HiDiff<B> {
-        let model = &self.model;
-        let guided = model.prior != Prior::None;
+impl ModelConfig {
+    /// Builds the inference networks on `device`, with random weights, and the reverse chain of `diffusion`.
+    pub fn init<B: Backend>(&self, diffusion: &DiffusionConfig, device: &Device<B>) -> HiDiff<B> {
+        let (tokens, channels) = (self.prior_tokens(), self.prior_channels());
+        let guided = self.prior != Prior::None;
         HiDiff {
-            transformer: TransformerConfig::of(model).init(device),
-            condition_encoder: guided.then(|| LatentEncoderConfig::condition(model).init(device)),
-            denoiser: guided.then(|| DenoiserConfig::of(model).init(device)),
+            transformer: self.transformer.init(self.guidance(), device),
+            condition_encoder: guided.then(|| self.encoder(3, device)),
+            denoiser: guided.then(|| self.denoiser.init(tokens, channels, device)),
             latent_encoder: None,
-            sampler: Sampler::new(&self.diffusion),
-            prior_shape: [model.prior_tokens(), model.prior_channels()],
+            sampler: Sampler::new(diffusion),
+            prior_shape: [tokens, channels],
         }
     }
 
     /// As [`init`](Self::init), with LE, which training needs.
-    pub fn init_training<B: Backend>(&self, device: &Device<B>) -> HiDiff<B> {
-        let guided = self.model.prior != Prior::None;
+    pub fn init_training<B: Backend>(
+        &self,
+        diffusion: &DiffusionConfig,
+        device: &Device<B>,
+    ) -> HiDiff<B> {
+        let guided = self.prior != Prior::None;
         HiDiff {
-            latent_encoder: guided.then(|| LatentEncoderConfig::latent(&self.model).init(device)),
-            ..self.init(device)
+            latent_encoder: guided.then(|| self.encoder(6, device)),
+            ..self.init(diffusion, device)
         }
     }
-}
 
-/// The published models, with random weights until some are loaded.
-impl<B: Backend> HiDiff<B> {
-    /// The model released for GoPro (28.49 M parameters).
-    pub fn gopro(device: &Device<B>) -> Self {
-        Self::published("gopro", device)
-    }
-
-    /// The model released for RealBlur-J (24.18 M parameters).
-    pub fn realblur_j(device: &Device<B>) -> Self {
-        Self::published("realblur-j", device)
-    }
-
-    /// The model released for RealBlur-R (24.18 M parameters).
-    pub fn realblur_r(device: &Device<B>) -> Self {
-        Self::published("realblur-r", device)
-    }
-
-    /// HI-Diff-2 of the paper's Table 4 (23.99 M parameters).
-    pub fn hi_diff_2(device: &Device<B>) -> Self {
-        Self::published("hi-diff-2", device)
-    }
-
-    fn published(preset: &str, device: &Device<B>) -> Self {
-        Config::preset(preset)
-            .expect("the embedded presets are valid")
-            .init(device)
+    fn encoder<B: Backend>(&self, in_channels: usize, device: &Device<B>) -> LatentEncoder<B> {
+        let config = &self.latent_encoder;
+        config.init(in_channels, self.embed_dim, self.group, device)
     }
 }
 

@@ -7,9 +7,8 @@ use burn::prelude::{Backend, Device, Tensor};
 use burn::tensor::activation::softmax;
 
 use super::layer::{Layer, filled};
-use super::layer_norm::{LayerNorm, LayerNormConfig};
+use super::layer_norm::{LayerNorm, LayerNormConfig, NormKind};
 use super::macs;
-use crate::config::NormKind;
 use crate::kernels::{self, HimWeights};
 
 /// Configuration of a [`Him`].

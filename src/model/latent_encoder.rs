@@ -1,6 +1,5 @@
 //! The latent encoders: LE compresses blurry and sharp image, LE_DM the blurry one alone (paper, Fig. 1e).
 
-use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::nn::{Linear, LinearConfig};
@@ -11,33 +10,64 @@ use super::gelu::gelu;
 use super::macs;
 use super::mixer::{MixerBlock, MixerBlockConfig};
 use super::resample::{conv3x3, convolve, pixel_unshuffle};
-use crate::config::{LatentEncoderVariant, ModelConfig};
+use crate::checks::{Check, MOST_BLOCKS};
+use crate::error::Result;
 use crate::kernels::formulas::in_format;
+use serde::{Deserialize, Serialize};
 
 /// The side of the squares that become channels first.
 const UNSHUFFLE: usize = 4;
 
-/// Configuration of a [`LatentEncoder`].
-#[derive(Config, Debug)]
+/// Which published latent encoder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LatentEncoderVariant {
+    /// GELU, one head convolution, mixer of width `embed_dim` (GoPro).
+    #[default]
+    Gelu,
+    /// LeakyReLU(0.1), three head convolutions, mixer of width `4 · embed_dim` (RealBlur, HI-Diff-2).
+    Lrelu,
+}
+
+/// The latent encoders LE and LE_DM (paper, Fig. 1e).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct LatentEncoderConfig {
-    /// Channels of the input: 6 for LE, 3 for LE_DM.
-    pub in_channels: usize,
-    /// E; the prior has 4E channels.
-    pub embed_dim: usize,
-    /// The prior has `group²` tokens.
-    pub group: usize,
     /// Which published encoder.
-    #[config(default = "LatentEncoderVariant::Gelu")]
     pub variant: LatentEncoderVariant,
     /// Residual blocks, L.
-    #[config(default = 6)]
     pub blocks: usize,
-    /// Hidden width of the mixer over tokens, as a multiple of their number.
-    #[config(default = 0.5)]
+    /// Hidden width of the mixer's token map, as a multiple of N.
     pub patch_expansion: f64,
-    /// Hidden width of the mixer over channels, as a multiple of these.
-    #[config(default = 4.0)]
+    /// Hidden width of the mixer's channel map, as a multiple of its width.
     pub channel_expansion: f64,
+}
+
+impl Default for LatentEncoderConfig {
+    fn default() -> Self {
+        Self {
+            variant: LatentEncoderVariant::Gelu,
+            blocks: 6,
+            patch_expansion: 0.5,
+            channel_expansion: 4.0,
+        }
+    }
+}
+
+impl LatentEncoderConfig {
+    pub(crate) fn validate(&self, check: &Check, tokens: usize) -> Result<()> {
+        check.size("model.latent_encoder.blocks", self.blocks, 0, MOST_BLOCKS)?;
+        check.expansion(
+            "model.latent_encoder.patch_expansion",
+            self.patch_expansion,
+            tokens,
+        )?;
+        check.expansion(
+            "model.latent_encoder.channel_expansion",
+            self.channel_expansion,
+            1,
+        )
+    }
 }
 
 /// `x + conv(act(conv(x)))`, 3×3.
@@ -97,32 +127,16 @@ pub struct LatentEncoder<B: Backend> {
 }
 
 impl LatentEncoderConfig {
-    /// LE's configuration in a model.
-    pub fn latent(model: &ModelConfig) -> Self {
-        Self::of(model, 6)
-    }
-
-    /// LE_DM's configuration in a model.
-    pub fn condition(model: &ModelConfig) -> Self {
-        Self::of(model, 3)
-    }
-
-    fn of(model: &ModelConfig, in_channels: usize) -> Self {
-        let settings = &model.latent_encoder;
-        Self {
-            in_channels,
-            embed_dim: model.embed_dim,
-            group: model.group,
-            variant: settings.variant,
-            blocks: settings.blocks,
-            patch_expansion: settings.patch_expansion,
-            channel_expansion: settings.channel_expansion,
-        }
-    }
-
-    /// Builds the module on `device`.
-    pub fn init<B: Backend>(&self, device: &B::Device) -> LatentEncoder<B> {
-        let e = self.embed_dim;
+    /// Builds the module on `device`, for an input of so many channels: 6 for LE, 3 for LE_DM. It makes `group²` tokens of
+    /// 4E channels, where E is `embed_dim`.
+    pub fn init<B: Backend>(
+        &self,
+        in_channels: usize,
+        embed_dim: usize,
+        group: usize,
+        device: &B::Device,
+    ) -> LatentEncoder<B> {
+        let e = embed_dim;
         let conv = |from, to| conv3x3(from, to, true, device);
         let (head, width) = match self.variant {
             LatentEncoderVariant::Gelu => (Head::Single(SingleHead { conv: conv(e, e) }), e),
@@ -140,13 +154,13 @@ impl LatentEncoderConfig {
             }
         };
         let mixer = MixerBlockConfig::new(
-            self.group * self.group,
+            group * group,
             width,
             self.patch_expansion,
             self.channel_expansion,
         );
         LatentEncoder {
-            conv_in: conv(self.in_channels * UNSHUFFLE * UNSHUFFLE, e),
+            conv_in: conv(in_channels * UNSHUFFLE * UNSHUFFLE, e),
             blocks: (0..self.blocks)
                 .map(|_| ResidualBlock {
                     conv1: conv(e, e),
@@ -156,7 +170,7 @@ impl LatentEncoderConfig {
             head,
             mixer: mixer.init(device),
             project: LinearConfig::new(width, 4 * e).init(device),
-            group: self.group,
+            group,
             variant: self.variant,
         }
     }

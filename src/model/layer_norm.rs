@@ -7,8 +7,19 @@ use burn::prelude::*;
 use burn::tensor::ops::FloatTensor;
 
 use super::layer::primitive;
-use crate::config::NormKind;
 use crate::kernels::{self, NormWeights, formulas};
+use serde::{Deserialize, Serialize};
+
+/// The layer normalisation over channels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NormKind {
+    /// `(x − mean) / √(var + ε) · weight + bias`.
+    #[default]
+    WithBias,
+    /// `x / √(var + ε) · weight`, the variance still about the mean.
+    BiasFree,
+}
 
 /// Configuration of a [`LayerNorm`].
 #[derive(Config, Debug)]

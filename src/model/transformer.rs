@@ -1,33 +1,111 @@
 //! The image-to-image Transformer, guided by the prior (paper, Fig. 1a and 1c; Restormer).
 
-use burn::config::Config;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::prelude::{Backend, Device, Tensor};
 
 use super::block::{TransformerBlock, TransformerBlockConfig};
+use super::hi_diff::Prior;
 use super::him::{Him, HimConfig};
 use super::layer::pointwise;
+use super::layer_norm::NormKind;
 use super::macs;
 use super::multi_scale::{MultiScalePrior, MultiScalePriorConfig};
 use super::resample::{Downsample, DownsampleConfig, Upsample, UpsampleConfig, conv3x3, convolve};
-use crate::config::{ModelConfig, Prior, TransformerSettings};
+use crate::checks::{Check, MOST_BLOCKS, MOST_CHANNELS};
+use crate::error::Result;
 use crate::kernels::formulas::in_format;
+use serde::{Deserialize, Serialize};
 
 /// Height and width of the input are multiples of this.
 pub const SIZE_MULTIPLE: usize = 8;
 
-/// Configuration of a [`Transformer`].
-#[derive(Config, Debug)]
+/// The Transformer (paper, section 3.1 and Fig. 1a).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct TransformerConfig {
-    /// How the prior guides it.
+    /// Channels at level 1; each level below has twice as many.
+    pub dim: usize,
+    /// Blocks at levels 1 to 4; the decoder has as many as the encoder.
+    pub blocks: [usize; 4],
+    /// Blocks after the last decoder level.
+    pub refinement_blocks: usize,
+    /// Attention heads at levels 1 to 4.
+    pub heads: [usize; 4],
+    /// GDFN's hidden channels are `floor(C · expansion)`.
+    pub expansion: f64,
+    /// Whether the convolutions, and HIM's query and key-value maps, have a bias.
+    pub bias: bool,
+    /// The layer normalisation.
+    pub norm: NormKind,
+}
+
+impl Default for TransformerConfig {
+    fn default() -> Self {
+        Self {
+            dim: 48,
+            blocks: [3, 5, 6, 6],
+            refinement_blocks: 4,
+            heads: [1, 2, 4, 8],
+            expansion: 2.66,
+            bias: false,
+            norm: NormKind::WithBias,
+        }
+    }
+}
+
+impl TransformerConfig {
+    pub(crate) fn validate(&self, check: &Check) -> Result<()> {
+        check.size("model.transformer.dim", self.dim, 2, MOST_CHANNELS)?;
+        check.that(
+            self.dim.is_multiple_of(2),
+            "model.transformer.dim",
+            self.dim,
+            "an even number, since each resampling halves or doubles it",
+        )?;
+        for (level, &blocks) in self.blocks.iter().enumerate() {
+            check.size(
+                &format!("model.transformer.blocks[{level}]"),
+                blocks,
+                0,
+                MOST_BLOCKS,
+            )?;
+        }
+        check.size(
+            "model.transformer.refinement_blocks",
+            self.refinement_blocks,
+            0,
+            MOST_BLOCKS,
+        )?;
+        for (level, &heads) in self.heads.iter().enumerate() {
+            let key = format!("model.transformer.heads[{level}]");
+            let channels = self.dim << level;
+            check.that(
+                heads > 0 && channels.is_multiple_of(heads),
+                &key,
+                heads,
+                &format!("a divisor of the level's {channels} channels"),
+            )?;
+        }
+        check.number("model.transformer.expansion", self.expansion, 0.0, 64.0)?;
+        check.that(
+            self.dim as f64 * self.expansion >= 1.0,
+            "model.transformer.expansion",
+            self.expansion,
+            "at least one hidden channel",
+        )
+    }
+}
+
+/// What guides a Transformer.
+#[derive(Debug, Clone, Copy)]
+pub struct Guidance {
+    /// How the prior reaches it.
     pub prior: Prior,
     /// Tokens of the prior, N.
-    pub prior_tokens: usize,
+    pub tokens: usize,
     /// Channels of the prior, C'.
-    pub prior_channels: usize,
-    /// Its sizes.
-    pub settings: TransformerSettings,
+    pub channels: usize,
 }
 
 /// One level of the encoder or decoder, the latent level, or the refinement: a HIM, then blocks.
@@ -83,28 +161,19 @@ pub struct Transformer<B: Backend> {
 }
 
 impl TransformerConfig {
-    /// The Transformer's configuration in a model.
-    pub fn of(model: &ModelConfig) -> Self {
-        Self {
-            prior: model.prior,
-            prior_tokens: model.prior_tokens(),
-            prior_channels: model.prior_channels(),
-            settings: model.transformer.clone(),
-        }
-    }
-
     /// Builds the module on `device`.
-    pub fn init<B: Backend>(&self, device: &Device<B>) -> Transformer<B> {
-        let TransformerSettings {
+    pub fn init<B: Backend>(&self, guidance: Guidance, device: &Device<B>) -> Transformer<B> {
+        let &Self {
             dim,
             blocks,
             refinement_blocks,
             heads,
             bias,
             ..
-        } = self.settings;
+        } = self;
         let level = |channels, level: usize, blocks| {
-            self.level(channels, heads[level], blocks, level == 3, device)
+            let latent = level == 3;
+            self.level(channels, heads[level], blocks, latent, guidance, device)
         };
         let reduce = |channels: usize| {
             Conv2dConfig::new([channels, channels / 2], [1, 1])
@@ -113,10 +182,10 @@ impl TransformerConfig {
         };
         let down = |channels| DownsampleConfig::new(channels).init(device);
         let up = |channels| UpsampleConfig::new(channels).init(device);
-        let multi_scale = MultiScalePriorConfig::new(self.prior_tokens, self.prior_channels);
+        let multi_scale = MultiScalePriorConfig::new(guidance.tokens, guidance.channels);
         Transformer {
             patch_embed: conv3x3(3, dim, false, device),
-            multi_scale: (self.prior == Prior::MultiScale).then(|| multi_scale.init(device)),
+            multi_scale: (guidance.prior == Prior::MultiScale).then(|| multi_scale.init(device)),
             encoder_level1: level(dim, 0, blocks[0]),
             down1_2: down(dim),
             encoder_level2: level(2 * dim, 1, blocks[1]),
@@ -143,21 +212,22 @@ impl TransformerConfig {
         heads: usize,
         blocks: usize,
         latent: bool,
+        guidance: Guidance,
         device: &Device<B>,
     ) -> Level<B> {
-        let TransformerSettings {
+        let &Self {
             expansion,
             bias,
             norm,
             ..
-        } = self.settings;
-        let (attends, modulated) = match self.prior {
+        } = self;
+        let (attends, modulated) = match guidance.prior {
             Prior::MultiScale => (!latent, latent),
             Prior::SingleScale => (true, false),
             Prior::None => (false, false),
         };
         let him = || {
-            HimConfig::new(channels, self.prior_channels, heads)
+            HimConfig::new(channels, guidance.channels, heads)
                 .with_bias(bias)
                 .with_norm(norm)
                 .init(device)
@@ -165,7 +235,7 @@ impl TransformerConfig {
         let block = TransformerBlockConfig::new(channels, heads, expansion)
             .with_bias(bias)
             .with_norm(norm)
-            .with_modulation(modulated.then_some(self.prior_channels));
+            .with_modulation(modulated.then_some(guidance.channels));
         Level {
             him: attends.then(him),
             blocks: (0..blocks).map(|_| block.init(device)).collect(),

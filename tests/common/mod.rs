@@ -9,8 +9,8 @@ use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use hi_diff::Config;
 use hi_diff::config::{
-    DenoiserSettings, DiffusionConfig, LatentEncoderSettings, LatentEncoderVariant, ModelConfig,
-    SamplerKind, TransformerSettings,
+    DenoiserConfig, DiffusionConfig, LatentEncoderConfig, LatentEncoderVariant, ModelConfig,
+    SamplerKind, TransformerConfig,
 };
 use hi_diff::weights::{LoadOptions, Network, Weights};
 use safetensors::SafeTensors;
@@ -156,14 +156,14 @@ impl Fixture {
 fn reduced(expansion: f64, variant: LatentEncoderVariant) -> ModelConfig {
     ModelConfig {
         embed_dim: 4,
-        transformer: TransformerSettings {
+        transformer: TransformerConfig {
             dim: 4,
             blocks: [1, 2, 1, 1],
             refinement_blocks: 1,
             expansion,
-            ..TransformerSettings::default()
+            ..TransformerConfig::default()
         },
-        latent_encoder: LatentEncoderSettings {
+        latent_encoder: LatentEncoderConfig {
             variant,
             blocks: 2,
             ..Default::default()
@@ -174,7 +174,7 @@ fn reduced(expansion: f64, variant: LatentEncoderVariant) -> ModelConfig {
 
 /// The GoPro release, reduced as in the pipeline and training fixtures.
 pub fn reduced_gopro() -> Config {
-    let denoiser = DenoiserSettings::Mixer {
+    let denoiser = DenoiserConfig::Mixer {
         hidden: 12,
         blocks: 2,
         patch_expansion: 0.5,
@@ -192,7 +192,7 @@ pub fn reduced_gopro() -> Config {
 
 /// The RealBlur release, reduced likewise.
 pub fn reduced_realblur() -> Config {
-    let denoiser = DenoiserSettings::Mlp { layers: 2 };
+    let denoiser = DenoiserConfig::Mlp { layers: 2 };
     let model = ModelConfig {
         denoiser,
         ..reduced(2.0, LatentEncoderVariant::Lrelu)
