@@ -108,9 +108,12 @@ fn run<B: AutodiffBackend>(case: &Case, checkpointing: &str) {
     let (settings, ema) = (StepSettings::default(), config.training.ema);
     let before = sgemm_rate();
     let (seconds, stage) = match case.stage {
-        1 => (time(StageOne::new(model, ema, settings), case), "one"),
+        1 => (
+            time(StageOne::new(model, ema, settings).expect("LE"), case),
+            "one",
+        ),
         _ => {
-            let module = StageTwo::new(model, Objective::Joint, ema, settings);
+            let module = StageTwo::new(model, Objective::Joint, ema, settings).expect("LE");
             (time(module, case), "two")
         }
     };

@@ -53,7 +53,7 @@ mod ways {
         };
         let fixture = Fixture::open("pipelines/train_stage2_gopro");
         let model = initial::<B>(&fixture, &reduced_gopro(), &Network::ALL);
-        let stage = StageTwo::new(model, Objective::Joint, 0.0, settings);
+        let stage = StageTwo::new(model, Objective::Joint, 0.0, settings).unwrap();
         three_steps(&fixture, stage, |stage| &stage.model);
     }
 
@@ -62,7 +62,7 @@ mod ways {
         type B = Autodiff<Flex>;
         let fixture = Fixture::open("pipelines/train_stage2_gopro");
         let model = initial::<B>(&fixture, &reduced_gopro(), &Network::ALL);
-        let stage = StageTwo::new(model, Objective::Joint, 0.0, StepSettings::default());
+        let stage = StageTwo::new(model, Objective::Joint, 0.0, StepSettings::default()).unwrap();
         let whole = batch::<B>(&fixture, 0);
         let halves = whole.clone().split(2);
         assert_eq!(halves.len(), 2);
@@ -101,7 +101,7 @@ mod ways {
                 precision,
                 ..StepSettings::default()
             };
-            StageTwo::new(model, Objective::Joint, 0.0, settings)
+            StageTwo::new(model, Objective::Joint, 0.0, settings).unwrap()
         };
         let expected = gradients(&stage(Precision::F32), batch(&fixture, 0));
         for (precision, bound) in [(Precision::Bf16, 0.05), (Precision::F16, 0.01)] {
@@ -144,7 +144,7 @@ mod ways {
                 loss,
                 ..StepSettings::default()
             };
-            let stage = StageTwo::new(model, Objective::Joint, 0.0, settings);
+            let stage = StageTwo::new(model, Objective::Joint, 0.0, settings).unwrap();
             gradients(&stage, batch(&fixture, 0))
         };
         let (neither, frequency, prior) = (of(0.0, 0.0), of(0.25, 0.0), of(0.0, 1.0));
@@ -212,7 +212,7 @@ fn stage_one<B: AutodiffBackend>(name: &str, config: Config) {
     );
     three_steps(
         &fixture,
-        StageOne::new(model, 0.0, StepSettings::default()),
+        StageOne::new(model, 0.0, StepSettings::default()).unwrap(),
         |module| &module.model,
     );
 }
@@ -222,7 +222,7 @@ fn stage_two<B: AutodiffBackend>(name: &str, config: Config) {
     let model = initial::<B>(&fixture, &config, &Network::ALL);
     three_steps(
         &fixture,
-        StageTwo::new(model, Objective::Joint, 0.0, StepSettings::default()),
+        StageTwo::new(model, Objective::Joint, 0.0, StepSettings::default()).unwrap(),
         |module| &module.model,
     );
 }
@@ -397,4 +397,35 @@ fn check_weights<B: Backend>(fixture: &Fixture, model: &HiDiff<B>) {
         worst.0 < longest,
         "differs by more than three steps can: {worst:?}"
     );
+}
+
+/// In a loop of one's own, what does not suit a stage is an error.
+#[cfg(feature = "flex")]
+#[test]
+fn stages_refuse_what_does_not_suit_them() {
+    use burn::backend::Flex;
+    type B = Autodiff<Flex>;
+    let config = reduced_gopro();
+    let device = Default::default();
+    let settings = StepSettings::default;
+    let without_le = || config.init::<B>(&device);
+    assert!(StageOne::new(without_le(), 0.0, settings()).is_err());
+    assert!(StageTwo::new(without_le(), Objective::Joint, 0.0, settings()).is_err());
+
+    let fixture = Fixture::open("pipelines/train_stage2_gopro");
+    let model = config.init_training::<B>(&device);
+    let one = StageOne::new(model.clone(), 0.0, settings()).unwrap();
+    let two = StageTwo::new(model, Objective::Joint, 0.0, settings()).unwrap();
+    let good = batch::<B>(&fixture, 0);
+    assert!(one.gradients(good.clone()).is_ok() && two.gradients(good.clone()).is_ok());
+    let narrow = Batch {
+        blur: good.blur.clone().narrow(3, 0, 12),
+        ..good.clone()
+    };
+    let other_noise = Batch {
+        noise: good.noise.start.clone().repeat_dim(1, 2).into(),
+        ..good
+    };
+    assert!(one.gradients(narrow.clone()).is_err() && two.gradients(narrow).is_err());
+    assert!(two.gradients(other_noise).is_err());
 }

@@ -416,6 +416,29 @@ impl<B: Backend> HiDiff<B> {
         Ok(encoder.forward(Tensor::cat(vec![sharp, blur], 1)))
     }
 
+    /// Whether a training step can take these.
+    pub(crate) fn check_batch(
+        &self,
+        blur: &Tensor<B, 4>,
+        sharp: &Tensor<B, 4>,
+        noise: Option<&ChainNoise<B>>,
+    ) -> Result<()> {
+        self.check_pair(blur, sharp)?;
+        noise.map_or(Ok(()), |noise| self.check_noise(noise, blur.dims()[0]))
+    }
+
+    /// Whether the model has what a stage trains: LE where it has a prior, and for stage two a prior.
+    pub(crate) fn check_networks(&self, of_stage_two: bool) -> Result<()> {
+        let guided = self.condition_encoder.is_some() && self.denoiser.is_some();
+        if of_stage_two && !guided {
+            return Err(missing("condition encoder and denoiser"));
+        }
+        match guided && self.latent_encoder.is_none() {
+            true => Err(missing("latent encoder")),
+            false => Ok(()),
+        }
+    }
+
     fn check_pair(&self, blur: &Tensor<B, 4>, sharp: &Tensor<B, 4>) -> Result<()> {
         let [batch, channels, height, width] = blur.dims();
         let fits = channels == 3

@@ -543,7 +543,7 @@ impl<'a> Run<'a> {
     fn stage<B, M>(
         &self,
         stage: Stage,
-        make: impl FnOnce(StepSettings) -> M,
+        make: impl FnOnce(StepSettings) -> Result<M>,
         config: &StageConfig,
         shown: Shown,
         devices: &Devices<B>,
@@ -701,7 +701,7 @@ impl<'a> Run<'a> {
             precision: training.precision,
             loss_scale,
             loss: training.loss.clone(),
-        });
+        })?;
         let ddp = training.parallel == Parallel::Ddp && devices.count() > 1;
         // Burn's distributed strategy asks for the rate once a step for each of the devices.
         let scheduler = CyclicCosine::new(

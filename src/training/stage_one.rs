@@ -9,6 +9,7 @@ use super::metrics::{ImageScore, StepLosses};
 use super::optimizer::AfterStep;
 use super::step::{Loss, StepSettings, gradient};
 use crate::data::loader::{Batch, ValidationImage};
+use crate::error::Result;
 use crate::model::{HiDiff, StageOneOutput};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 
@@ -26,15 +27,34 @@ pub struct StageOne<B: Backend> {
 }
 
 impl<B: AutodiffBackend> StageOne<B> {
-    /// The model, which must have LE if it has a prior ([`Config::init_training`](crate::Config::init_training)), and
-    /// the decay of its running average, 0 for none.
-    pub fn new(model: HiDiff<B>, ema: f64, settings: StepSettings) -> Self {
-        Self {
+    /// The model, and the decay of its running average, 0 for none.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if the model has a prior but no LE; see
+    /// [`Config::init_training`](crate::Config::init_training).
+    pub fn new(model: HiDiff<B>, ema: f64, settings: StepSettings) -> Result<Self> {
+        model.check_networks(false)?;
+        Ok(Self {
             average: (ema > 0.0).then(|| average::start(&model)),
             model,
             ema,
             settings,
-        }
+        })
+    }
+
+    /// A step's gradients and losses, which Burn's [`TrainStep`] has too, where it panics in place of an error.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for a batch that does not suit the model.
+    pub fn gradients(&self, batch: Batch<B>) -> Result<TrainOutput<StepLosses<B::InnerBackend>>> {
+        self.model.check_batch(&batch.blur, &batch.sharp, None)?;
+        Ok(gradient(
+            self,
+            batch,
+            &self.settings,
+            |stage| &mut stage.model,
+            Self::loss,
+        ))
     }
 
     fn loss(&self, item: Batch<B>) -> Loss<B> {
@@ -55,10 +75,9 @@ fn forward<B: Backend>(
     blur: Tensor<B, 4>,
     sharp: Tensor<B, 4>,
 ) -> StageOneOutput<B> {
-    // The loaders serve sides that are multiples of 8, and `run` starts only a model with LE.
     model
         .stage_one(blur, sharp)
-        .expect("a pair that suits the model")
+        .expect("the pair was checked to suit the model")
 }
 
 impl<B: AutodiffBackend> AfterStep for StageOne<B> {
@@ -73,13 +92,8 @@ impl<B: AutodiffBackend> TrainStep for StageOne<B> {
     type Output = StepLosses<B::InnerBackend>;
 
     fn step(&self, item: Batch<B>) -> TrainOutput<Self::Output> {
-        gradient(
-            self,
-            item,
-            &self.settings,
-            |stage| &mut stage.model,
-            Self::loss,
-        )
+        self.gradients(item)
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 }
 

@@ -11,6 +11,7 @@ use super::optimizer::AfterStep;
 use super::step::{Loss, StepSettings, gradient};
 use crate::config::{Network, Objective, SamplerKind};
 use crate::data::loader::{Batch, ValidationImage};
+use crate::error::Result;
 use crate::model::{HiDiff, Noise};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 
@@ -30,21 +31,46 @@ pub struct StageTwo<B: Backend> {
 }
 
 impl<B: AutodiffBackend> StageTwo<B> {
-    /// The model after stage one, which must have all four networks, and the decay of its running average, 0 for
-    /// none. LE, and for [`Objective::Split`] the Transformer too, are frozen.
-    pub fn new(model: HiDiff<B>, objective: Objective, ema: f64, settings: StepSettings) -> Self {
+    /// The model after stage one, and the decay of its running average, 0 for none. LE, and for [`Objective::Split`] the
+    /// Transformer too, are frozen.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if the model has not all four networks.
+    pub fn new(
+        model: HiDiff<B>,
+        objective: Objective,
+        ema: f64,
+        settings: StepSettings,
+    ) -> Result<Self> {
+        model.check_networks(true)?;
         let average = (ema > 0.0).then(|| average::start(&model));
         let frozen = match objective {
             Objective::Joint => &[Network::LatentEncoder][..],
             Objective::Split => &[Network::LatentEncoder, Network::Transformer],
         };
-        Self {
+        Ok(Self {
             model: model.freeze(frozen),
             average,
             objective,
             ema,
             settings,
-        }
+        })
+    }
+
+    /// A step's gradients and losses, which Burn's [`TrainStep`] has too, where it panics in place of an error.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for a batch or noise that does not suit the model.
+    pub fn gradients(&self, batch: Batch<B>) -> Result<TrainOutput<StepLosses<B::InnerBackend>>> {
+        let noise = Some(&batch.noise);
+        self.model.check_batch(&batch.blur, &batch.sharp, noise)?;
+        Ok(gradient(
+            self,
+            batch,
+            &self.settings,
+            |stage| &mut stage.model,
+            Self::loss,
+        ))
     }
 
     fn loss(&self, item: Batch<B>) -> Loss<B> {
@@ -59,8 +85,7 @@ impl<B: AutodiffBackend> StageTwo<B> {
         let output = self
             .model
             .stage_two(item.blur, item.sharp.clone(), item.noise);
-        // The loader serves sides that are multiples of 8, and `run` starts only a complete model.
-        let output = output.expect("a pair and noise that suit the model");
+        let output = output.expect("pair and noise were checked to suit the model");
         let weights = &self.settings.loss;
         let image = Loss::of_image(weights, output.deblurred, item.sharp);
         let diffusion = l1(output.prior, output.predicted);
@@ -77,7 +102,7 @@ impl<B: AutodiffBackend> StageTwo<B> {
         let device = item.blur.device();
         let model = &self.model;
         let (Some(encoder), Some(denoiser)) = (&model.condition_encoder, &model.denoiser) else {
-            unreachable!("`run` starts only a complete model");
+            unreachable!("the model was checked to be complete");
         };
         let prior = model
             .encode(item.blur.clone(), item.sharp)
@@ -130,13 +155,8 @@ impl<B: AutodiffBackend> TrainStep for StageTwo<B> {
     type Output = StepLosses<B::InnerBackend>;
 
     fn step(&self, item: Batch<B>) -> TrainOutput<Self::Output> {
-        gradient(
-            self,
-            item,
-            &self.settings,
-            |stage| &mut stage.model,
-            Self::loss,
-        )
+        self.gradients(item)
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 }
 

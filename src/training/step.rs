@@ -347,7 +347,7 @@ mod tests {
                     accumulation,
                     ..StepSettings::default()
                 };
-                let stage = StageOne::new(model.clone(), 0.9, settings);
+                let stage = StageOne::new(model.clone(), 0.9, settings).unwrap();
                 let on = |threads| {
                     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
                     let output = pool.build().unwrap().install(|| stage.step(batch.clone()));
