@@ -59,6 +59,8 @@ pub mod evaluation;
 #[cfg(feature = "image")]
 pub mod inference;
 pub mod kernels;
+#[cfg(feature = "image")]
+mod lock;
 pub mod memory;
 pub mod model;
 #[cfg(feature = "image")]

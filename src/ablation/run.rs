@@ -21,6 +21,7 @@ use crate::data::pairs::{Pair, training_pairs};
 use crate::data::stop::Stop;
 use crate::error::{Error, Result};
 use crate::inference::Deblurrer;
+use crate::lock::Lock;
 use crate::model::HiDiff;
 use crate::training::calls::Call;
 use crate::training::resume::changes;
@@ -96,6 +97,7 @@ pub fn ablate<B: AutodiffBackend>(
         row.config(base)?;
     }
     let held_out = held_out(base, options)?;
+    let _lock = Lock::hold(&options.out)?;
     let plan = match Plan::read(&options.out, options.resume)? {
         Some(plan) => plan.checked(base, options)?,
         None => {

@@ -86,12 +86,20 @@ impl Sampler {
     ///
     /// # Shapes
     /// - start, the network's output and the result: `[batch, N, C']`
+    ///
+    /// # Panics
+    /// For less noise than that.
     pub fn sample<B: Backend>(
         &self,
         start: Tensor<B, 3>,
         noise: Vec<Tensor<B, 3>>,
         predict: impl Fn(Tensor<B, 3>, f64) -> Tensor<B, 3>,
     ) -> Tensor<B, 3> {
+        let (found, expected) = (noise.len(), self.noise_steps());
+        assert!(
+            found >= expected,
+            "noise for {found} steps, expected {expected}"
+        );
         let mut noise = noise.into_iter();
         (1..=self.schedule.timesteps()).rev().fold(start, |z, t| {
             let prediction = predict(z.clone(), self.network_time(t));

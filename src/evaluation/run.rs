@@ -18,6 +18,7 @@ use crate::data::stop::Stop;
 use crate::error::{Error, Result};
 use crate::inference::image::{EncodeOptions, Photograph};
 use crate::inference::{Deblurrer, pipeline};
+use crate::lock::Lock;
 use crate::whole::write_whole;
 use burn::tensor::backend::Backend;
 
@@ -62,6 +63,7 @@ pub fn evaluate<B: Backend>(
     progress: Progress<'_>,
 ) -> Result<Evaluation> {
     plan.datasets = datasets.iter().map(Into::into).collect();
+    let _lock = Lock::hold(&options.out)?;
     let (journal, plan, done) = open(&plan, options)?;
     let total: usize = datasets.iter().map(|dataset| dataset.pairs.len()).sum();
     let mut notes = Notes {

@@ -10,7 +10,7 @@ use super::gelu::gelu;
 use super::layer::{Layer, pointwise};
 use super::layer_norm::LayerNorm;
 use super::macs;
-use super::modulation::{Modulation, ModulationConfig, modulation};
+use super::modulation::{MISSING, Modulation, ModulationConfig, modulation};
 use crate::kernels::{self, BranchWeights};
 
 /// Configuration of a [`Gdfn`].
@@ -67,10 +67,13 @@ impl<B: Backend> Gdfn<B> {
     /// # Shapes
     /// - x and output: `[batch, C, height, width]`
     /// - z3: `[batch, C']`; not looked at without modulation
+    ///
+    /// # Panics
+    /// If a modulated block is given no prior.
     pub fn forward(&self, x: Tensor<B, 4>, z3: Option<&Tensor<B, 2>>) -> Tensor<B, 4> {
-        let x = match (&self.modulation, z3) {
-            (Some(modulation), Some(z3)) => modulation.forward(x, z3.clone()),
-            _ => x,
+        let x = match &self.modulation {
+            Some(modulation) => modulation.forward(x, z3.expect(MISSING).clone()),
+            None => x,
         };
         let hidden = self.dwconv.forward(pointwise(&self.project_in, x)); // [batch, 2h, height, width]
         let gated = match kernels::gelu_gate(hidden) {

@@ -11,7 +11,7 @@ use super::depthwise::{DepthwiseConv, DepthwiseConvConfig};
 use super::layer::{Layer, pointwise};
 use super::layer_norm::LayerNorm;
 use super::macs;
-use super::modulation::{Modulation, ModulationConfig, modulation};
+use super::modulation::{MISSING, Modulation, ModulationConfig, modulation};
 use crate::kernels::formulas::{in_format, single};
 use crate::kernels::{self, BranchWeights};
 
@@ -74,10 +74,13 @@ impl<B: Backend> Mdta<B> {
     /// # Shapes
     /// - x and output: `[batch, C, height, width]`
     /// - z3: `[batch, C']`; not looked at without modulation
+    ///
+    /// # Panics
+    /// If a modulated block is given no prior.
     pub fn forward(&self, x: Tensor<B, 4>, z3: Option<&Tensor<B, 2>>) -> Tensor<B, 4> {
-        let x = match (&self.modulation, z3) {
-            (Some(modulation), Some(z3)) => modulation.forward(x, z3.clone()),
-            _ => x,
+        let x = match &self.modulation {
+            Some(modulation) => modulation.forward(x, z3.expect(MISSING).clone()),
+            None => x,
         };
         let qkv = self.qkv_dwconv.forward(pointwise(&self.qkv, x)); // [batch, 3C, height, width]
         pointwise(&self.project_out, self.attention(qkv))

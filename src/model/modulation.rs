@@ -67,10 +67,17 @@ impl<B: Backend> Modulation<B> {
     }
 }
 
-/// The factor and summand of an optional modulation, if there is a prior.
+/// The factor and summand of an optional modulation.
+///
+/// # Panics
+/// If there is a modulation but no prior.
 pub(super) fn modulation<B: Backend>(
     modulation: &Option<Modulation<B>>,
     z3: Option<&Tensor<B, 2>>,
 ) -> Option<[Tensor<B, 2>; 2]> {
-    Some(modulation.as_ref()?.parts(z3?.clone()))
+    let modulation = modulation.as_ref()?;
+    Some(modulation.parts(z3.expect(MISSING).clone()))
 }
+
+/// What a modulated block says without a prior.
+pub(super) const MISSING: &str = "z3: this block is modulated by the prior, and wants one";

@@ -248,15 +248,22 @@ impl<B: Backend> Level<B> {
     /// - x and output: `[batch, channels, height, width]`
     /// - tokens: `[batch, tokens, C']`, for the HIM
     /// - z3: `[batch, C']`, for modulated blocks
+    ///
+    /// # Panics
+    /// If the level is guided and is given no prior.
     pub fn forward(
         &self,
         x: Tensor<B, 4>,
         tokens: Option<&Tensor<B, 3>>,
         z3: Option<&Tensor<B, 2>>,
     ) -> Tensor<B, 4> {
-        let x = match (&self.him, tokens) {
-            (Some(him), Some(tokens)) => him.forward(x, tokens.clone()),
-            _ => x,
+        let x = match &self.him {
+            Some(him) => {
+                let tokens =
+                    tokens.expect("tokens: this level is guided by a prior, and wants one");
+                him.forward(x, tokens.clone())
+            }
+            None => x,
         };
         self.blocks.iter().fold(x, |x, block| block.forward(x, z3))
     }
@@ -277,6 +284,9 @@ impl<B: Backend> Transformer<B> {
     /// # Shapes
     /// - blur and output: `[batch, 3, height, width]`, height and width multiples of [`SIZE_MULTIPLE`]
     /// - z: `[batch, N, C']`; not looked at if the configuration says `prior = "none"`
+    ///
+    /// # Panics
+    /// If the model has a prior and is given none. [`HiDiff`](crate::HiDiff) returns an error instead.
     pub fn forward(&self, blur: Tensor<B, 4>, z: Option<Tensor<B, 3>>) -> Tensor<B, 4> {
         let format = self.patch_embed.weight.dtype();
         let image = in_format(blur.clone(), format);

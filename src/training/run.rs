@@ -46,6 +46,7 @@ use crate::data::pairs::{Pair, Source, TrainingPairs, ValidationSet, training_pa
 use crate::data::random::{Purpose, seed_at};
 use crate::data::stop::Stop;
 use crate::error::{Error, Result};
+use crate::lock::Lock;
 use crate::model::HiDiff;
 use crate::weights::{Precision as Stored, StateDict, save_safetensors};
 use burn::tensor::backend::AutodiffBackend;
@@ -265,7 +266,7 @@ fn train_here<B: AutodiffBackend>(
         }
     }
 
-    run.claim_folder()?;
+    let _lock = run.claim_folder()?;
     if let Some(command) = &options.command {
         let backend = <B::InnerBackend as BurnBackend>::name(device);
         Call::new(command, backend).append(&options.out)?;
@@ -480,12 +481,14 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Writes the configuration to the run's folder, once nothing is left that a user could have got wrong.
-    fn claim_folder(&self) -> Result<()> {
+    /// Holds the run's folder and writes the configuration to it, once nothing is left that a user could have got wrong.
+    fn claim_folder(&self) -> Result<Lock> {
+        let lock = Lock::hold(&self.options.out)?;
         let path = self.options.out.join(CONFIG_FILE);
         let text = toml::to_string(self.config);
         let text = text.map_err(|error| Error::Training(error.to_string()))?;
-        write_whole(&path, text.as_bytes())
+        write_whole(&path, text.as_bytes())?;
+        Ok(lock)
     }
 
     /// Whether the stage goes on from what it has saved, rather than from its beginning.
