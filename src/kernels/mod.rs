@@ -22,7 +22,7 @@ use burn::tensor::{Tensor, TensorPrimitive};
 
 pub use counting::{Count, count, without};
 #[cfg(any(feature = "flex", feature = "ndarray"))]
-pub use cpu::sgemm_rate;
+pub use cpu::{product_rates, sgemm_rate};
 pub(crate) use known::on_processor;
 pub use weights::{BranchWeights, HimWeights, LayerWeights, NormWeights};
 

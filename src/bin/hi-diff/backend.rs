@@ -150,11 +150,16 @@ pub(crate) use with_backend;
 #[cfg(feature = "train")]
 macro_rules! with_training_backend {
     ($choice:expr, $config:expr, ($backend:ident, $devices:ident) => $body:expr) => {{
-        use $crate::backend::{BackendChoice, with_autodiff};
+        use $crate::backend::BackendChoice;
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        use $crate::backend::with_autodiff;
         match $choice.resolve()? {
             #[cfg(feature = "flex")]
             BackendChoice::Flex => {
-                with_autodiff!(burn::backend::Flex, $crate::backend::gathering, $config, ($backend, $devices) => $body)
+                // Gradient checkpointing changes nothing here: the kernels keep their inputs and no more.
+                type $backend = burn::backend::Autodiff<burn::backend::Flex>;
+                let $devices: hi_diff::training::Devices<$backend> = $crate::backend::gathering(&$config)?;
+                $body
             }
             #[cfg(feature = "wgpu")]
             BackendChoice::Wgpu => {
@@ -171,7 +176,7 @@ macro_rules! with_training_backend {
 #[cfg(feature = "train")]
 pub(crate) use with_training_backend;
 
-#[cfg(feature = "train")]
+#[cfg(all(feature = "train", any(feature = "wgpu", feature = "cuda")))]
 macro_rules! with_autodiff {
     ($inner:ty, $find:path, $config:expr, ($backend:ident, $devices:ident) => $body:expr) => {{
         use burn::backend::Autodiff;
@@ -187,7 +192,7 @@ macro_rules! with_autodiff {
         }
     }};
 }
-#[cfg(feature = "train")]
+#[cfg(all(feature = "train", any(feature = "wgpu", feature = "cuda")))]
 pub(crate) use with_autodiff;
 
 /// The devices of `training.devices`, of which the first gathers the gradients.

@@ -24,6 +24,7 @@ mod scratch;
 mod tiles;
 
 pub(super) use operations::{CpuTensor, OnProcessor};
+pub use panels::product_rates;
 pub use product::sgemm_rate;
 
 /// The most elements a vector register has on any processor that the kernels know; their buffers leave that much room.

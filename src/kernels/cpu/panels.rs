@@ -13,13 +13,14 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::time::Instant;
 
 use rayon::prelude::*;
 use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, Simd, SimdOp};
 
 use super::LANES;
-use super::product::{Into, Matrix};
+use super::product::{Into, Matrix, product};
 use super::tiles::{Image, Tile};
 
 /// Pixels of a panel: whole vectors on every processor.
@@ -277,6 +278,40 @@ pub(super) fn wide_multiply<S: Source + Sync>(
             Lines::planes(output, stride, count),
         );
     });
+}
+
+/// FLOP/s of weights `[rows, channels]` times so many pixels, on one thread, the middle of five: by this product out of
+/// panels, and by the `gemm` crate out of planes. For this crate's benchmarks.
+pub fn product_rates([rows, channels, pixels]: [usize; 3]) -> [f64; 2] {
+    let weights = vec![0.5; rows * channels];
+    let weights = Matrix::new(&weights, rows, channels, channels);
+    let panels = vec![0.25; length(channels, pixels)];
+    let planes = vec![0.25; channels * pixels];
+    let planes = Matrix::new(&planes, channels, pixels, pixels);
+    let mut output = vec![0.0; rows * pixels];
+    let flops = 2.0 * (rows * channels * pixels) as f64;
+    let times = (2e8 / flops).ceil() as usize;
+    let mut rate = |once: &mut dyn FnMut(&mut [f32])| {
+        let mut seconds: Vec<f64> = (0..6)
+            .map(|_| {
+                let start = Instant::now();
+                for _ in 0..times {
+                    once(&mut output);
+                }
+                start.elapsed().as_secs_f64()
+            })
+            .skip(1)
+            .collect();
+        seconds.sort_by(f64::total_cmp);
+        flops * times as f64 / seconds[2]
+    };
+    let source = (&panels[..], Layout::panels(channels), pixels);
+    let ours = rate(&mut |output| {
+        let target = Lines::planes(output, pixels, pixels);
+        multiply(Into::Set, weights, None, source, target);
+    });
+    let gemm = rate(&mut |output| product(Into::Set, weights, planes, output, pixels));
+    [ours, gemm]
 }
 
 struct Multiply<'a, S> {
