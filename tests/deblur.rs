@@ -1,6 +1,9 @@
 //! `hi-diff deblur` with each of its flags, and the same as a library.
 #![cfg(all(feature = "cli", feature = "flex"))]
 
+#[path = "common/wait.rs"]
+mod wait;
+
 use std::fs;
 use std::path::Path;
 
@@ -577,9 +580,9 @@ fn an_interruption_leaves_whole_files_and_resuming_does_the_rest() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        while results().len() < before + 2 && child.try_wait().unwrap().is_none() {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
+        wait::until("two results", || {
+            results().len() >= before + 2 || child.try_wait().unwrap().is_some()
+        });
         let kill = Command::new("kill")
             .args([signal, &child.id().to_string()])
             .status();

@@ -1,10 +1,12 @@
 //! `hi-diff eval`: figures, table, interruption and what cannot be measured.
 #![cfg(all(feature = "cli", feature = "flex"))]
 
+#[path = "common/wait.rs"]
+mod wait;
+
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use assert_cmd::Command;
 use hi_diff::evaluation::{psnr, ssim_per_channel, ssim_volumetric};
@@ -169,9 +171,9 @@ fn a_killed_evaluation_goes_on_without_doing_images_again() {
             .lines()
             .count()
     };
-    while lines() < 3 && child.try_wait().unwrap().is_none() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait::until("three lines", || {
+        lines() >= 3 || child.try_wait().unwrap().is_some()
+    });
     child.kill().unwrap();
     child.wait().unwrap();
     let before = read(&folder, "out/journal.jsonl");

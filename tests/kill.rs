@@ -3,6 +3,9 @@
 
 mod small;
 
+#[path = "common/wait.rs"]
+mod wait;
+
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -127,9 +130,9 @@ fn an_interrupted_training_says_how_to_go_on() {
     finish(start(folder.path(), "whole"));
     let child = start(folder.path(), "interrupted");
     let log = folder.path().join("interrupted/log.jsonl");
-    while !std::fs::read_to_string(&log).is_ok_and(|text| text.lines().count() > 2) {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait::until("the log", || {
+        std::fs::read_to_string(&log).is_ok_and(|text| text.lines().count() > 2)
+    });
     let interrupt = Command::new("kill")
         .args(["-INT", &child.id().to_string()])
         .status()

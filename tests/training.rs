@@ -3,6 +3,9 @@
 
 mod small;
 
+#[path = "common/wait.rs"]
+mod wait;
+
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -131,13 +134,11 @@ fn log(out: &Path) -> Vec<serde_json::Value> {
 fn stop_at(options: &TrainingOptions, lines: usize) -> std::thread::JoinHandle<()> {
     let (path, stop) = (options.out.join("log.jsonl"), options.stop.clone());
     std::thread::spawn(move || {
-        loop {
+        wait::until("the log", || {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
-            if text.lines().count() >= lines {
-                return stop.ask();
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
+            text.lines().count() >= lines
+        });
+        stop.ask();
     })
 }
 

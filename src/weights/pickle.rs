@@ -322,6 +322,9 @@ impl<'a> Machine<'a> {
     }
 
     fn set(&mut self, items: Vec<Value<'a>>) -> Result<(), String> {
+        if items.len() % 2 == 1 {
+            return Err("a key without a value".to_string());
+        }
         match self.last()? {
             Value::Dict(index) => {
                 let pairs = items.chunks_exact(2).map(|pair| (pair[0], pair[1]));
