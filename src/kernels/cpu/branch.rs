@@ -27,7 +27,7 @@ use super::normalize::Norm;
 use super::panels::{self, Layout, LineShape, Lines, multiply, row_pixels};
 use super::product::{Into, Matrix};
 use super::scratch;
-use super::tiles::{Image, Tile};
+use super::tiles::{Image, ImageMut, Tile};
 
 /// Expanded channels of a group.
 pub(super) const GROUP: usize = 256;
@@ -273,7 +273,7 @@ pub(super) type AddToImage<'a> = dyn Fn(Matrix<'_>, &[f32]) + 'a;
 /// Adds to each tile of an image what `work` makes of it, from the image as it was before, and `constants`. `work` has a
 /// buffer of its own of `expanded` channels that stays the same throughout a tile, and one of panels of `inner` channels.
 pub(super) fn add_to_tiles(
-    image: &mut Image<'_>,
+    image: &mut ImageMut<'_>,
     tiles: &[Tile],
     norm: &Norm,
     constants: Option<&[f32]>,

@@ -10,7 +10,7 @@ use super::inner_products::{Rows, wide_inner_products};
 use super::panels::{Layout, Lines, Offsets, multiply};
 use super::product::{Into, Matrix};
 use super::scratch;
-use super::tiles::{Image, Tile, tiles_for_threads};
+use super::tiles::{Image, ImageMut, Tile, tiles_for_threads};
 use crate::kernels::operations::Arrangement;
 
 /// Pixels of a tile, whose channels stay in a core's cache.
@@ -38,8 +38,8 @@ pub(super) fn convolve(
     let [from, height, width] = size;
     let to = weight.len() / (9 * from);
     let weight = Matrix::new(weight, to, 9 * from, 9 * from);
-    let x = Image::shared(x, size);
-    let output = Image::new(output, arrangement.size([to, height, width]));
+    let x = Image::new(x, size);
+    let output = ImageMut::new(output, arrangement.size([to, height, width]));
     let tiles = tiles_for_threads(height, width, TILE_PIXELS);
     tiles.par_iter().for_each(|tile| {
         let framed_width = tile.framed_width();
@@ -65,7 +65,7 @@ pub(super) fn convolve(
 ///
 /// # Safety
 /// Nothing else reads or writes the tile's outputs meanwhile.
-unsafe fn store(output: &Image<'_>, arrangement: Arrangement, tile: &Tile, sums: &[f32]) {
+unsafe fn store(output: &ImageMut<'_>, arrangement: Arrangement, tile: &Tile, sums: &[f32]) {
     let width = tile.framed_width();
     let plane = tile.height * width;
     let columns = tile.left..tile.left + tile.width;

@@ -5,14 +5,14 @@ use super::depthwise::{InPanels, convolve_and_gate, taps};
 use super::normalize::Norm;
 use super::panels::Layout;
 use super::product::Matrix;
-use super::tiles::{Image, tiles_for_threads};
+use super::tiles::{ImageMut, tiles_for_threads};
 
 /// Adds GDFN of the normalised image to the image.
 pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, branch: &Branch<'_>) {
     let [channels, height, width] = size;
     let hidden = branch.project.len() / channels;
     add_to_tiles(
-        &mut Image::new(image, size),
+        &mut ImageMut::new(image, size),
         &tiles_for_threads(height, width, TILE_PIXELS),
         norm,
         branch.project_bias,

@@ -14,7 +14,7 @@ use super::normalize::Norm;
 use super::panels::{self, Layout, Lines, multiply, row_pixels};
 use super::product::{Into, Matrix, product};
 use super::scratch;
-use super::tiles::{Image, tiles};
+use super::tiles::{ImageMut, tiles};
 
 /// Pixels of a tile, whose channels stay in a core's cache.
 const TILE_PIXELS: usize = 2048;
@@ -44,7 +44,7 @@ pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, him: &Him<'_
     let rows = him.heads * him.tokens;
     let (to_logits, constants) = him.logits_matrix(channels);
     let to_output = him.output_matrix(channels);
-    let image = Image::new(image, size);
+    let image = ImageMut::new(image, size);
     tiles(height, width, TILE_PIXELS)
         .par_iter()
         .for_each(|tile| {

@@ -19,7 +19,7 @@ use super::normalize::Norm;
 use super::panels::Layout;
 use super::product::{Into, Matrix, product};
 use super::scratch;
-use super::tiles::{Image, Tile, tiles, tiles_for_threads};
+use super::tiles::{Image, ImageMut, Tile, tiles, tiles_for_threads};
 
 /// The least norm that queries and keys are divided by.
 const LEAST_NORM: f32 = 1e-12;
@@ -47,7 +47,7 @@ pub(super) fn add(
     branch: &Branch<'_>,
 ) {
     let [channels, height, width] = size;
-    let mut image = Image::new(image, size);
+    let mut image = ImageMut::new(image, size);
     let sums = sums(&image, norm, temperature.len(), branch);
     let values_to_output = fold_projection(
         &attention(&sums.cosines(), temperature),

@@ -5,7 +5,7 @@ use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
 use super::panels::Layout;
-use super::tiles::{Image, Tile};
+use super::tiles::{Image, ImageMut, Tile};
 use super::{LANES, scratch};
 
 /// Pixels that a thread takes of an image.
@@ -59,8 +59,8 @@ impl Norm {
     /// Normalises an image `[channels, pixels]` into planes `stride` apart. Threads take strips.
     pub fn apply_to_image(&self, x: &[f32], pixels: usize, output: &mut [f32], stride: usize) {
         let channels = self.scale.len();
-        let from = Image::shared(x, [channels, 1, pixels]);
-        let to = Image::new(output, [channels, 1, stride]);
+        let from = Image::new(x, [channels, 1, pixels]);
+        let to = ImageMut::new(output, [channels, 1, stride]);
         let strips = (0..pixels).into_par_iter().step_by(STRIP);
         strips.for_each(|left| {
             let strip = Tile {

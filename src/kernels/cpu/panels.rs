@@ -21,7 +21,7 @@ use rten_simd::{Isa, Simd, SimdOp};
 
 use super::LANES;
 use super::product::{Into, Matrix, product};
-use super::tiles::{Image, Tile};
+use super::tiles::{ImageMut, Tile};
 
 /// Pixels of a panel: whole vectors on every processor.
 pub(super) const PANEL: usize = 64;
@@ -158,9 +158,8 @@ impl<'a> Lines<'a> {
     /// Rows of a tile in the image, from the tile's row `first` on.
     ///
     /// # Safety
-    /// Nothing else reads or writes the rows that [`multiply`] is asked for as long as this is in use, and the image was made
-    /// by [`Image::new`].
-    pub unsafe fn in_image(image: &'a Image<'_>, tile: &Tile, first: usize) -> Self {
+    /// Nothing else reads or writes the rows that [`multiply`] is asked for as long as this is in use.
+    pub unsafe fn in_image(image: &'a ImageMut<'_>, tile: &Tile, first: usize) -> Self {
         let (data, length) = image.from(tile.top + first, tile.left..tile.left + tile.width);
         Self {
             data,
@@ -581,7 +580,7 @@ mod tests {
 
             let mut found = values(rows * height * width, 7);
             let before = found.clone();
-            let image = Image::new(&mut found, [rows, height, width]);
+            let image = ImageMut::new(&mut found, [rows, height, width]);
             // SAFETY: there is one thread.
             let target = unsafe { Lines::in_image(&image, &tile, 0) };
             multiply(Into::Add, weights, None, (&pixels, layout, count), target);

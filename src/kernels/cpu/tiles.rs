@@ -15,7 +15,7 @@
 //! how many threads share them.
 
 use std::marker::PhantomData;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use rayon::prelude::*;
 
@@ -106,40 +106,101 @@ fn cut(height: usize, width: usize, pixels: usize) -> Vec<Tile> {
         .collect()
 }
 
-/// An image that several threads read, and write each its own tiles of.
+/// An image that several threads read.
 pub(super) struct Image<'a> {
     data: *mut f32,
     pub channels: usize,
     pub height: usize,
     pub width: usize,
+    lifetime: PhantomData<&'a [f32]>,
+}
+
+/// An image that several threads read, and write each its own tiles of.
+pub(super) struct ImageMut<'a> {
+    image: Image<'a>,
     lifetime: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: the methods that read or write ask their callers for the absence of races.
+// SAFETY: the methods that read ask their callers that no thread writes meanwhile.
 unsafe impl Sync for Image<'_> {}
 
-impl<'a> Image<'a> {
+/// To read from.
+impl<'a> Deref for ImageMut<'a> {
+    type Target = Image<'a>;
+
+    fn deref(&self) -> &Image<'a> {
+        &self.image
+    }
+}
+
+impl<'a> ImageMut<'a> {
     /// # Panics
     /// If the slice's length is not that of the image.
     pub fn new(data: &'a mut [f32], [channels, height, width]: [usize; 3]) -> Self {
         assert_eq!(data.len(), channels * height * width);
         Self {
-            data: data.as_mut_ptr(),
-            channels,
-            height,
-            width,
+            image: Image {
+                data: data.as_mut_ptr(),
+                channels,
+                height,
+                width,
+                lifetime: PhantomData,
+            },
             lifetime: PhantomData,
         }
     }
 
-    /// To read from alone.
+    /// Pixels of a row, to write to.
     ///
+    /// # Safety
+    /// Nothing else reads or writes them while the slice is in use.
+    #[allow(clippy::mut_from_ref)] // The pixels are shared out among threads by the callers' word.
+    pub unsafe fn row_mut(&self, channel: usize, row: usize, columns: Range<usize>) -> &mut [f32] {
+        let offset = self.offset(channel, row, &columns);
+        // SAFETY: as in `row`; the caller excludes reads too.
+        unsafe { std::slice::from_raw_parts_mut(self.image.data.add(offset), columns.len()) }
+    }
+
+    /// Pixels of a row of the first channel, and how many elements there are from there on.
+    pub fn from(&self, row: usize, columns: Range<usize>) -> (*mut f32, usize) {
+        let offset = self.offset(0, row, &columns);
+        let length = self.channels * self.height * self.width - offset;
+        (self.image.data.wrapping_add(offset), length)
+    }
+
+    /// The frames of all tiles as they are now: with them, a tile can be computed from its neighbours' old pixels after
+    /// these were replaced.
+    pub fn frames(&mut self, tiles: &[Tile]) -> Vec<Vec<f32>> {
+        let image = &*self;
+        // SAFETY: `self` is borrowed exclusively, and this only reads.
+        let frame = |tile: &Tile| unsafe { image.frame(tile) };
+        tiles.par_iter().map(frame).collect()
+    }
+
+    /// Copies planes `stride` apart into a tile.
+    ///
+    /// # Safety
+    /// Nothing else reads or writes the tile meanwhile.
+    pub unsafe fn store(&self, tile: &Tile, planes: &[f32], stride: usize) {
+        let columns = tile.left..tile.left + tile.width;
+        let planes = planes[..self.channels * stride].chunks_exact(stride);
+        for (channel, plane) in planes.enumerate() {
+            for (row, plane) in plane.chunks_exact(tile.width).take(tile.height).enumerate() {
+                // SAFETY: the caller excludes others.
+                let pixels = unsafe { self.row_mut(channel, tile.top + row, columns.clone()) };
+                pixels.copy_from_slice(plane);
+            }
+        }
+    }
+}
+
+impl<'a> Image<'a> {
     /// # Panics
     /// If the slice's length is not that of the image.
-    pub fn shared(data: &'a [f32], [channels, height, width]: [usize; 3]) -> Self {
+    pub fn new(data: &'a [f32], [channels, height, width]: [usize; 3]) -> Self {
         assert_eq!(data.len(), channels * height * width);
         Self {
-            data: data.as_ptr().cast_mut(),
+            data: data.as_ptr().cast_mut(), // Only an `ImageMut` writes by it, and makes its own.
             channels,
             height,
             width,
@@ -162,33 +223,6 @@ impl<'a> Image<'a> {
         // SAFETY: `offset` has checked that the pixels lie inside the slice that `new` was given, which is borrowed as
         // long as `self`; the caller excludes writes.
         unsafe { std::slice::from_raw_parts(self.data.add(offset), columns.len()) }
-    }
-
-    /// Pixels of a row, to write to.
-    ///
-    /// # Safety
-    /// Nothing else reads or writes them while the slice is in use, and the image was made by [`new`](Self::new).
-    #[allow(clippy::mut_from_ref)] // The pixels are shared out among threads by the callers' word.
-    pub unsafe fn row_mut(&self, channel: usize, row: usize, columns: Range<usize>) -> &mut [f32] {
-        let offset = self.offset(channel, row, &columns);
-        // SAFETY: as in `row`; the caller excludes reads too.
-        unsafe { std::slice::from_raw_parts_mut(self.data.add(offset), columns.len()) }
-    }
-
-    /// Pixels of a row of the first channel, and how many elements there are from there on.
-    pub fn from(&self, row: usize, columns: Range<usize>) -> (*mut f32, usize) {
-        let offset = self.offset(0, row, &columns);
-        let length = self.channels * self.height * self.width - offset;
-        (self.data.wrapping_add(offset), length)
-    }
-
-    /// The frames of all tiles as they are now: with them, a tile can be computed from its neighbours' old pixels after
-    /// these were replaced.
-    pub fn frames(&mut self, tiles: &[Tile]) -> Vec<Vec<f32>> {
-        let image = &*self;
-        // SAFETY: `self` is borrowed exclusively, and this only reads.
-        let frame = |tile: &Tile| unsafe { image.frame(tile) };
-        tiles.par_iter().map(frame).collect()
     }
 
     /// # Safety
@@ -336,22 +370,6 @@ impl<'a> Image<'a> {
             }
         }
     }
-
-    /// Copies planes `stride` apart into a tile.
-    ///
-    /// # Safety
-    /// Nothing else reads or writes the tile meanwhile.
-    pub unsafe fn store(&self, tile: &Tile, planes: &[f32], stride: usize) {
-        let columns = tile.left..tile.left + tile.width;
-        let planes = planes[..self.channels * stride].chunks_exact(stride);
-        for (channel, plane) in planes.enumerate() {
-            for (row, plane) in plane.chunks_exact(tile.width).take(tile.height).enumerate() {
-                // SAFETY: the caller excludes others.
-                let pixels = unsafe { self.row_mut(channel, tile.top + row, columns.clone()) };
-                pixels.copy_from_slice(plane);
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -397,7 +415,7 @@ mod tests {
         fn framed_tiles_hold_their_surroundings(height in 1usize..60, width in 1usize..320) {
             let size = [2, height, width];
             let data = picture(size);
-            let image = Image::shared(&data, size);
+            let image = Image::new(&data, size);
             for tile in tiles(height, width, 700) {
                 let stride = tile.framed_height() * tile.framed_width();
                 let mut framed = vec![-1.0; 2 * stride];
@@ -428,7 +446,7 @@ mod tests {
             let size = [2, height, width];
             let mut data = picture(size);
             let tiles = tiles(height, width, 700);
-            let mut image = Image::new(&mut data, size);
+            let mut image = ImageMut::new(&mut data, size);
             let frames = image.frames(&tiles);
             for (tile, frame) in tiles.iter().zip(&frames) {
                 let outer = tile.surrounded(height, width);
@@ -453,7 +471,7 @@ mod tests {
         fn what_is_loaded_without_its_frame_is_the_tile(height in 1usize..40, width in 1usize..300) {
             let size = [3, height, width];
             let data = picture(size);
-            let image = Image::shared(&data, size);
+            let image = Image::new(&data, size);
             for tile in tiles(height, width, 300) {
                 let stride = tile.height * row_pixels(tile.width);
                 let mut planes = vec![0.0; 3 * stride];
@@ -475,7 +493,7 @@ mod tests {
     #[should_panic(expected = "row < self.height")]
     fn a_row_outside_the_image_is_refused() {
         let mut data = picture([1, 2, 3]);
-        let image = Image::new(&mut data, [1, 2, 3]);
+        let image = ImageMut::new(&mut data, [1, 2, 3]);
         // SAFETY: there is one thread, which does not write.
         unsafe { image.row(0, 2, 0..1) };
     }
