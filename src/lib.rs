@@ -65,6 +65,7 @@ pub mod memory;
 pub mod model;
 #[cfg(feature = "image")]
 mod numbers;
+mod reflect;
 #[cfg(feature = "image")]
 pub mod report;
 #[cfg(feature = "train")]

@@ -16,6 +16,7 @@ use super::random::{Purpose, generator_at, seed_at};
 use super::synthesis::{BlurModel, Shot};
 use crate::config::PatchConfig;
 use crate::error::{Error, Result};
+use crate::reflect::reflect;
 
 /// Decoded images are kept in memory up to this many bytes, 3 a pixel.
 pub const DEFAULT_CACHE_BYTES: usize = 2 << 30;
@@ -488,29 +489,14 @@ impl Crop {
         for y in 0..side {
             for x in 0..side {
                 let (row, column) = augmentation.source(y, x, side, side);
-                let row = reflect(self.top + row, height);
-                let column = reflect(self.left + column, width);
+                let row = reflect((self.top + row) as i64, height);
+                let column = reflect((self.left + column) as i64, width);
                 let pixel = &pixels[3 * (row * width + column)..][..3];
                 for (channel, &value) in pixel.iter().enumerate() {
                     planes[channel * area + y * side + x] = f32::from(value) / 255.0;
                 }
             }
         }
-    }
-}
-
-/// The index that `index` mirrors into `0..length`, the borders not repeated.
-#[inline]
-fn reflect(index: usize, length: usize) -> usize {
-    if index < length {
-        return index;
-    }
-    let period = (2 * (length - 1)).max(1);
-    let index = index % period;
-    if index < length {
-        index
-    } else {
-        period - index
     }
 }
 
