@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const ROWS: &[&[&str]] = &[
     &["error"],
     &[
-        "memory", "numbers", "drawing", "checks", "reflect", "whole", "lock",
+        "memory", "numbers", "drawing", "checks", "reflect", "whole", "lock", "picture",
     ],
     &["kernels", "diffusion"],
     &["model"],

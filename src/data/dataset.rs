@@ -10,12 +10,13 @@ use rand::seq::SliceRandom;
 use rand_distr::StandardNormal;
 
 use super::augment::Augmentation;
-use super::decode::{Region, decode, decode_region};
+use super::decode::{decode, decode_region};
 use super::pairs::{Pair, Source};
 use super::random::{Purpose, generator_at, seed_at};
 use super::synthesis::{BlurModel, Shot};
 use crate::config::PatchConfig;
 use crate::error::{Error, Result};
+use crate::picture::Region;
 use crate::reflect::reflect;
 
 /// Decoded images are kept in memory up to this many bytes, 3 a pixel.
