@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::curves::{Chart, Curve};
 use super::page::{Page, Row, counted};
 use super::run::iteration_and_name;
 pub use super::run::{Run, Stage};
 use super::viewer::{self, Pictures};
 use crate::drawing::Escaped;
+use crate::drawing::curves::{Chart, Curve};
 use crate::error::Result;
 use crate::numbers::{fixed, signed, thousands};
 use crate::picture::open_rgb8;
