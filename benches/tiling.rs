@@ -10,8 +10,8 @@ use burn::tensor::{Tensor, TensorData};
 use hi_diff::data::layout::Part;
 use hi_diff::data::pairs::find_pairs;
 use hi_diff::evaluation::psnr;
-use hi_diff::inference::image::{Limits, Photograph};
 use hi_diff::inference::{DeblurOptions, Deblurrer, Planes, Tiling};
+use hi_diff::picture::{Limits, Photograph};
 use hi_diff::{HiDiff, Noise, Result};
 
 /// Tile and overlap.

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use burn::backend::Flex;
 use hi_diff::HiDiff;
 use hi_diff::inference::Deblurrer;
-use hi_diff::inference::image::{EncodeOptions, Limits, Photograph};
+use hi_diff::picture::{EncodeOptions, Limits, Photograph};
 
 fn deblur(input: &Path, output: &Path, weights: Option<&Path>) -> hi_diff::Result<()> {
     let device = Default::default();

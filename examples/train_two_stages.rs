@@ -13,7 +13,7 @@ use hi_diff::HiDiff;
 use hi_diff::data::synthesis::{BlurModel, SynthesisOptions, synthesize_folder};
 use hi_diff::evaluation::psnr;
 use hi_diff::inference::Deblurrer;
-use hi_diff::inference::image::{EncodeOptions, Photograph};
+use hi_diff::picture::{EncodeOptions, Photograph};
 use hi_diff::training::{Devices, TrainingOptions, train};
 use hi_diff::{Config, Error};
 use image::{Rgb, RgbImage};

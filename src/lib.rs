@@ -31,7 +31,9 @@
 //! - [`diffusion`]: noise schedules and samplers
 //! - [`weights`]: published `.pth` folders and `.safetensors` files
 //! - [`memory`]: what the process takes
-//! - `inference` (feature `image`): photographs
+//! - [`whole`]: files that appear whole or not at all
+//! - `picture` (feature `image`): photographs read and written
+//! - `inference` (feature `image`): photographs and videos deblurred
 //! - `data`, `evaluation` (feature `image`) and `training` (feature `train`)
 //! - `ablation` (feature `train`): the paper's ablations as one run
 //! - `report` (feature `image`): evaluations, trainings and ablations as pages to look at
@@ -66,11 +68,14 @@ pub mod model;
 #[cfg(feature = "image")]
 mod numbers;
 #[cfg(feature = "image")]
+pub mod picture;
+mod reflect;
+#[cfg(feature = "image")]
 pub mod report;
 #[cfg(feature = "train")]
 pub mod training;
 pub mod weights;
-mod whole;
+pub mod whole;
 
 /// The README's program compiles.
 #[cfg(all(doctest, feature = "flex"))]

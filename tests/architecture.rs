@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 /// The rooms from the ground up. A room may know those in the rows before its own, and in its own row those before it.
 const ROWS: &[&[&str]] = &[
     &["error"],
-    &["memory", "numbers", "drawing", "checks", "whole", "lock"],
+    &[
+        "memory", "numbers", "drawing", "checks", "reflect", "whole", "lock", "picture",
+    ],
     &["kernels", "diffusion"],
     &["model"],
     &["config"],
@@ -35,7 +37,9 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 /// Rooms that a file names, its unit tests left out.
 fn known(text: &str) -> BTreeSet<String> {
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text);
-    let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
     let mut rooms = BTreeSet::new();
     for line in code {
         for (at, _) in line.match_indices("crate::") {

@@ -6,7 +6,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use hi_diff::Error;
-use hi_diff::inference::image::{Depth, EncodeOptions, Format, Limits, Photograph, Tone};
+use hi_diff::picture::{Depth, EncodeOptions, Format, Limits, Photograph, Tone};
 use image::codecs::png::PngEncoder;
 use image::codecs::webp::WebPEncoder;
 use image::{ColorType, DynamicImage, ImageEncoder, ImageFormat, RgbImage};

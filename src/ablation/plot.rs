@@ -84,8 +84,8 @@ fn table(report: &Report, drawing: &mut Drawing) {
     for tick in axis.ticks() {
         let x = axis.at(tick);
         drawing.line("grid", (x, top), (x, bottom));
-        drawing.text("quiet middle", x, bottom + 18.0, &axis.label(tick));
     }
+    drawing.labels_below(&axis, bottom);
     drawing.line("zero", (axis.at(0.0), top), (axis.at(0.0), bottom));
 
     let height = (bottom - top) / rows.len() as f64;
@@ -139,19 +139,11 @@ fn sweep(report: &Report, drawing: &mut Drawing) {
         left + 24.0 + share * (right - left - 48.0)
     };
 
-    for tick in vertical.ticks() {
-        let y = vertical.at(tick);
-        drawing.line("grid", (left, y), (right, y));
-        drawing.text("quiet end", left - 8.0, y + 4.0, &vertical.label(tick));
-    }
-    let points: Vec<String> = rows
+    drawing.grid(&vertical, left, right);
+    let points = rows
         .iter()
-        .map(|row| format!("{:.1},{:.1}", horizontal(row), vertical.at(row.mean.psnr)))
-        .collect();
-    drawing.put(format_args!(
-        "<polyline class=\"run\" points=\"{}\"/>",
-        points.join(" ")
-    ));
+        .map(|row| (horizontal(row), vertical.at(row.mean.psnr)));
+    drawing.polyline("run", points);
     for row in &rows {
         let (x, psnr) = (horizontal(row), row.mean.psnr);
         drawing.text("quiet middle", x, bottom + 18.0, &format!("{}", steps(row)));

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::evaluation::Protocol;
 use crate::evaluation::results::{Scores, infinite_if_null};
 use crate::inference::Deblurrer;
-use crate::inference::image::Photograph;
+use crate::picture::Photograph;
 use burn::tensor::backend::Backend;
 
 /// One image against its sharp target, both of 8 bits.

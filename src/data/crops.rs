@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{ImageError, RgbImage, imageops};
+use image::{RgbImage, imageops};
 use rayon::prelude::*;
 
 use super::decode::decode;
 use super::layout::{Layout, Part};
 use super::pairs::{Found, Pair, survey};
 use crate::error::{Error, Result};
-use crate::whole::write_whole;
+use crate::picture::{EncodeOptions, save_rgb8};
 
 /// What [`crop_dataset`] makes of a dataset. The default is the release's for GoPro.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,11 +191,15 @@ fn crop_pair(pair: &Pair, out: &Path, options: &CropOptions) -> (usize, Option<E
     let mut written = 0;
     let mut crop = || -> Result<()> {
         let blur = pair.blur.as_deref().unwrap_or(&pair.sharp);
+        let encode = EncodeOptions {
+            force: options.force,
+            ..EncodeOptions::default()
+        };
         let images = [decode(blur, pair)?, decode(&pair.sharp, pair)?];
         for (top, left) in options.corners(pair) {
             let paths = output_paths(out, pair, top, left);
             for (image, path) in images.iter().zip(&paths) {
-                write(path, &cut(image, top, left, options.size), options.force)?;
+                save_rgb8(&cut(image, top, left, options.size), path, &encode)?;
             }
             written += 1;
         }
@@ -210,19 +213,6 @@ fn crop_pair(pair: &Pair, out: &Path, options: &CropOptions) -> (usize, Option<E
 fn cut(image: &RgbImage, top: usize, left: usize, size: usize) -> RgbImage {
     let size = u32::try_from(size).unwrap_or(u32::MAX);
     imageops::crop_imm(image, left as u32, top as u32, size, size).to_image()
-}
-
-fn write(path: &Path, image: &RgbImage, force: bool) -> Result<()> {
-    write_whole(path, force, |file| {
-        let encoder =
-            PngEncoder::new_with_quality(file, CompressionType::Fast, FilterType::Adaptive);
-        image
-            .write_with_encoder(encoder)
-            .map_err(|error| match error {
-                ImageError::IoError(source) => Error::io(path)(source),
-                other => Error::image(path, other.to_string()),
-            })
-    })
 }
 
 #[cfg(test)]

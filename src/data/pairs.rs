@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use image::ImageReader;
 use rayon::prelude::*;
 
 use super::layout::{self, Couple, Layout, Part, data_error};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
+use crate::picture;
 
 /// Problems listed in one error; a wrong folder has thousands.
 const LISTED: usize = 12;
@@ -397,16 +397,8 @@ fn name_hash(name: &str) -> u64 {
 }
 
 fn dimensions(path: &Path) -> Result<(usize, usize)> {
-    let read = || {
-        ImageReader::open(path)?
-            .with_guessed_format()?
-            .into_dimensions()
-    };
-    match read() {
-        Ok((width, height)) if width > 0 && height > 0 => Ok((width as usize, height as usize)),
-        Ok(_) => Err(Error::image(path, "has no pixels")),
-        Err(error) => Err(Error::image(path, error.to_string())),
-    }
+    let (width, height) = picture::size(path)?;
+    Ok((width as usize, height as usize))
 }
 
 fn describe(what: &str, problems: &[String]) -> String {

@@ -5,8 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use image::metadata::Orientation;
-use image::{ImageDecoder, ImageReader, ImageResult, RgbImage};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -14,7 +12,7 @@ use super::results::{Failure, Scores};
 use super::{Measurement, Protocol};
 use crate::data::layout::{self, data_error};
 use crate::error::{Error, Result};
-use crate::inference::image::{Limits, Photograph};
+use crate::picture::{self, open_rgb8};
 
 /// A restored image and its sharp target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +127,7 @@ pub fn match_folders(restored: &Path, target: &Path) -> Result<Vec<FilePair>> {
     Ok(pairs)
 }
 
-/// Measures each pair, as 8-bit RGB ([`Photograph::to_rgb8`]). `progress` hears the number of pairs dealt with, in no
+/// Measures each pair, as 8-bit RGB ([`Photograph::to_rgb8`](picture::Photograph::to_rgb8)). `progress` hears the number of pairs dealt with, in no
 /// particular order.
 ///
 /// Images of no more pairs than there are threads in the current rayon pool are in memory at once. The report does not
@@ -163,19 +161,15 @@ pub(super) fn measure_files(
     outcomes
 }
 
-pub(super) fn open(path: &Path) -> Result<RgbImage> {
-    Photograph::open(path, &Limits::default()).map(|image| image.to_rgb8())
-}
-
 impl FilePair {
     fn measure(&self, protocol: Protocol) -> Result<Measurement> {
-        protocol.measure(&open(&self.restored)?, &open(&self.target)?)
+        protocol.measure(&open_rgb8(&self.restored)?, &open_rgb8(&self.target)?)
     }
 
     /// How the sizes differ, if both can be read.
     fn sizes_differ(&self) -> Option<String> {
-        let restored = upright_size(&self.restored).ok()?;
-        let target = upright_size(&self.target).ok()?;
+        let restored = picture::size(&self.restored).ok()?;
+        let target = picture::size(&self.target).ok()?;
         let ((width, height), (target_width, target_height)) = (restored, target);
         (restored != target).then(|| {
             format!(
@@ -184,21 +178,6 @@ impl FilePair {
             )
         })
     }
-}
-
-/// Width and height after the rotation that the EXIF data ask for, from the file's header.
-fn upright_size(path: &Path) -> ImageResult<(u32, u32)> {
-    let mut decoder = ImageReader::open(path)?
-        .with_guessed_format()?
-        .into_decoder()?;
-    let (width, height) = decoder.dimensions();
-    Ok(match decoder.orientation()? {
-        Orientation::Rotate90
-        | Orientation::Rotate270
-        | Orientation::Rotate90FlipH
-        | Orientation::Rotate270FlipH => (height, width),
-        _ => (width, height),
-    })
 }
 
 impl MetricsReport {

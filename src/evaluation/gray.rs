@@ -3,9 +3,11 @@
 use image::Rgb32FImage;
 use rayon::prelude::*;
 
+use crate::reflect::reflect;
+
 /// The 5-tap Gaussian that OpenCV uses when given no σ.
 const BINOMIAL: [f32; 5] = [1.0 / 16.0, 4.0 / 16.0, 6.0 / 16.0, 4.0 / 16.0, 1.0 / 16.0];
-const RADIUS: isize = 2;
+const RADIUS: i64 = 2;
 
 /// One intensity a pixel, row by row.
 #[derive(Debug, Clone)]
@@ -36,33 +38,23 @@ impl Gray {
         rows.for_each(|(y, row)| {
             let mut sums = vec![0.0; self.width];
             for (tap, weight) in (-RADIUS..).zip(BINOMIAL) {
-                for (sum, sample) in sums.iter_mut().zip(self.row(y as isize + tap)) {
+                for (sum, sample) in sums.iter_mut().zip(self.row(y as i64 + tap)) {
                     *sum += weight * sample;
                 }
             }
             for (x, sample) in row.iter_mut().enumerate() {
                 let taps = (-RADIUS..).zip(BINOMIAL);
                 *sample = taps
-                    .map(|(tap, weight)| weight * sums[mirrored(x as isize + tap, self.width)])
+                    .map(|(tap, weight)| weight * sums[reflect(x as i64 + tap, self.width)])
                     .sum();
             }
         });
         Self { samples, ..*self }
     }
 
-    fn row(&self, y: isize) -> &[f32] {
-        let start = mirrored(y, self.height) * self.width;
+    fn row(&self, y: i64) -> &[f32] {
+        let start = reflect(y, self.height) * self.width;
         &self.samples[start..start + self.width]
-    }
-}
-
-/// The index inside that an index up to `length - 1` outside falls on: … 2 1 | 0 1 2 …
-fn mirrored(index: isize, length: usize) -> usize {
-    let (index, last) = (index.unsigned_abs(), length - 1);
-    if index > last {
-        2 * last - index
-    } else {
-        index
     }
 }
 
@@ -77,16 +69,13 @@ pub(super) struct Slopes {
 impl Slopes {
     /// By central differences, mirrored about the outermost pixels; at least 2 pixels a side.
     pub fn of(gray: &Gray) -> Self {
-        let pixels = (0..gray.height as isize)
-            .into_par_iter()
-            .flat_map_iter(|y| {
-                let [above, here, below] = [-1, 0, 1].map(|step| gray.row(y + step));
-                (0..gray.width).map(move |x| {
-                    let [left, right] =
-                        [-1, 1].map(|step| here[mirrored(x as isize + step, gray.width)]);
-                    [here[x], (right - left) / 2.0, (below[x] - above[x]) / 2.0]
-                })
-            });
+        let pixels = (0..gray.height as i64).into_par_iter().flat_map_iter(|y| {
+            let [above, here, below] = [-1, 0, 1].map(|step| gray.row(y + step));
+            (0..gray.width).map(move |x| {
+                let [left, right] = [-1, 1].map(|step| here[reflect(x as i64 + step, gray.width)]);
+                [here[x], (right - left) / 2.0, (below[x] - above[x]) / 2.0]
+            })
+        });
         Self {
             width: gray.width,
             height: gray.height,
@@ -103,7 +92,7 @@ impl Slopes {
             return None;
         }
         let (right_share, bottom_share) = (x - left, y - top);
-        let (left, top) = (left as isize, top as isize);
+        let (left, top) = (left as i64, top as i64);
         let corners = [
             (left, top, (1.0 - right_share) * (1.0 - bottom_share)),
             (left + 1, top, right_share * (1.0 - bottom_share)),
@@ -113,7 +102,7 @@ impl Slopes {
         let mut sums = [0.0; 3];
         for (x, y, share) in corners {
             let is_inside =
-                (0..self.width as isize).contains(&x) && (0..self.height as isize).contains(&y);
+                (0..self.width as i64).contains(&x) && (0..self.height as i64).contains(&y);
             if is_inside {
                 let pixel = self.pixels[y as usize * self.width + x as usize];
                 for (sum, sample) in sums.iter_mut().zip(pixel) {

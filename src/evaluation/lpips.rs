@@ -16,9 +16,10 @@ use burn::tensor::{ElementConversion, Tensor, TensorData};
 use image::RgbImage;
 
 use super::check_pair;
-use super::files::{FilePair, MetricsReport, measure_files, open};
+use super::files::{FilePair, MetricsReport, measure_files};
 use super::protocol::Protocol;
 use crate::error::{Error, Result};
+use crate::picture::open_rgb8;
 use crate::weights::read_parameters;
 
 /// The file of the channels' weights, as in the `lpips` package.
@@ -219,7 +220,7 @@ pub fn score_files_with_lpips<B: Backend>(
     let outcomes = pairs.iter().zip(measured).enumerate();
     let outcomes = outcomes.map(|(index, (pair, measured))| {
         let outcome = measured.and_then(|measurement| {
-            let distance = lpips.measure(&open(&pair.restored)?, &open(&pair.target)?)?;
+            let distance = lpips.measure(&open_rgb8(&pair.restored)?, &open_rgb8(&pair.target)?)?;
             Ok((measurement, Some(distance)))
         });
         progress(pairs.len() + index + 1);

@@ -16,9 +16,9 @@ use super::table;
 use crate::data::dataset::{DecodedPair, PairReader};
 use crate::data::stop::Stop;
 use crate::error::{Error, Result};
-use crate::inference::image::{EncodeOptions, Photograph};
 use crate::inference::{Deblurrer, pipeline};
 use crate::lock::Lock;
+use crate::picture::{EncodeOptions, Photograph, save_rgb8};
 use crate::whole::write_whole;
 use burn::tensor::backend::Backend;
 
@@ -291,7 +291,7 @@ impl Notes<'_> {
             ..EncodeOptions::default()
         };
         let file = self.folder.file(dataset, &newest.name);
-        Photograph::from_rgb8(picture).save(file, &options)
+        save_rgb8(picture, &file, &options)
     }
 
     /// The results, in order of the names, with their means.

@@ -4,6 +4,7 @@ use image::{Rgb, Rgb32FImage};
 use rayon::prelude::*;
 
 use super::homography::{Homography, Image};
+use crate::reflect::reflect_with_ends;
 
 /// Sharpness of the cubic kernel; OpenCV's.
 const CUBIC: f64 = -0.75;
@@ -24,13 +25,12 @@ pub(super) fn warp(image: &Rgb32FImage, map: &Homography) -> Vec<Option<Rgb<f32>
 fn between(image: &Rgb32FImage, Image { x, y, .. }: Image) -> Rgb<f32> {
     let (left, top) = (x.floor(), y.floor());
     let (columns, rows) = (kernel(x - left), kernel(y - top));
+    let (width, height) = (image.width() as usize, image.height() as usize);
     let mut sums = [0.0; 3];
     for (row, row_weight) in (top as i64 - 1..).zip(rows) {
+        let row = reflect_with_ends(row, height) as u32;
         for (column, weight) in (left as i64 - 1..).zip(columns) {
-            let (column, row) = (
-                reflected(column, image.width()),
-                reflected(row, image.height()),
-            );
+            let column = reflect_with_ends(column, width) as u32;
             let pixel = image.get_pixel(column, row).0;
             for (sum, sample) in sums.iter_mut().zip(pixel) {
                 *sum += row_weight * weight * f64::from(sample);
@@ -46,18 +46,6 @@ fn kernel(share: f64) -> [f64; 4] {
     let far = |t: f64| ((CUBIC * t - 5.0 * CUBIC) * t + 8.0 * CUBIC) * t - 4.0 * CUBIC;
     let (before, here, after) = (far(share + 1.0), near(share), near(1.0 - share));
     [before, here, after, 1.0 - before - here - after]
-}
-
-/// The index inside that an index up to `length` outside falls on: … 1 0 | 0 1 2 …
-fn reflected(index: i64, length: u32) -> u32 {
-    let length = i64::from(length);
-    let index = if index < 0 { -1 - index } else { index };
-    let index = if index >= length {
-        2 * length - 1 - index
-    } else {
-        index
-    };
-    index as u32
 }
 
 #[cfg(test)]

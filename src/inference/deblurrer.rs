@@ -5,12 +5,12 @@ use std::num::NonZeroUsize;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::disagreement::{Disagreement, Samples};
-use super::image::Photograph;
 use super::planes::Planes;
 use super::tiling::Tiling;
 use crate::data::augment::Augmentation;
 use crate::error::{Error, Result};
 use crate::model::{HiDiff, Noise};
+use crate::picture::Photograph;
 use burn::tensor::backend::Backend;
 
 /// How a photograph is deblurred. The default is once, as a whole, from seed 0.

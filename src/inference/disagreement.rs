@@ -1,7 +1,7 @@
 //! Several results from several starting noises: their mean, and where they disagree.
 
-use super::image::Photograph;
 use crate::error::Result;
+use crate::picture::Photograph;
 
 /// Per pixel, the standard deviation of several results: the root of the mean variance of red, green and blue, with
 /// values from 0 to 1 and N − 1 in the denominator.

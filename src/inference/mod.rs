@@ -3,7 +3,6 @@
 mod deblurrer;
 mod disagreement;
 pub mod files;
-pub mod image;
 mod pipeline;
 mod planes;
 mod tiling;

@@ -14,6 +14,7 @@ use super::transformer::{Guidance, SIZE_MULTIPLE, Transformer, TransformerConfig
 use crate::checks::{Check, MOST_CHANNELS};
 use crate::diffusion::{ChainNoise, DiffusionConfig, Sampler};
 use crate::error::{Error, Result};
+use crate::reflect::reflect;
 
 /// How the prior reaches the Transformer (paper, Table 1).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -517,13 +518,8 @@ fn extend<B: Backend>(image: Tensor<B, 4>, dim: usize, size: usize) -> Tensor<B,
     if found == size {
         return image;
     }
-    // Reflection walks 0 … found−1 and back: its period is 2·(found−1), or 1 for a single pixel.
-    let period = (2 * (found - 1)).max(1);
-    let indices: Vec<i32> = (0..size)
-        .map(|position| {
-            let phase = position % period;
-            phase.min(period - phase).min(found - 1) as i32
-        })
+    let indices: Vec<i32> = (0..size as i64)
+        .map(|index| reflect(index, found) as i32)
         .collect();
     let device = image.device();
     image.select(

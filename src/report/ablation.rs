@@ -4,13 +4,13 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::curves::{Chart, Curve};
 use super::page::{Page, Row as TableRow};
 use super::training::{Run, Stage, put_calls};
 use crate::ablation::report::{ReportRow, giga, sizes};
 use crate::ablation::run::{PLAN_FILE, REPORT_FILES, SHARED_STAGE_ONE};
 use crate::ablation::{Report, Row, plot};
 use crate::drawing::Escaped;
+use crate::drawing::curves::{Chart, Curve};
 use crate::error::{Error, Result};
 use crate::numbers::{fixed, signed, thousands};
 use crate::training::calls::Call;

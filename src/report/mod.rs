@@ -7,7 +7,6 @@
 //! | the page of an ablation | [`ablation`] |
 //! | what all pages have: head, style, script, tables | `page` |
 //! | before and after, with a slider, zoom and differences | `viewer`, `picture` |
-//! | plots | `histogram`, `curves` |
 //! | what a training run has left in its folder | `run` |
 //!
 //! File names, paths and whatever else comes from data is written as text that cannot become markup, and the pages
@@ -15,10 +14,7 @@
 
 #[cfg(feature = "train")]
 pub mod ablation;
-#[cfg(feature = "train")]
-mod curves;
 pub mod evaluation;
-mod histogram;
 mod page;
 mod picture;
 #[cfg(feature = "train")]

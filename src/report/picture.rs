@@ -5,11 +5,11 @@ use std::fmt;
 
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
-use image::codecs::jpeg::JpegEncoder;
+use image::RgbImage;
 use image::imageops::{self, FilterType};
-use image::{ExtendedColorType, ImageEncoder, RgbImage};
 
 use crate::error::Result;
+use crate::picture::jpeg_bytes;
 
 /// What a picture's sides are at most, in pixels.
 pub(super) const LONGEST: u32 = 1280;
@@ -23,14 +23,7 @@ pub(super) struct JpegAddress(Vec<u8>);
 impl JpegAddress {
     /// The picture as a JPEG, which is to be [`fitted`].
     pub fn new(picture: &RgbImage) -> Result<Self> {
-        let mut bytes = Vec::new();
-        let (width, height) = picture.dimensions();
-        JpegEncoder::new_with_quality(&mut bytes, QUALITY)
-            .write_image(picture.as_raw(), width, height, ExtendedColorType::Rgb8)
-            .map_err(|error| {
-                crate::Error::image("a picture of the report".as_ref(), error.to_string())
-            })?;
-        Ok(Self(bytes))
+        jpeg_bytes(picture, QUALITY, "a picture of the report").map(Self)
     }
 }
 

@@ -3,14 +3,15 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::curves::{Chart, Curve};
 use super::page::{Page, Row, counted};
 use super::run::iteration_and_name;
 pub use super::run::{Run, Stage};
 use super::viewer::{self, Pictures};
 use crate::drawing::Escaped;
+use crate::drawing::curves::{Chart, Curve};
 use crate::error::Result;
 use crate::numbers::{fixed, signed, thousands};
+use crate::picture::open_rgb8;
 use crate::training::calls::Call;
 use crate::training::log::pictures::apart;
 use crate::training::log::{SetRecord, ValidationRecord};
@@ -211,7 +212,7 @@ impl Stage {
                 Escaped(&name),
                 thousands(iteration as u64)
             ))?;
-            let composed = image::open(path).map(image::DynamicImage::into_rgb8);
+            let composed = open_rgb8(path);
             match composed.as_ref().ok().and_then(apart) {
                 Some([blurred, restored, sharp]) => {
                     let pictures = Pictures {

@@ -6,7 +6,7 @@ use burn::tensor::backend::Backend;
 use hi_diff::HiDiff;
 use hi_diff::evaluation::{psnr, ssim_per_channel};
 use hi_diff::inference::Deblurrer;
-use hi_diff::inference::image::{EncodeOptions, Limits, Photograph};
+use hi_diff::picture::{EncodeOptions, Limits, Photograph};
 
 use crate::backend::{BackendChoice, with_backend};
 use crate::output;

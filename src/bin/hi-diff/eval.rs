@@ -13,10 +13,10 @@ use hi_diff::evaluation::results::{DatasetResult, Evaluation, Failure, ImageResu
 use hi_diff::evaluation::run::{EvaluationOptions, PictureFolder, evaluate};
 use hi_diff::evaluation::table::decibels;
 use hi_diff::inference::Deblurrer;
-use hi_diff::inference::files::write_whole;
-use hi_diff::inference::image::{Limits, Photograph};
+use hi_diff::picture::{Limits, Photograph};
 use hi_diff::report::{self, Pictures};
 use hi_diff::weights::StateDict;
+use hi_diff::whole::write_whole;
 
 use crate::backend::with_backend;
 use crate::command_line::command_line;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Command;
 use clap_mangen::Man;
 use hi_diff::Error;
-use hi_diff::inference::files::write_whole;
+use hi_diff::whole::write_whole;
 
 use crate::output;
 

@@ -8,8 +8,9 @@ use rayon::prelude::*;
 use walkdir::WalkDir;
 
 use super::BlurModel;
-use super::picture::{read, shrink, write};
+use super::shrink::shrink;
 use crate::error::{Error, Result};
+use crate::picture::{EncodeOptions, open_rgb8, save_rgb8};
 
 /// What [`synthesize_folder`] makes of each photograph.
 #[derive(Clone, Debug)]
@@ -232,16 +233,20 @@ fn make_pairs(
     options: &SynthesisOptions,
     advance: &mut dyn FnMut(usize),
 ) -> (usize, Option<Error>) {
-    let photograph = match read(photograph) {
+    let photograph = match open_rgb8(photograph) {
         Ok(photograph) => shrink(photograph, options.max_size),
         Err(error) => return (0, Some(error)),
+    };
+    let encode = EncodeOptions {
+        force: options.force,
+        ..EncodeOptions::default()
     };
     for index in 0..options.count {
         let pair = || -> Result<()> {
             let pair = model.pair(&photograph, pair_seed(options.seed, name, index))?;
             let [input, target] = pair_paths(out, name, index, options.count);
-            write(&target, &pair.sharp, options.force)?;
-            write(&input, &pair.blur, options.force)
+            save_rgb8(&pair.sharp, &target, &encode)?;
+            save_rgb8(&pair.blur, &input, &encode)
         };
         if let Err(error) = pair() {
             return (index, Some(error));

@@ -15,8 +15,8 @@ mod folder;
 mod light;
 mod motion;
 mod object;
-mod picture;
 mod scene;
+mod shrink;
 mod trajectory;
 
 use std::io::Cursor;
@@ -34,9 +34,9 @@ pub use crate::config::blur::{
 pub use folder::{SynthesisOptions, SynthesisReport, synthesize_folder};
 
 use super::dataset::DecodedPair;
-use super::decode::Region;
 use super::random::{Purpose, generator_at};
 use crate::error::{Error, Result};
+use crate::picture::Region;
 use defocus::Defocus;
 use light::Light;
 use motion::{Motion, Path};

@@ -3,6 +3,7 @@
 use image::RgbImage;
 
 use super::light::{Light, extend_with_light, to_image};
+use crate::reflect::reflect;
 
 /// A rectangle about a picture's pixels, which may reach beyond its borders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,8 +88,12 @@ pub(super) struct Scene {
 impl Scene {
     /// The light of `photograph`, shrunk to `size`, in `rect`. Beyond the borders it is mirrored.
     pub fn new(photograph: &RgbImage, size: [usize; 2], rect: Rect) -> Self {
-        let columns: Vec<usize> = mirrored(rect.left, rect.width, size[0]).collect();
-        let rows: Vec<usize> = mirrored(rect.top, rect.height, size[1]).collect();
+        let along = |start: i64, count: usize, length: usize| -> Vec<usize> {
+            let places = start..start + count as i64;
+            places.map(|place| reflect(place, length)).collect()
+        };
+        let columns = along(rect.left, rect.width, size[0]);
+        let rows = along(rect.top, rect.height, size[1]);
         let span = |places: &[usize]| {
             let first = places.iter().copied().min().unwrap_or(0);
             let last = places.iter().copied().max().unwrap_or(0);
@@ -125,16 +130,6 @@ impl Scene {
             (0..within.height).map(|y| &self.pixels[start + y * self.rect.width..][..within.width]);
         to_image(rows, [within.width, within.height])
     }
-}
-
-/// The pixels, along a side of `length`, that the positions from `start` on show: the border is not repeated.
-fn mirrored(start: i64, count: usize, length: usize) -> impl Iterator<Item = usize> {
-    let period = (2 * length).saturating_sub(2).max(1) as i64;
-    let last = length.saturating_sub(1) as i64;
-    (start..start + count as i64).map(move |position| {
-        let position = position.rem_euclid(period);
-        position.min(period - position).min(last) as usize
-    })
 }
 
 /// The light of `photograph`, shrunk to `size`, in `[left, top, width, height]` of it.
@@ -264,14 +259,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mirroring_repeats_no_border_pixel() {
-        let found: Vec<usize> = mirrored(-3, 9, 3).collect();
-        assert_eq!(found, [1, 2, 1, 0, 1, 2, 1, 0, 1]);
-        let single: Vec<usize> = mirrored(-2, 5, 1).collect();
-        assert_eq!(single, [0; 5]);
-    }
-
-    #[test]
     fn a_grid_is_met_but_for_the_borders() {
         let rect = Rect {
             left: 13,
@@ -319,8 +306,8 @@ mod tests {
         let piece = Scene::new(&picture, size, rect);
         for y in 0..rect.height {
             for x in 0..rect.width {
-                let across = mirrored(rect.left + x as i64, 1, size[0]).next().unwrap();
-                let down = mirrored(rect.top + y as i64, 1, size[1]).next().unwrap();
+                let across = reflect(rect.left + x as i64, size[0]);
+                let down = reflect(rect.top + y as i64, size[1]);
                 let expected = whole.pixels[down * size[0] + across];
                 assert_eq!(piece.pixels[y * rect.width + x], expected, "{x} {y}");
             }

@@ -1,6 +1,5 @@
-//! Which image file becomes which, and how a file is written.
+//! Which image file becomes which.
 
 mod plan;
 
-pub use crate::whole::write_whole;
 pub use plan::{Failure, Job, Plan, PlanOptions};

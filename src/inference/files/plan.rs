@@ -10,7 +10,7 @@ use alphanumeric_sort::compare_os_str;
 use walkdir::WalkDir;
 
 use crate::error::{Error, Result};
-use crate::inference::image::Format;
+use crate::picture::Format;
 use crate::whole::EXISTS;
 
 /// One image to read and where its result goes.

@@ -9,7 +9,7 @@ use image::{ImageBuffer, RgbImage};
 use super::ffmpeg::{Ffmpeg, Running, add_input, command};
 use super::probe::{Source, check_size};
 use crate::error::{Error, Result};
-use crate::inference::image::Photograph;
+use crate::picture::Photograph;
 
 /// The frames of a video from some frame on, upright, of 8 bits or, where the video has more, of 16.
 pub(super) struct Frames {
@@ -118,7 +118,7 @@ fn line(pipe: &mut impl BufRead) -> Result<Option<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inference::image::Depth;
+    use crate::picture::Depth;
 
     #[test]
     fn pictures_follow_each_other_until_the_end() {

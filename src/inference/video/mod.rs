@@ -17,8 +17,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::image::{EncodeOptions, Photograph};
 use crate::error::{Error, Result};
+use crate::picture::{EncodeOptions, Photograph};
 use crate::whole::{self, EXISTS};
 
 mod decode;

@@ -7,7 +7,7 @@ use super::format::{self, Container};
 use super::is_video;
 use crate::error::{Error, Result};
 use crate::inference::files::{Job, Plan, PlanOptions};
-use crate::inference::image::Format;
+use crate::picture::Format;
 
 /// Divides the inputs of a command into videos and others.
 ///

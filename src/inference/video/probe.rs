@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::ffmpeg::{Ffmpeg, Running, add_input, command, file, output};
 use crate::error::{Error, Result};
-use crate::inference::image::Limits;
+use crate::picture::Limits;
 
 /// A video's streams.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! A model's means by dataset, and how its gains are distributed.
 
-use super::super::histogram;
 use super::super::page::{Page, Row, counted};
 use crate::drawing::Escaped;
+use crate::drawing::histogram;
 use crate::error::Result;
 use crate::evaluation::Protocol;
 use crate::evaluation::published::published;

@@ -7,8 +7,8 @@ use std::time::Instant;
 use burn::tensor::backend::Backend;
 use hi_diff::Result;
 use hi_diff::inference::files::Job;
-use hi_diff::inference::image::{Limits, Photograph};
 use hi_diff::inference::{Deblurrer, Restored, pipeline};
+use hi_diff::picture::{Limits, Photograph};
 
 use super::report::{Map, Report};
 use super::settings::{COMPARE, DISAGREEMENT, Settings, is_stream};

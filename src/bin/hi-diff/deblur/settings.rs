@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, ValueEnum};
 use hi_diff::inference::files::{Job, Plan, PlanOptions};
-use hi_diff::inference::image::{EncodeOptions, Format};
 use hi_diff::inference::{DeblurOptions, Tiling, video};
+use hi_diff::picture::{EncodeOptions, Format};
 
 use super::Args;
 use super::report::Reports;

@@ -7,8 +7,8 @@ use burn::tensor::backend::Backend;
 use hi_diff::Config;
 use hi_diff::inference::Deblurrer;
 use hi_diff::inference::files::Job;
-use hi_diff::inference::image::Photograph;
 use hi_diff::inference::video::{self, Event, Options, Summary};
+use hi_diff::picture::Photograph;
 use hi_diff::weights::StateDict;
 
 use super::report::Reports;

@@ -8,11 +8,11 @@ use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
 use image::codecs::tiff::TiffEncoder;
 use image::codecs::webp::WebPEncoder;
-use image::{ExtendedColorType, ImageEncoder, ImageError, ImageResult};
+use image::{ExtendedColorType, ImageEncoder, ImageError, ImageResult, RgbImage};
 
 use super::{Depth, Format, Photograph, Tone, profile_space};
 use crate::error::{Error, Result};
-use crate::inference::files::write_whole;
+use crate::whole::write_whole;
 
 /// How a photograph is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,13 +47,7 @@ impl Photograph {
     /// the operating system refuses.
     pub fn save(&self, path: impl AsRef<Path>, options: &EncodeOptions) -> Result<()> {
         let path = path.as_ref();
-        let Some(format) = Format::of_path(path) else {
-            let expected = Format::LIST;
-            let reason =
-                format!("the extension means no image format, expected that of {expected}");
-            return Err(Error::image(path, reason));
-        };
-        let layout = self.layout(format, options.quality, path)?;
+        let layout = self.layout(format_of(path)?, options.quality, path)?;
         write_whole(path, options.force, |file| {
             self.encode(layout, options.quality, path, file)
         })
@@ -98,37 +92,13 @@ impl Photograph {
         path: &Path,
         file: impl Write + Seek,
     ) -> Result<()> {
-        let encoded = match layout.format {
-            Format::Png => self.encode_with(PngEncoder::new(file), layout),
-            Format::Jpeg => self.encode_with(JpegEncoder::new_with_quality(file, quality), layout),
-            Format::WebP => self.encode_with(WebPEncoder::new_lossless(file), layout),
-            Format::Tiff => self.encode_with(TiffEncoder::new(file), layout),
-            Format::Bmp => {
-                let mut file = file;
-                self.encode_with(BmpEncoder::new(&mut file), layout)
-            }
+        let raster = Raster {
+            samples: &self.samples(layout),
+            size: (self.width, self.height),
+            colour: layout.colour_type(),
+            icc: self.icc.as_ref().filter(|icc| layout.keeps(icc)),
         };
-        encoded.map_err(|error| match error {
-            ImageError::IoError(source) => Error::Io {
-                path: path.to_path_buf(),
-                source,
-            },
-            other => Error::image(path, other.to_string()),
-        })
-    }
-
-    fn encode_with(&self, mut encoder: impl ImageEncoder, layout: Layout) -> ImageResult<()> {
-        if let Some(icc) = self.icc.as_ref().filter(|icc| layout.keeps(icc)) {
-            encoder
-                .set_icc_profile(icc.clone())
-                .map_err(ImageError::Unsupported)?;
-        }
-        encoder.write_image(
-            &self.samples(layout),
-            self.width,
-            self.height,
-            layout.colour_type(),
-        )
+        raster.encode(layout.format, quality, path, file)
     }
 
     /// The interleaved samples in native byte order.
@@ -155,6 +125,85 @@ impl Photograph {
             }
         }
         samples
+    }
+}
+
+/// Writes `picture` as [`Photograph::save`] writes one of its pixels.
+pub(crate) fn save_rgb8(picture: &RgbImage, path: &Path, options: &EncodeOptions) -> Result<()> {
+    let format = format_of(path)?;
+    write_whole(path, options.force, |file| {
+        Raster::of(picture).encode(format, options.quality, path, file)
+    })
+}
+
+/// The bytes of a JPEG of `picture`; `destination` names it in errors.
+pub(crate) fn jpeg_bytes(picture: &RgbImage, quality: u8, destination: &str) -> Result<Vec<u8>> {
+    let mut file = Cursor::new(Vec::new());
+    Raster::of(picture).encode(Format::Jpeg, quality, destination.as_ref(), &mut file)?;
+    Ok(file.into_inner())
+}
+
+fn format_of(path: &Path) -> Result<Format> {
+    Format::of_path(path).ok_or_else(|| {
+        let expected = Format::LIST;
+        let reason = format!("the extension means no image format, expected that of {expected}");
+        Error::image(path, reason)
+    })
+}
+
+/// What an encoder takes.
+struct Raster<'a> {
+    /// Interleaved, in native byte order.
+    samples: &'a [u8],
+    size: (u32, u32),
+    colour: ExtendedColorType,
+    icc: Option<&'a Vec<u8>>,
+}
+
+impl<'a> Raster<'a> {
+    fn of(picture: &'a RgbImage) -> Self {
+        Self {
+            samples: picture.as_raw(),
+            size: picture.dimensions(),
+            colour: ExtendedColorType::Rgb8,
+            icc: None,
+        }
+    }
+
+    fn encode(
+        &self,
+        format: Format,
+        quality: u8,
+        path: &Path,
+        file: impl Write + Seek,
+    ) -> Result<()> {
+        let encoded = match format {
+            Format::Png => self.encode_with(PngEncoder::new(file)),
+            Format::Jpeg => self.encode_with(JpegEncoder::new_with_quality(file, quality)),
+            Format::WebP => self.encode_with(WebPEncoder::new_lossless(file)),
+            Format::Tiff => self.encode_with(TiffEncoder::new(file)),
+            Format::Bmp => {
+                let mut file = file;
+                self.encode_with(BmpEncoder::new(&mut file))
+            }
+        };
+        encoded.map_err(|error| match error {
+            ImageError::IoError(source) => Error::Io {
+                path: path.to_path_buf(),
+                source,
+            },
+            other => Error::image(path, other.to_string()),
+        })
+    }
+
+    fn encode_with(&self, mut encoder: impl ImageEncoder) -> ImageResult<()> {
+        if let Some(icc) = self.icc {
+            encoder
+                .set_icc_profile(icc.clone())
+                .map_err(ImageError::Unsupported)?;
+        }
+        let (width, height) = self.size;
+        encoder.write_image(self.samples, width, height, self.colour)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Image files to pixels, within limits.
 
-use std::fs;
-use std::io::{Cursor, ErrorKind, Read};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Cursor, ErrorKind, Read, Seek};
 use std::path::Path;
 
 use image::codecs::bmp::BmpDecoder;
@@ -9,7 +9,8 @@ use image::codecs::jpeg::JpegDecoder;
 use image::codecs::png::PngDecoder;
 use image::codecs::tiff::TiffDecoder;
 use image::codecs::webp::WebPDecoder;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageResult};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageResult, RgbImage};
 
 use super::Format;
 use crate::error::{Error, Result};
@@ -47,8 +48,8 @@ pub(super) struct Decoded {
     pub format: Format,
 }
 
-/// The bytes of the regular file at `path`, if there are no more of them than `limits` allow.
-pub(super) fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
+/// That `path` is a regular file of no more bytes than `limits` allow.
+pub(super) fn check_file(path: &Path, limits: &Limits) -> Result<()> {
     let found = fs::metadata(path).map_err(Error::io(path))?;
     if found.is_dir() {
         return Err(Error::image(path, "a folder, expected an image file"));
@@ -63,6 +64,12 @@ pub(super) fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
         let reason = format!("{} bytes, the limit is {}", found.len(), limits.max_alloc);
         return Err(Error::image(path, reason));
     }
+    Ok(())
+}
+
+/// The bytes of the regular file at `path`, if there are no more of them than `limits` allow.
+pub(super) fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>> {
+    check_file(path, limits)?;
     fs::read(path).map_err(Error::io(path))
 }
 
@@ -80,40 +87,18 @@ pub(super) fn read_all(reader: impl Read, origin: &Path, limits: &Limits) -> Res
 
 /// Decodes `bytes`; `origin` names them in errors.
 pub(super) fn decode(bytes: &[u8], origin: &Path, limits: &Limits) -> Result<Decoded> {
-    if bytes.is_empty() {
-        return Err(Error::image(origin, "the file is empty"));
-    }
-    let format = Format::of_content(bytes).map_err(|reason| Error::image(origin, reason))?;
+    let Header {
+        format,
+        orientation,
+        mut decoder,
+    } = Header::of_bytes(bytes, origin, limits)?;
     let failed = |error: ImageError| Error::image(origin, reason(format, &error));
-
-    let mut decoder_limits = image::Limits::no_limits();
-    decoder_limits.max_alloc = Some(limits.max_alloc);
-    let mut decoder = decoder(format, bytes, &decoder_limits).map_err(failed)?;
-
-    let (width, height) = decoder.dimensions();
-    check_size(width, height, decoder.total_bytes(), limits)
-        .map_err(|reason| Error::image(origin, reason))?;
-    let colour = decoder.color_type();
-    if colour.bytes_per_pixel() > 2 * colour.channel_count() {
-        return Err(Error::image(
-            origin,
-            "samples of 32 bits floating point, expected 8 or 16 bits",
-        ));
-    }
-    if format == Format::Jpeg && !jpeg_is_complete(bytes) {
-        return Err(Error::image(
-            origin,
-            "truncated: the JPEG has no end-of-image marker",
-        ));
-    }
-
     let icc = decoder
         .icc_profile()
         .map_err(failed)?
         .filter(|profile| describes_output(profile));
-    let orientation = decoder.orientation().map_err(failed)?;
     // Not before: under limits, the TIFF decoder refuses a profile larger than the pixels.
-    decoder.set_limits(decoder_limits).map_err(failed)?;
+    decoder.set_limits(decoder_limits(limits)).map_err(failed)?;
     let mut pixels = DynamicImage::from_decoder(decoder).map_err(failed)?;
     pixels.apply_orientation(orientation);
     Ok(Decoded {
@@ -123,15 +108,102 @@ pub(super) fn decode(bytes: &[u8], origin: &Path, limits: &Limits) -> Result<Dec
     })
 }
 
+/// The picture at `path`, upright, as 8-bit RGB: 16 bits rounded, without alpha.
+pub(crate) fn open_rgb8(path: &Path) -> Result<RgbImage> {
+    let limits = Limits::default();
+    let decoded = decode(&read(path, &limits)?, path, &limits)?;
+    Ok(decoded.pixels.into_rgb8())
+}
+
+/// Width and height of the picture at `path`, upright, by its header.
+pub(crate) fn size(path: &Path) -> Result<(u32, u32)> {
+    let limits = Limits::default();
+    check_file(path, &limits)?;
+    let mut file = BufReader::new(File::open(path).map_err(Error::io(path))?);
+    let format = Format::of_content(file.fill_buf().map_err(Error::io(path))?);
+    let header = match format.map_err(|reason| Error::image(path, reason))? {
+        // Its decoder reads to the end in any case, and there alone it shows whether it is complete.
+        Format::Jpeg => return Ok(Header::of_bytes(&read(path, &limits)?, path, &limits)?.size()),
+        format => Header::new(format, file, path, &limits)?,
+    };
+    Ok(header.size())
+}
+
+/// What a file says before its pixels, within the limits.
+struct Header<'a> {
+    format: Format,
+    orientation: Orientation,
+    decoder: Box<dyn ImageDecoder + 'a>,
+}
+
+impl<'a> Header<'a> {
+    fn of_bytes(bytes: &'a [u8], origin: &Path, limits: &Limits) -> Result<Self> {
+        if bytes.is_empty() {
+            return Err(Error::image(origin, "the file is empty"));
+        }
+        let format = Format::of_content(bytes).map_err(|reason| Error::image(origin, reason))?;
+        let header = Self::new(format, Cursor::new(bytes), origin, limits)?;
+        if format == Format::Jpeg && !jpeg_is_complete(bytes) {
+            return Err(Error::image(
+                origin,
+                "truncated: the JPEG has no end-of-image marker",
+            ));
+        }
+        Ok(header)
+    }
+
+    fn new(
+        format: Format,
+        file: impl BufRead + Seek + 'a,
+        origin: &Path,
+        limits: &Limits,
+    ) -> Result<Self> {
+        let failed = |error: ImageError| Error::image(origin, reason(format, &error));
+        let mut decoder = decoder(format, file, limits).map_err(failed)?;
+        let (width, height) = decoder.dimensions();
+        check_size(width, height, decoder.total_bytes(), limits)
+            .map_err(|reason| Error::image(origin, reason))?;
+        let colour = decoder.color_type();
+        if colour.bytes_per_pixel() > 2 * colour.channel_count() {
+            return Err(Error::image(
+                origin,
+                "samples of 32 bits floating point, expected 8 or 16 bits",
+            ));
+        }
+        Ok(Self {
+            format,
+            orientation: decoder.orientation().map_err(failed)?,
+            decoder,
+        })
+    }
+
+    /// Of the picture turned upright.
+    fn size(&self) -> (u32, u32) {
+        let (width, height) = self.decoder.dimensions();
+        match self.orientation {
+            Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH => (height, width),
+            _ => (width, height),
+        }
+    }
+}
+
+fn decoder_limits(limits: &Limits) -> image::Limits {
+    let mut most = image::Limits::no_limits();
+    most.max_alloc = Some(limits.max_alloc);
+    most
+}
+
 /// A decoder that has read the file's header and no pixels.
 fn decoder<'a>(
     format: Format,
-    bytes: &'a [u8],
-    limits: &image::Limits,
+    file: impl BufRead + Seek + 'a,
+    limits: &Limits,
 ) -> ImageResult<Box<dyn ImageDecoder + 'a>> {
-    let file = Cursor::new(bytes);
     Ok(match format {
-        Format::Png => Box::new(PngDecoder::with_limits(file, limits.clone())?),
+        Format::Png => Box::new(PngDecoder::with_limits(file, decoder_limits(limits))?),
         Format::Jpeg => Box::new(JpegDecoder::new(file)?),
         Format::WebP => Box::new(WebPDecoder::new(file)?),
         Format::Tiff => Box::new(TiffDecoder::new(file)?),
@@ -139,7 +211,12 @@ fn decoder<'a>(
     })
 }
 
-fn check_size(width: u32, height: u32, bytes: u64, limits: &Limits) -> Result<(), String> {
+pub(super) fn check_size(
+    width: u32,
+    height: u32,
+    bytes: u64,
+    limits: &Limits,
+) -> Result<(), String> {
     if width == 0 || height == 0 {
         return Err(format!("{width}×{height} pixels, expected at least 1×1"));
     }
@@ -165,7 +242,7 @@ fn check_size(width: u32, height: u32, bytes: u64, limits: &Limits) -> Result<()
     Ok(())
 }
 
-fn reason(format: Format, error: &ImageError) -> String {
+pub(super) fn reason(format: Format, error: &ImageError) -> String {
     match error {
         ImageError::IoError(source) if source.kind() == ErrorKind::UnexpectedEof => {
             format!("truncated: the {format} data end early")

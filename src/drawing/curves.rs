@@ -1,6 +1,7 @@
 //! Numbers by iteration, as curves.
 
-use crate::drawing::{Axis, Drawing, Escaped, range};
+use super::axis::{Axis, range};
+use super::{Drawing, Escaped};
 use crate::numbers::thousands;
 
 const WIDTH: f64 = 360.0;
@@ -20,7 +21,7 @@ const LOGARITHMIC_FROM: f64 = 8.0;
 const COLOURS: usize = 9;
 
 /// Curves over the same iterations.
-pub(super) struct Chart {
+pub(crate) struct Chart {
     /// What the numbers are, with their unit.
     pub title: &'static str,
     /// Iterations that there will be.
@@ -30,7 +31,7 @@ pub(super) struct Chart {
     pub curves: Vec<Curve>,
 }
 
-pub(super) struct Curve {
+pub(crate) struct Curve {
     /// Named in the legend, if there are several.
     pub name: String,
     /// Of the style's colours.
@@ -95,15 +96,9 @@ impl Chart {
             Escaped(self.title)
         ));
         drawing.text("title", 4.0, 18.0, &format!("{}{scale}", self.title));
-        for tick in up.ticks() {
-            drawing.line("grid", (LEFT, up.at(tick)), (RIGHT, up.at(tick)));
-            drawing.text("quiet end", LEFT - 8.0, up.at(tick) + 4.0, &up.label(tick));
-        }
+        drawing.grid(&up, LEFT, RIGHT);
         drawing.line("axis", (LEFT, BOTTOM), (RIGHT, BOTTOM));
-        for tick in across.ticks() {
-            let label = across.label(tick);
-            drawing.text("quiet middle", across.at(tick), BOTTOM + 17.0, &label);
-        }
+        drawing.labels_below(&across, BOTTOM);
         drawing.text(
             "quiet middle",
             (LEFT + RIGHT) / 2.0,
@@ -133,17 +128,11 @@ impl Chart {
 fn draw(drawing: &mut Drawing, curve: &Curve, points: &[(f64, f64)], across: &Axis, up: &Axis) {
     let colour = curve.colour % COLOURS;
     for part in points.split(|point| !point.1.is_finite()) {
-        let places: Vec<String> = part
-            .iter()
-            .map(|&(x, y)| format!("{:.1},{:.1}", across.at(x), up.at(y)))
-            .collect();
-        if places.len() > 1 {
-            drawing.put(format_args!(
-                "<polyline class=\"curve c{colour}\" points=\"{}\"/>",
-                places.join(" ")
-            ));
+        if part.len() > 1 {
+            let places = part.iter().map(|&(x, y)| (across.at(x), up.at(y)));
+            drawing.polyline(&format!("curve c{colour}"), places);
         }
-        if points.len() <= MARKED_POINTS || places.len() == 1 {
+        if points.len() <= MARKED_POINTS || part.len() == 1 {
             for &(x, y) in part {
                 let name = Escaped(&curve.name);
                 let space = if curve.name.is_empty() { "" } else { ": " };

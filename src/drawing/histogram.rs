@@ -1,6 +1,7 @@
 //! How gains are distributed, as bars.
 
-use crate::drawing::{Axis, Drawing, range, round_step};
+use super::Drawing;
+use super::axis::{Axis, range, round_step};
 use crate::numbers::fixed;
 
 const WIDTH: f64 = 360.0;
@@ -17,7 +18,7 @@ const NARROWEST: f64 = 0.01;
 
 /// Draws how many of the finite `gains`, in dB, lie where; bars meet at zero, so that each is of losses or of gains.
 /// None without a finite value.
-pub(super) fn svg(gains: &[f64]) -> Option<String> {
+pub(crate) fn svg(gains: &[f64]) -> Option<String> {
     let (low, high) = range(gains.iter().copied())?;
     // Zero is always there: whether images got better or worse is the question.
     let (low, high) = (low.min(0.0), high.max(0.0));
@@ -58,14 +59,7 @@ pub(super) fn svg(gains: &[f64]) -> Option<String> {
             BOTTOM - y
         ));
     }
-    for tick in across.ticks() {
-        drawing.text(
-            "quiet middle",
-            across.at(tick),
-            BOTTOM + 18.0,
-            &across.label(tick),
-        );
-    }
+    drawing.labels_below(&across, BOTTOM);
     drawing.line("axis", (LEFT, BOTTOM), (RIGHT, BOTTOM));
     drawing.line(
         "zero",

@@ -1,66 +1,6 @@
-//! Drawings as SVG: their elements, and axes with round ticks.
-
-use std::fmt::{self, Write};
+//! Values along a line of a drawing, with round ticks.
 
 use crate::numbers::{fixed, thousands};
-
-/// Text that means itself in HTML and SVG, between tags and in quoted attributes, whatever characters it has.
-pub(crate) struct Escaped<'a>(pub &'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|character| match character {
-            '&' => f.write_str("&amp;"),
-            '<' => f.write_str("&lt;"),
-            '>' => f.write_str("&gt;"),
-            '"' => f.write_str("&quot;"),
-            '\'' => f.write_str("&#39;"),
-            // Not allowed in XML, and made something else by HTML.
-            '\n' | '\t' => f.write_char(character),
-            character if character.is_control() => f.write_char('\u{fffd}'),
-            character => f.write_char(character),
-        })
-    }
-}
-
-/// SVG elements one after the other.
-#[derive(Default)]
-pub(crate) struct Drawing(pub String);
-
-impl Drawing {
-    /// An element as it is.
-    pub fn put(&mut self, element: fmt::Arguments<'_>) {
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.0, "{element}");
-    }
-
-    pub fn text(&mut self, class: &str, x: f64, y: f64, text: &str) {
-        let text = Escaped(text);
-        self.put(format_args!(
-            "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\">{text}</text>"
-        ));
-    }
-
-    pub fn line(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
-        self.put(format_args!(
-            "<line class=\"{class}\" x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\"/>",
-            from.0, from.1, to.0, to.1
-        ));
-    }
-
-    pub fn dot(&mut self, x: f64, y: f64) {
-        self.put(format_args!(
-            "<circle class=\"dot\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5\"/>"
-        ));
-    }
-
-    pub fn diamond(&mut self, x: f64, y: f64) {
-        self.put(format_args!(
-            "<path class=\"paper\" d=\"M{x:.1} {:.1}l6 6l-6 6l-6 -6z\"/>",
-            y - 6.0
-        ));
-    }
-}
 
 /// Values on a line of the drawing.
 pub(crate) struct Axis {
@@ -165,7 +105,7 @@ impl Axis {
 }
 
 /// The least and the greatest of the finite values.
-pub(crate) fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+pub(super) fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
     values
         .filter(|value| value.is_finite())
         .fold(None, |range, value| {
@@ -175,7 +115,7 @@ pub(crate) fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
 }
 
 /// The next of 1, 2 and 5 times a power of ten.
-pub(crate) fn round_step(rough: f64) -> f64 {
+pub(super) fn round_step(rough: f64) -> f64 {
     let power = 10_f64.powf(rough.log10().floor());
     let factor = [1.0, 2.0, 5.0]
         .into_iter()
@@ -226,17 +166,5 @@ mod tests {
         );
         let long = Axis::logarithmic(2e-5, 3.0, 0.0, 100.0);
         assert_eq!(labels(&long), ["1e−4", "0.001", "0.01", "0.1", "1"]);
-    }
-
-    #[test]
-    fn text_that_is_markup_is_text() {
-        let hostile = "<script>alert('1')</script>&amp;\"\u{0}\u{1b}";
-        assert_eq!(
-            Escaped(hostile).to_string(),
-            "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;amp;&quot;\u{fffd}\u{fffd}"
-        );
-        let mut drawing = Drawing::default();
-        drawing.text("quiet", 1.0, 2.0, "a < b");
-        assert!(drawing.0.contains(">a &lt; b<"), "{}", drawing.0);
     }
 }

@@ -1,4 +1,4 @@
-//! A photograph as the model sees it and as it goes back to disk.
+//! Pictures read and written: a photograph as the model sees it and as it goes back to disk.
 //!
 //! PNG, JPEG, WebP, TIFF and BMP are recognised by content, whatever the file's name. Of an
 //! animation or a file of several pages, the first picture is read. What the model does not see
@@ -17,10 +17,14 @@ mod beside;
 mod decode;
 mod encode;
 mod format;
+mod region;
 
 pub use decode::Limits;
+pub(crate) use decode::{open_rgb8, size};
 pub use encode::EncodeOptions;
+pub(crate) use encode::{jpeg_bytes, save_rgb8};
 pub use format::Format;
+pub(crate) use region::{Region, open_region};
 
 /// Whether a photograph has colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,7 +68,7 @@ impl Depth {
 /// A decoded photograph, upright.
 ///
 /// ```no_run
-/// use hi_diff::inference::image::{EncodeOptions, Limits, Photograph};
+/// use hi_diff::picture::{EncodeOptions, Limits, Photograph};
 ///
 /// let blurred = Photograph::open("blurred.jpg", &Limits::default())?;
 /// let sharper = blurred.rgb().to_vec(); // what a model made of [3, height, width]
