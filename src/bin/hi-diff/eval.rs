@@ -22,7 +22,6 @@ use crate::backend::with_backend;
 use crate::command_line::command_line;
 use crate::model::ModelArgs;
 use crate::output;
-use crate::protocol::ProtocolChoice;
 use crate::stop::stop_on_signal;
 
 /// Measure a model on datasets: PSNR and SSIM by protocol, a table beside the paper's, JSON and a report to look at
@@ -39,7 +38,7 @@ pub struct Args {
     out: PathBuf,
     /// How PSNR and SSIM are measured [default: the dataset's]
     #[arg(long, value_enum)]
-    protocol: Option<ProtocolChoice>,
+    protocol: Option<Protocol>,
     /// How the folders are laid out
     #[arg(long, value_name = "LAYOUT", default_value = Layout::AUTO, value_parser = PossibleValuesParser::new(Layout::PAIR_NAMES))]
     layout: String,
@@ -71,8 +70,7 @@ pub struct Args {
 /// False if an image failed.
 pub fn run(args: Args) -> hi_diff::Result<bool> {
     let layout = Layout::named(&args.layout);
-    let protocol = args.protocol.map(Protocol::from);
-    let datasets = Dataset::find(&args.data, layout, protocol)?;
+    let datasets = Dataset::find(&args.data, layout, args.protocol)?;
     if !args.quiet && !args.json {
         for dataset in &datasets {
             output::line(&dataset.report);
