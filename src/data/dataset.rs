@@ -13,6 +13,7 @@ use super::augment::Augmentation;
 use super::decode::{Region, decode, decode_region};
 use super::pairs::{Pair, Source};
 use super::random::{Purpose, generator_at, seed_at};
+use super::schedule::PatchSchedule;
 use super::synthesis::{BlurModel, Shot};
 use crate::config::PatchConfig;
 use crate::error::{Error, Result};
@@ -248,18 +249,9 @@ pub struct SampleStream {
     reader: PairReader,
     sources: Vec<Source>,
     config: StreamConfig,
-    /// Patch, batch and first iteration of each entry, with the samples before it.
-    phases: Vec<Phase>,
+    schedule: PatchSchedule,
     /// The orders drawn last, by source and epoch; workers at an epoch's border need two.
     orders: Mutex<Vec<((usize, u64), Order)>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Phase {
-    first_iteration: usize,
-    first_sample: u64,
-    patch: usize,
-    batch: usize,
 }
 
 impl SampleStream {
@@ -279,28 +271,14 @@ impl SampleStream {
             );
             return Err(Error::Training(reason));
         }
-        let mut phases = Vec::new();
-        let (mut first_iteration, mut first_sample) = (0_usize, 0_u64);
-        for entry in &config.patches {
-            let (patch, batch) = (entry.patch, entry.batch);
-            phases.push(Phase {
-                first_iteration,
-                first_sample,
-                patch,
-                batch,
-            });
-            first_iteration = first_iteration.saturating_add(entry.iterations);
-            first_sample =
-                first_sample.saturating_add((entry.iterations as u64).saturating_mul(batch as u64));
-        }
-        if phases.is_empty() {
+        if config.patches.is_empty() {
             return Err(Error::Training("no patch sizes".into()));
         }
         Ok(Self {
             reader,
             sources,
+            schedule: PatchSchedule::new(&config.patches),
             config,
-            phases,
             orders: Mutex::new(Vec::new()),
         })
     }
@@ -317,7 +295,7 @@ impl SampleStream {
 
     /// Samples in a step.
     pub fn batch_size(&self, iteration: usize) -> usize {
-        self.phase(iteration).batch
+        self.schedule.at(iteration).batch
     }
 
     /// Samples in the steps from `start` up to, without, `end`.
@@ -332,7 +310,7 @@ impl SampleStream {
     /// # Errors
     /// [`Error::Image`] or [`Error::Io`] for an image that cannot be read.
     pub fn batch(&self, iteration: usize, slots: std::ops::Range<usize>) -> Result<PatchBatch> {
-        let patch = self.phase(iteration).patch;
+        let patch = self.schedule.at(iteration).patch;
         let (batch, noise_len) = (slots.len(), self.config.noise_len);
         let values = 3 * patch * patch;
         let mut result = PatchBatch {
@@ -410,17 +388,10 @@ impl SampleStream {
         generator_at(self.config.seed, purpose, iteration as u64, slot as u64)
     }
 
-    fn phase(&self, iteration: usize) -> Phase {
-        let after = self
-            .phases
-            .partition_point(|phase| phase.first_iteration <= iteration);
-        self.phases[after.saturating_sub(1)]
-    }
-
     fn pair_at(&self, iteration: usize, slot: usize) -> usize {
-        let phase = self.phase(iteration);
-        let steps = (iteration - phase.first_iteration) as u64;
-        let sample = phase.first_sample + steps * phase.batch as u64 + slot as u64;
+        let phase = self.schedule.at(iteration);
+        let steps = (iteration - phase.start) as u64;
+        let sample = phase.samples_before + steps * phase.batch as u64 + slot as u64;
         let (source, place) = self.source_at(sample);
         let before = self.sources[..source].iter();
         let first: usize = before.map(|source| source.pairs).sum();
