@@ -35,7 +35,9 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 /// Rooms that a file names, its unit tests left out.
 fn known(text: &str) -> BTreeSet<String> {
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text);
-    let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
     let mut rooms = BTreeSet::new();
     for line in code {
         for (at, _) in line.match_indices("crate::") {
