@@ -8,7 +8,7 @@ use hi_diff::data::layout::Layout;
 use hi_diff::data::stop::Stop;
 use hi_diff::evaluation::Protocol;
 use hi_diff::evaluation::datasets::Dataset;
-use hi_diff::evaluation::journal::Plan;
+use hi_diff::evaluation::journal::EvaluationPlan;
 use hi_diff::evaluation::results::{DatasetResult, Evaluation, Failure, ImageResult};
 use hi_diff::evaluation::run::{EvaluationOptions, PictureFolder, evaluate};
 use hi_diff::evaluation::table::decibels;
@@ -76,7 +76,7 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
             output::line(&dataset.report);
         }
     }
-    let stop = stop_on_signal("image")?;
+    let stop = stop_on_signal("image", args.quiet)?;
     let evaluation = with_backend!(args.model.backend, B => run_on::<B>(&args, &datasets, stop)?);
     let report = args.out.join("evaluation.html");
     write_report(&report, &args, &datasets, &evaluation)?;
@@ -102,7 +102,7 @@ fn run_on<B: Backend>(
 ) -> hi_diff::Result<Evaluation> {
     let device = Default::default();
     let (model, config) = args.model.load::<B>(&device)?;
-    let plan = Plan {
+    let plan = EvaluationPlan {
         command: command_line(),
         weights: args.model.name(),
         fingerprint: StateDict::fingerprint(&StateDict::of_model(&model)),
@@ -128,7 +128,7 @@ fn run_on<B: Backend>(
             Ok(_) => {}
             Err(failure) => {
                 let (name, reason) = (&failure.name, &failure.reason);
-                bar.suspend(|| eprintln!("error: {dataset}, {name}: {reason}"));
+                bar.suspend(|| output::error(format_args!("{dataset}, {name}: {reason}")));
             }
         }
         bar.inc(1);
