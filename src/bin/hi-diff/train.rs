@@ -81,7 +81,7 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
         display,
         command: Some(command_line()),
         after_validation: Some(Hook::new(|out| write_beside(out).map(drop))),
-        stop: stop_on_signal("step")?,
+        stop: stop_on_signal("step", args.quiet)?,
     };
     let trained = with_training_backend!(args.backend, config, (B, devices) => {
         train::<B>(&config, &options, &devices)
