@@ -31,23 +31,16 @@ use super::run::{LOG, PICTURES, Run, TENSORBOARD};
 use super::stage::Stage;
 use super::step::{LossScale, StepSettings};
 use crate::config::{Parallel, Precision, StageConfig, StageResult, TrainingConfig};
-use crate::data::dataset::{DEFAULT_CACHE_BYTES, PairReader, SampleStream, StreamConfig};
-use crate::data::loader::{
-    Batch, NoiseShape, PatchLoader, PatchLoaderSettings, ValidationImage, ValidationLoader,
-};
-use crate::data::pairs::Pair;
-use crate::data::random::{Purpose, seed_at};
+use crate::data::loader::{Batch, ValidationImage};
 use crate::error::{Error, Result};
 
 /// A stage of a run.
 pub(super) struct StageRun<'a> {
-    run: &'a Run<'a>,
-    stage: Stage,
-    training: &'a TrainingConfig,
-    config: &'a StageConfig,
+    pub run: &'a Run<'a>,
+    pub stage: Stage,
+    pub training: &'a TrainingConfig,
+    pub config: &'a StageConfig,
     folder: PathBuf,
-    /// Of the stage's samples.
-    seed: u64,
 }
 
 impl<'a> StageRun<'a> {
@@ -59,7 +52,6 @@ impl<'a> StageRun<'a> {
             training,
             config: stage.config(training),
             folder: run.options.out.join(stage.folder()),
-            seed: seed_at(training.seed, Purpose::Stage, stage as u64, 0),
         }
     }
 
@@ -226,75 +218,6 @@ impl<'a> StageRun<'a> {
             state.iteration
         ));
         Ok((Some(newest.number), state))
-    }
-
-    /// The training's patches after `done` iterations.
-    fn patches<B: AutodiffBackend>(
-        &self,
-        done: usize,
-        validate_first: bool,
-        devices: &Devices<B>,
-    ) -> Result<PatchLoader<B>> {
-        let (run, noise) = (self.run, self.noise());
-        let stream = SampleStream::new(
-            self.reader(run.train.clone(), DEFAULT_CACHE_BYTES),
-            run.sources.clone(),
-            StreamConfig {
-                seed: self.seed,
-                iterations: self.config.iterations,
-                patches: self.config.patches.clone(),
-                augment: run.config.data.augment,
-                noise_len: noise.values(),
-                timesteps: run.config.diffusion.timesteps,
-            },
-        )?;
-        let settings = PatchLoaderSettings {
-            every: self.training.validation.every,
-            workers: run.config.data.workers,
-            noise,
-            stop: run.options.stop.clone(),
-        };
-        let device = devices.main();
-        Ok(PatchLoader::new(
-            Arc::new(stream),
-            settings,
-            done,
-            validate_first,
-            device,
-        ))
-    }
-
-    fn validation_images<B: AutodiffBackend>(
-        &self,
-        devices: &Devices<B>,
-    ) -> ValidationLoader<B::InnerBackend> {
-        let sets = &self.run.validation;
-        let pairs = sets.iter().flat_map(|set| set.pairs.clone()).collect();
-        let lengths: Vec<usize> = sets.iter().map(|set| set.pairs.len()).collect();
-        let settings = &self.training.validation;
-        ValidationLoader::new(
-            self.reader(pairs, DEFAULT_CACHE_BYTES / 4),
-            &lengths,
-            [settings.images, settings.pictures],
-            self.seed,
-            self.noise(),
-            self.run.options.stop.clone(),
-            devices.main(),
-        )
-    }
-
-    fn reader(&self, pairs: Vec<Pair>, cache_bytes: usize) -> PairReader {
-        PairReader::new(pairs, cache_bytes).blurring(self.run.config.data.blur.clone())
-    }
-
-    fn noise(&self) -> NoiseShape {
-        let config = self.run.config;
-        let draws = 1 + crate::diffusion::Sampler::new(&config.diffusion).noise_steps();
-        NoiseShape {
-            draws,
-            tokens: config.model.prior_tokens(),
-            channels: config.model.prior_channels(),
-        }
     }
 
     /// The losses that the stage has.

@@ -12,7 +12,7 @@
 //! | what a run starts from | `init` |
 //! | what to train, and what was done | `options`, `stage` |
 //! | a run from folders of photographs to a weight file | [`run`] |
-//! | one stage of it through the `Learner` | `learner` |
+//! | one stage of it through the `Learner`, and what it is fed | `learner`, `samples` |
 //!
 //! Which samples a step sees is the matter of [`data`](crate::data).
 
@@ -32,6 +32,7 @@ pub mod optimizer;
 mod options;
 pub(crate) mod resume;
 pub mod run;
+mod samples;
 mod share;
 mod stage;
 pub mod stage_one;
