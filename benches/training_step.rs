@@ -17,10 +17,11 @@ use burn::module::AutodiffModule;
 use burn::optim::Optimizer;
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{Distribution, Tensor};
-use burn::train::{Interrupter, TrainStep};
+use burn::train::TrainStep;
 use hi_diff::Config;
 use hi_diff::config::Objective;
 use hi_diff::data::loader::Batch;
+use hi_diff::data::stop::Stop;
 use hi_diff::kernels::sgemm_rate;
 use hi_diff::training::optimizer::{AfterStep, Overflow};
 use hi_diff::training::step::StepSettings;
@@ -145,10 +146,9 @@ where
     M: AutodiffModule<B> + AfterStep + TrainStep<Input = Batch<B>>,
 {
     let training = Config::default().training.stage_one;
-    let mut optimizer =
-        training
-            .optimizer
-            .init::<M, B>(training.clip, Overflow::Stop, Interrupter::new());
+    let mut optimizer = training
+        .optimizer
+        .init::<M, B>(training.clip, Overflow::Stop, Stop::new());
     let mut seconds = Vec::new();
     for step in 0..=case.steps {
         let item = random::<B>(step, case);

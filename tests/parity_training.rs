@@ -10,10 +10,11 @@ use burn::module::{AutodiffModule, Module, ModuleMapper, Param};
 use burn::optim::{GradientsParams, Optimizer};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
-use burn::train::{Interrupter, TrainStep};
+use burn::train::TrainStep;
 use common::{Fixture, reduced_gopro, reduced_realblur, relative_difference};
 use hi_diff::config::{Objective, OptimizerConfig};
 use hi_diff::data::loader::Batch;
+use hi_diff::data::stop::Stop;
 use hi_diff::training::metrics::StepLosses;
 use hi_diff::training::optimizer::{AfterStep, Overflow, gradient_norm};
 use hi_diff::training::step::StepSettings;
@@ -253,8 +254,7 @@ where
         + TrainStep<Input = Batch<B>, Output = StepLosses<B::InnerBackend>>,
 {
     let clip = fixture.meta("clip").as_f64().unwrap();
-    let mut optimizer =
-        OptimizerConfig::default().init::<M, B>(clip, Overflow::Stop, Interrupter::new());
+    let mut optimizer = OptimizerConfig::default().init::<M, B>(clip, Overflow::Stop, Stop::new());
     let losses = fixture.meta("losses");
     for step in 0..3 {
         let output = module.step(batch(fixture, step));

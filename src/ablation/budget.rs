@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::{Config, LearningRateConfig, PatchConfig, StageConfig};
+use crate::data::schedule::PatchSchedule;
 
 /// Checkpoints of a stage at least, so that a stopped run loses little.
 pub(super) const CHECKPOINTS: usize = 4;
@@ -118,21 +119,10 @@ fn scaled_stage(stage: &StageConfig, steps: usize, sizes: PatchOverride) -> Stag
 
 fn scaled_patches(stage: &StageConfig, steps: usize, sizes: PatchOverride) -> Vec<PatchConfig> {
     // What an entry really gets: the last holds to the end, and the stage may end before.
-    let mut left = stage.iterations;
-    let last = stage.patches.len().saturating_sub(1);
-    let lengths: Vec<usize> = stage
-        .patches
-        .iter()
-        .enumerate()
-        .map(|(index, entry)| {
-            let length = if index == last {
-                left
-            } else {
-                entry.iterations.min(left)
-            };
-            left -= length;
-            length
-        })
+    let schedule = PatchSchedule::new(&stage.patches);
+    let phases = schedule.phases().iter();
+    let lengths: Vec<usize> = phases
+        .map(|phase| phase.steps_between(0, stage.iterations))
         .collect();
     let lengths = shares(&lengths, stage.iterations, steps);
     let mut patches: Vec<PatchConfig> = Vec::new();

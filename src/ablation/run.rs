@@ -25,7 +25,8 @@ use crate::lock::Lock;
 use crate::model::HiDiff;
 use crate::training::calls::Call;
 use crate::training::resume::changes;
-use crate::training::{Devices, Display, Hook, Stages, TrainingOptions, train};
+use crate::training::run::{CONFIG_FILE, FINAL_WEIGHTS, STAGE_ONE_WEIGHTS};
+use crate::training::{Devices, Display, Hook, Stage, Stages, TrainingOptions, train};
 use crate::whole::write_whole;
 use burn::tensor::backend::AutodiffBackend;
 
@@ -35,12 +36,7 @@ const BLURRED_FILE: &str = "blurred.json";
 pub(crate) const REPORT_FILES: [&str; 3] = ["ablation.json", "ablation.md", "ablation.svg"];
 
 /// The training of `runs/` that HI-Diff, Split-Training and every T start from.
-pub(crate) const SHARED_STAGE_ONE: &str = "stage-one";
-
-/// What [`train`] leaves in a run's folder.
-const RUN_CONFIG: &str = "config.toml";
-const RUN_STAGE_ONE: &str = "stage-one.safetensors";
-const RUN_WEIGHTS: &str = "model.safetensors";
+pub(crate) const SHARED_STAGE_ONE: &str = Stage::One.folder();
 
 /// Side of the image whose multiply-accumulates are counted, the paper's.
 const COUNTED_SIDE: usize = 256;
@@ -98,10 +94,10 @@ pub fn ablate<B: AutodiffBackend>(
     }
     let held_out = held_out(base, options)?;
     let _lock = Lock::hold(&options.out)?;
-    let plan = match Plan::read(&options.out, options.resume)? {
+    let plan = match StudyPlan::read(&options.out, options.resume)? {
         Some(plan) => plan.checked(base, options)?,
         None => {
-            let plan = Plan::new::<B>(base, options, &rows, &held_out, devices, say)?;
+            let plan = StudyPlan::new::<B>(base, options, &rows, &held_out, devices, say)?;
             plan.write(&options.out)?;
             plan
         }
@@ -161,7 +157,7 @@ fn held_out(base: &Config, options: &AblationOptions) -> Result<Vec<Pair>> {
 /// What a study was begun with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Plan {
+struct StudyPlan {
     /// As the user gave it.
     budget: String,
     /// Optimiser steps of each stage.
@@ -170,7 +166,7 @@ struct Plan {
     config: Config,
 }
 
-impl Plan {
+impl StudyPlan {
     /// The plan of a study to resume; none where a new one begins.
     fn read(out: &Path, resume: bool) -> Result<Option<Self>> {
         let path = out.join(PLAN_FILE);
@@ -281,7 +277,7 @@ fn blurred<B: AutodiffBackend>(out: &Path, held_out: &PairReader) -> Result<Vec<
 
 /// A study under way.
 struct Study<'a> {
-    plan: Plan,
+    plan: StudyPlan,
     options: &'a AblationOptions,
     rows: Vec<Row>,
     held_out: PairReader,
@@ -343,7 +339,7 @@ impl Study<'_> {
         devices: &Devices<B>,
     ) -> Result<PathBuf> {
         let folder = self.run_folder(&row.to_string());
-        let weights = folder.join(RUN_WEIGHTS);
+        let weights = folder.join(FINAL_WEIGHTS);
         if weights.is_file() {
             return Ok(weights);
         }
@@ -373,7 +369,7 @@ impl Study<'_> {
         devices: &Devices<B>,
     ) -> Result<PathBuf> {
         let folder = self.run_folder(SHARED_STAGE_ONE);
-        let weights = folder.join(RUN_STAGE_ONE);
+        let weights = folder.join(STAGE_ONE_WEIGHTS);
         if weights.is_file() {
             return Ok(weights);
         }
@@ -396,7 +392,7 @@ impl Study<'_> {
             data: self.options.data.clone(),
             validation: self.options.validation.clone(),
             stages,
-            resume: out.join(RUN_CONFIG).is_file(),
+            resume: out.join(CONFIG_FILE).is_file(),
             out,
             initial,
             display: self.options.display,

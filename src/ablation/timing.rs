@@ -11,6 +11,7 @@ use super::score::score;
 use crate::config::{Config, PatchConfig, StageConfig};
 use crate::data::dataset::PairReader;
 use crate::data::pairs::Pair;
+use crate::data::schedule::PatchSchedule;
 use crate::error::{Error, Result};
 use crate::inference::Deblurrer;
 use crate::model::HiDiff;
@@ -107,19 +108,13 @@ fn typical(stage: &StageConfig) -> Option<&PatchConfig> {
     stage.patches.iter().max_by_key(|entry| entry.iterations)
 }
 
-fn pixels(entry: &PatchConfig) -> f64 {
-    (entry.batch * entry.patch * entry.patch) as f64
-}
-
 /// Steps of the typical size that have the work of the whole stage, for each step of the budget; work is taken to go
 /// with the pixels.
 fn typical_steps(stage: &StageConfig) -> f64 {
-    let work: f64 = stage
-        .patches
-        .iter()
-        .map(|entry| pixels(entry) * entry.iterations as f64)
-        .sum();
-    let typical = typical(stage).map_or(1.0, pixels);
+    let work = PatchSchedule::new(&stage.patches).pixels(0, stage.iterations);
+    let typical = typical(stage).map_or(1.0, |entry| {
+        (entry.batch * entry.patch * entry.patch) as f64
+    });
     work / typical / STEPS as f64
 }
 

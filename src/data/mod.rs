@@ -9,5 +9,6 @@ pub mod layout;
 pub mod loader;
 pub mod pairs;
 pub(crate) mod random;
+pub(crate) mod schedule;
 pub mod stop;
 pub mod synthesis;

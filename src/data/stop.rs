@@ -1,9 +1,8 @@
 //! Ending a training between two steps, or an evaluation between two images.
 #![cfg_attr(not(feature = "train"), allow(dead_code))]
 
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use crate::error::Error;
 
 /// A request to end, shared by who may ask and by who listens: an evaluation begins no further image, and a training's
 /// loaders serve no further step. The steps begun are finished, on all devices alike, and a checkpoint follows.
@@ -16,8 +15,8 @@ struct State {
     served: usize,
     /// No step from this number on is served.
     end: Option<usize>,
-    failure: Option<Error>,
-    /// A device got its part of a step that another cannot get: the weights are those of half a step.
+    failure: Option<String>,
+    /// The weights are not to be kept: a device got its part of a step that another cannot get, or a step went wrong.
     torn: bool,
 }
 
@@ -40,15 +39,21 @@ impl Stop {
 
     /// Asks for the end because of an error, which [`take_failure`](Self::take_failure) gives out. `step` is the one
     /// that cannot be served.
-    pub(crate) fn fail(&self, error: Error, step: Option<usize>) {
+    pub(crate) fn fail(&self, error: impl Display, step: Option<usize>) {
         let mut state = self.state();
         state.torn |= step.is_some_and(|step| step < state.served);
         state.end = state.end.or(Some(state.served));
-        state.failure.get_or_insert(error);
+        state.failure.get_or_insert_with(|| error.to_string());
+    }
+
+    /// As [`fail`](Self::fail), of a step whose weights are not to be kept.
+    pub(crate) fn fail_torn(&self, error: impl Display) {
+        self.state().torn = true;
+        self.fail(error, None);
     }
 
     /// The first error.
-    pub(crate) fn take_failure(&self) -> Option<Error> {
+    pub(crate) fn take_failure(&self) -> Option<String> {
         self.state().failure.take()
     }
 
@@ -76,7 +81,7 @@ impl Stop {
         self.state().end
     }
 
-    /// Whether the weights are those of half a step.
+    /// Whether the weights are not to be kept.
     pub(crate) fn is_torn(&self) -> bool {
         self.state().torn
     }
@@ -89,6 +94,7 @@ impl Stop {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
 
     #[test]
     fn devices_end_after_the_same_step() {
@@ -116,9 +122,6 @@ mod tests {
         assert!(stop.admits(0));
         stop.fail(failure(), Some(0));
         assert!(stop.is_torn());
-        assert_eq!(
-            stop.take_failure().unwrap().to_string(),
-            "training: unreadable"
-        );
+        assert_eq!(stop.take_failure().unwrap(), "training: unreadable");
     }
 }

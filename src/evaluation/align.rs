@@ -52,7 +52,7 @@ pub(super) fn align(restored: &Gray, target: &Gray) -> Result<Alignment> {
     let mut iterations = 0;
     loop {
         iterations += 1;
-        let Step {
+        let EccStep {
             parameters,
             correlation,
         } = Sums::over(&target, &restored, &map).step()?;
@@ -97,7 +97,7 @@ struct Sums {
     restored_target: f64,
 }
 
-struct Step {
+struct EccStep {
     parameters: [f64; PARAMETERS],
     correlation: f64,
 }
@@ -160,7 +160,7 @@ impl Sums {
     }
 
     /// The parameters' step that maximises the correlation, as the slopes predict it.
-    fn step(&self) -> Result<Step> {
+    fn step(&self) -> Result<EccStep> {
         let fail = |reason: &str| Err(Error::Alignment(reason.into()));
         if self.count == 0.0 {
             return fail("they do not overlap");
@@ -198,7 +198,7 @@ impl Sums {
         if parameters.iter().any(|value| !value.is_finite()) {
             return fail("the alignment left the range of numbers");
         }
-        Ok(Step {
+        Ok(EccStep {
             parameters,
             correlation: product / (restored_power * target_power).sqrt(),
         })

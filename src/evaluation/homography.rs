@@ -6,14 +6,14 @@ pub(super) struct Homography(pub [[f64; 3]; 3]);
 
 /// Where a homography takes a position.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Image {
+pub(super) struct MappedPoint {
     pub x: f64,
     pub y: f64,
     /// What `x` and `y` were divided by.
     pub divisor: f64,
 }
 
-impl Image {
+impl MappedPoint {
     /// Whether the nearest pixel is one of an image's.
     #[inline]
     pub fn is_on(&self, width: usize, height: usize) -> bool {
@@ -28,10 +28,10 @@ impl Homography {
     pub const IDENTITY: Self = Self([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]);
 
     #[inline]
-    pub fn image(&self, x: f64, y: f64) -> Image {
+    pub fn image(&self, x: f64, y: f64) -> MappedPoint {
         let [[a, b, c], [d, e, f], [g, h, i]] = self.0;
         let divisor = g * x + h * y + i;
-        Image {
+        MappedPoint {
             x: (a * x + b * y + c) / divisor,
             y: (d * x + e * y + f) / divisor,
             divisor,
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn positions_are_divided_by_the_third_value() {
         let map = Homography([[2.0, 0.0, 1.0], [0.0, 4.0, -1.0], [1.0, 0.0, 1.0]]);
-        let Image { x, y, divisor } = map.image(1.0, 3.0);
+        let MappedPoint { x, y, divisor } = map.image(1.0, 3.0);
         assert_eq!((x, y, divisor), (1.5, 5.5, 2.0));
     }
 

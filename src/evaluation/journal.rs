@@ -16,7 +16,7 @@ use crate::whole::write_whole;
 
 /// What an evaluation is of, and how: the journal's first line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
+pub struct EvaluationPlan {
     /// The command line that began it.
     pub command: String,
     /// The weights' path, or `bundled`.
@@ -35,7 +35,7 @@ pub struct Plan {
     pub datasets: Vec<PlannedDataset>,
 }
 
-/// A dataset of a [`Plan`].
+/// A dataset of an [`EvaluationPlan`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedDataset {
     /// As tables call it.
@@ -56,7 +56,7 @@ impl From<&Dataset> for PlannedDataset {
     }
 }
 
-impl Plan {
+impl EvaluationPlan {
     /// What keeps images done under this plan from standing beside those done under `now`. Command, backend and the weights'
     /// path may change.
     fn difference(&self, now: &Self) -> Option<String> {
@@ -114,7 +114,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
-    pub fn begin(path: &Path, plan: &Plan) -> Result<Self> {
+    pub fn begin(path: &Path, plan: &EvaluationPlan) -> Result<Self> {
         let head = json_line(path, plan)?;
         write_whole(path, true, |file| {
             file.write_all(&head).map_err(Error::io(path))
@@ -127,14 +127,14 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::Evaluation`] if its plan is another than `now`, [`Error::Data`] if it is damaged, [`Error::Io`].
-    pub fn resume(path: &Path, now: &Plan) -> Result<(Self, Plan, Done)> {
+    pub fn resume(path: &Path, now: &EvaluationPlan) -> Result<(Self, EvaluationPlan, Done)> {
         let bytes = fs::read(path).map_err(Error::io(path))?;
         let whole = bytes
             .iter()
             .rposition(|&byte| byte == b'\n')
             .map_or(0, |end| end + 1);
         let mut lines = bytes[..whole].split_inclusive(|&byte| byte == b'\n');
-        let plan: Plan = parse(path, 1, lines.next().unwrap_or_default())?;
+        let plan: EvaluationPlan = parse(path, 1, lines.next().unwrap_or_default())?;
         if let Some(difference) = plan.difference(now) {
             return Err(Error::Evaluation(format!(
                 "{} was begun with {difference}: it cannot go on like this; choose another folder, or begin anew by force",
@@ -192,8 +192,8 @@ mod tests {
     use crate::evaluation::results::Scores;
     use tempfile::TempDir;
 
-    fn plan() -> Plan {
-        Plan {
+    fn plan() -> EvaluationPlan {
+        EvaluationPlan {
             command: "hi-diff eval".into(),
             weights: "bundled".into(),
             fingerprint: "0a1b2c3d".into(),
@@ -251,7 +251,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("journal.jsonl");
         Journal::begin(&path, &plan()).unwrap();
-        let refused = |change: &dyn Fn(&mut Plan)| {
+        let refused = |change: &dyn Fn(&mut EvaluationPlan)| {
             let mut now = plan();
             change(&mut now);
             Journal::resume(&path, &now)

@@ -9,15 +9,23 @@ use super::results::Scores;
 use super::{Alignment, psnr, realblur, ssim_per_channel, ssim_volumetric};
 use crate::error::Result;
 
-/// How restored images are measured.
+/// How restored images are measured, with 8 bits a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Protocol {
     /// GoPro's and HIDE's: PSNR over 8-bit RGB, and SSIM as MATLAB computes it of an RGB array, as a volume.
+    #[cfg_attr(
+        feature = "cli",
+        value(
+            alias = "hide",
+            help = "GoPro's and HIDE's: PSNR over RGB, SSIM as MATLAB's of a volume. `hide` means the same"
+        )
+    )]
     Gopro,
-    /// BasicSR's validation: PSNR over 8-bit RGB, and SSIM of each channel by itself.
+    /// BasicSR's validation: PSNR over RGB, 2-D SSIM of each channel.
     Basicsr,
-    /// RealBlur's: after a gain and an alignment, PSNR and SSIM over the pixels that the alignment covers.
+    /// RealBlur's: PSNR and 2-D SSIM after gain and alignment by ECC, where the aligned image covers its target.
     Realblur,
 }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use image::RgbImage;
 
 use super::datasets::Dataset;
-use super::journal::{Done, Journal, Plan};
+use super::journal::{Done, EvaluationPlan, Journal};
 use super::results::{DatasetResult, Evaluation, Failure, ImageResult, Scores, extremes};
 use super::table;
 use crate::data::dataset::{DecodedPair, PairReader};
@@ -58,7 +58,7 @@ pub type Progress<'a> = &'a mut (dyn FnMut(&str, Result<&ImageResult, &Failure>)
 pub fn evaluate<B: Backend>(
     deblurrer: &Deblurrer<B>,
     datasets: &[Dataset],
-    mut plan: Plan,
+    mut plan: EvaluationPlan,
     options: &EvaluationOptions,
     progress: Progress<'_>,
 ) -> Result<Evaluation> {
@@ -100,7 +100,10 @@ pub fn evaluate<B: Backend>(
     Ok(evaluation)
 }
 
-fn open(plan: &Plan, options: &EvaluationOptions) -> Result<(Journal, Plan, Done)> {
+fn open(
+    plan: &EvaluationPlan,
+    options: &EvaluationOptions,
+) -> Result<(Journal, EvaluationPlan, Done)> {
     let path = options.out.join(JOURNAL_FILE);
     match (path.is_file(), options.resume) {
         (true, true) => Journal::resume(&path, plan),
@@ -180,7 +183,7 @@ impl PictureFolder {
 
 /// A pair at work.
 #[derive(Debug, Clone, Copy)]
-struct Job {
+struct PairJob {
     dataset: usize,
     pair: usize,
 }
@@ -212,7 +215,7 @@ impl Notes<'_> {
             .collect();
         let jobs = self.jobs();
         let failed = AtomicBool::new(false);
-        let goes_on = |_: &Job| !stop.is_asked() && !failed.load(Ordering::Relaxed);
+        let goes_on = |_: &PairJob| !stop.is_asked() && !failed.load(Ordering::Relaxed);
         let mut outcome = Ok(());
         pipeline(
             jobs.into_iter().take_while(goes_on),
@@ -229,19 +232,19 @@ impl Notes<'_> {
         outcome
     }
 
-    fn jobs(&self) -> Vec<Job> {
+    fn jobs(&self) -> Vec<PairJob> {
         let mut jobs = Vec::new();
         for (dataset, (found, result)) in self.datasets.iter().zip(&self.results).enumerate() {
             let done: std::collections::HashSet<_> =
                 result.images.iter().map(|image| &image.name).collect();
             let pairs = found.pairs.iter().enumerate();
             let left = pairs.filter(|(_, pair)| !done.contains(&pair.name));
-            jobs.extend(left.map(|(pair, _)| Job { dataset, pair }));
+            jobs.extend(left.map(|(pair, _)| PairJob { dataset, pair }));
         }
         jobs
     }
 
-    fn note(&mut self, job: Job, restored: Result<Restored>) -> Result<()> {
+    fn note(&mut self, job: PairJob, restored: Result<Restored>) -> Result<()> {
         let dataset = &self.datasets[job.dataset];
         let pair = &dataset.pairs[job.pair];
         let measured = restored.and_then(|restored| {

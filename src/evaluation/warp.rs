@@ -3,7 +3,7 @@
 use image::{Rgb, Rgb32FImage};
 use rayon::prelude::*;
 
-use super::homography::{Homography, Image};
+use super::homography::{Homography, MappedPoint};
 use crate::reflect::reflect_with_ends;
 
 /// Sharpness of the cubic kernel; OpenCV's.
@@ -22,7 +22,7 @@ pub(super) fn warp(image: &Rgb32FImage, map: &Homography) -> Vec<Option<Rgb<f32>
     rows.collect()
 }
 
-fn between(image: &Rgb32FImage, Image { x, y, .. }: Image) -> Rgb<f32> {
+fn between(image: &Rgb32FImage, MappedPoint { x, y, .. }: MappedPoint) -> Rgb<f32> {
     let (left, top) = (x.floor(), y.floor());
     let (columns, rows) = (kernel(x - left), kernel(y - top));
     let (width, height) = (image.width() as usize, image.height() as usize);

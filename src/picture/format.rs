@@ -8,15 +8,19 @@ use image::ImageFormat;
 
 /// An image file format that is both read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Format {
     /// Lossless; 8 and 16 bits, gray and colour, alpha, ICC profile.
     Png,
     /// Lossy; 8 bits, gray and colour, ICC profile, no alpha. At most 65,535 pixels a side.
+    #[cfg_attr(feature = "cli", value(alias = "jpg"))]
     Jpeg,
     /// Written losslessly (also where the original was lossy); 8 bits, alpha, ICC profile, no gray
     /// of its own. At most 16,383 pixels a side.
+    #[cfg_attr(feature = "cli", value(name = "webp"))]
     WebP,
     /// Written uncompressed; 8 and 16 bits, gray and colour, alpha with colour only, ICC profile.
+    #[cfg_attr(feature = "cli", value(alias = "tif"))]
     Tiff,
     /// Uncompressed; 8 bits, gray and colour, alpha with colour only, no ICC profile.
     Bmp,

@@ -4,8 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::page::{Page, Row as TableRow};
-use super::training::{Run, Stage, put_calls};
+use super::page::{Page, TableRow};
+use super::training::{Run, StageLog, put_calls};
 use crate::ablation::report::{ReportRow, giga, sizes};
 use crate::ablation::run::{PLAN_FILE, REPORT_FILES, SHARED_STAGE_ONE};
 use crate::ablation::{Report, Row, plot};
@@ -13,6 +13,7 @@ use crate::drawing::Escaped;
 use crate::drawing::curves::{Chart, Curve};
 use crate::error::{Error, Result};
 use crate::numbers::{fixed, signed, thousands};
+use crate::training::Stage;
 use crate::training::calls::Call;
 use crate::whole::write_whole;
 
@@ -223,45 +224,45 @@ fn curves(page: &mut Page, runs: &[(String, Run)]) -> Result<()> {
     }
     page.section("curves", "Training curves")?;
     page.put(format_args!("<div class=\"grid wide\">\n"))?;
-    for (number, titles) in [
+    for (stage, titles) in [
         (
-            1,
+            Stage::One,
             ["Stage one: pixel loss", "Stage one: validation PSNR (dB)"],
         ),
         (
-            2,
+            Stage::Two,
             [
                 "Stage two: diffusion loss",
                 "Stage two: validation PSNR (dB)",
             ],
         ),
     ] {
-        let loss = |stage: &Stage| match number {
-            1 => stage.trained(|record| record.pixel_loss),
-            _ => stage.trained(|record| record.diffusion_loss),
+        let loss = |log: &StageLog| match stage {
+            Stage::One => log.trained(|record| record.pixel_loss),
+            Stage::Two => log.trained(|record| record.diffusion_loss),
         };
-        let psnr = |stage: &Stage| stage.validated(|record| Some(record.psnr));
+        let psnr = |log: &StageLog| log.validated(|record| Some(record.psnr));
         for figure in [
-            together(titles[0], number, runs, &loss)
+            together(titles[0], stage, runs, &loss)
                 .logarithmic()
                 .figure(),
-            together(titles[1], number, runs, &psnr).figure(),
+            together(titles[1], stage, runs, &psnr).figure(),
         ] {
             page.put(format_args!("{}", figure.unwrap_or_default()))?;
         }
     }
     page.put(format_args!("</div>\n"))?;
     for (title, run) in runs {
-        for stage in &run.stages {
-            let name = match title.starts_with(stage.title()) {
+        for log in &run.stages {
+            let name = match title.starts_with(log.stage.title()) {
                 true => title.clone(),
-                false => format!("{title}: {}", stage.title().to_lowercase()),
+                false => format!("{title}: {}", log.stage),
             };
             page.put(format_args!(
                 "<details><summary>{}</summary>\n",
                 Escaped(&name)
             ))?;
-            stage.put_charts(page)?;
+            log.put_charts(page)?;
             page.put(format_args!("</details>\n"))?;
         }
     }
@@ -271,9 +272,9 @@ fn curves(page: &mut Page, runs: &[(String, Run)]) -> Result<()> {
 /// One number of one stage, of every training that has it. A training has the same colour everywhere.
 fn together(
     title: &'static str,
-    number: u8,
+    stage: Stage,
     runs: &[(String, Run)],
-    points: &dyn Fn(&Stage) -> Vec<(f64, f64)>,
+    points: &dyn Fn(&StageLog) -> Vec<(f64, f64)>,
 ) -> Chart {
     let mut chart = Chart {
         title,
@@ -282,9 +283,9 @@ fn together(
         curves: Vec::new(),
     };
     for (colour, (name, run)) in runs.iter().enumerate() {
-        for stage in run.stages.iter().filter(|stage| stage.number == number) {
-            chart.iterations = chart.iterations.max(stage.iterations());
-            let points = points(stage);
+        for log in run.stages.iter().filter(|log| log.stage == stage) {
+            chart.iterations = chart.iterations.max(log.iterations());
+            let points = points(log);
             if !points.is_empty() {
                 chart.curves.push(Curve {
                     name: name.clone(),

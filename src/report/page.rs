@@ -69,7 +69,7 @@ impl<'a> Page<'a> {
     }
 
     /// A table that scrolls within its own box where it is wider than the page. The first column has the rows' names.
-    pub fn table(&mut self, label: &str, headings: &[&str], rows: &[Row]) -> Result<()> {
+    pub fn table(&mut self, label: &str, headings: &[&str], rows: &[TableRow]) -> Result<()> {
         self.put(format_args!(
             "<div class=\"scroll\" role=\"region\" aria-label=\"{}\" tabindex=\"0\">\n<table>\n<thead><tr>",
             Escaped(label)
@@ -130,7 +130,7 @@ impl<'a> Page<'a> {
 }
 
 /// A row of a table.
-pub(super) struct Row {
+pub(super) struct TableRow {
     /// How it looks: nothing, or a class of the style.
     class: &'static str,
     cells: Vec<Cell>,
@@ -141,7 +141,7 @@ enum Cell {
     Number(String),
 }
 
-impl Row {
+impl TableRow {
     pub fn new(class: &'static str, name: impl Into<String>) -> Self {
         Self {
             class,

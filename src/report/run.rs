@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::numbers::thousands;
+use crate::training::Stage;
 use crate::training::calls::Call;
 use crate::training::checkpoint::exhausted;
 use crate::training::log::{Record, SetRecord, TrainRecord, ValidationRecord};
@@ -24,14 +25,14 @@ pub struct Run {
     /// The configuration as TOML.
     pub config: String,
     /// Stages one and two, as far as they have begun.
-    pub stages: Vec<Stage>,
+    pub stages: Vec<StageLog>,
 }
 
 /// What the log has of a stage.
-#[derive(Debug, Clone, Default)]
-pub struct Stage {
-    /// 1 or 2.
-    pub number: u8,
+#[derive(Debug, Clone)]
+pub struct StageLog {
+    /// Which stage.
+    pub stage: Stage,
     /// Means over steps, in order.
     pub training: Vec<TrainRecord>,
     /// Validations, in order.
@@ -59,29 +60,32 @@ impl Run {
         let records = log
             .split(|&byte| byte == b'\n')
             .filter_map(|line| serde_json::from_slice(line).ok());
-        let mut stages = [1, 2].map(|number| Stage {
-            number,
-            ..Stage::default()
+        let mut stages = Stage::ALL.map(|stage| StageLog {
+            stage,
+            training: Vec::new(),
+            validations: Vec::new(),
+            pictures: Vec::new(),
+            ended_early: false,
         });
         for record in records {
             let number = match &record {
                 Record::Train(record) => record.stage,
                 Record::Validation(record) => record.stage,
             };
-            let stage = stages.iter_mut().find(|stage| stage.number == number);
+            let stage = stages.iter_mut().find(|it| it.stage.number() == number);
             match (stage, record) {
                 (Some(stage), Record::Train(record)) => stage.training.push(record),
                 (Some(stage), Record::Validation(record)) => stage.validations.push(record),
                 (None, _) => {}
             }
         }
-        let mut stages: Vec<Stage> = stages.into();
+        let mut stages: Vec<StageLog> = stages.into();
         stages.retain(|stage| !stage.training.is_empty() || !stage.validations.is_empty());
         let config = String::from_utf8_lossy(&config).into_owned();
         let patience =
             Config::parse(&config, CONFIG_FILE).map_or(0, |config| config.training.early_stopping);
         for stage in &mut stages {
-            stage.pictures = latest_pictures(folder, stage.number);
+            stage.pictures = latest_pictures(folder, stage.stage);
             let scores = stage.validations.iter().map(|record| Some(record.psnr));
             stage.ended_early = exhausted(scores, patience).is_some();
         }
@@ -95,9 +99,8 @@ impl Run {
 }
 
 /// Files are called `<iteration>-<name>.png`.
-fn latest_pictures(folder: &Path, stage: u8) -> Vec<PathBuf> {
-    let stage = if stage == 1 { "stage-one" } else { "stage-two" };
-    let Ok(entries) = fs::read_dir(folder.join(stage).join(PICTURES)) else {
+fn latest_pictures(folder: &Path, stage: Stage) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder.join(stage.folder()).join(PICTURES)) else {
         return Vec::new();
     };
     let paths = entries.flatten().map(|entry| entry.path());
@@ -117,15 +120,7 @@ pub(super) fn iteration_and_name(path: &Path) -> Option<(usize, String)> {
     Some((iteration.parse().ok()?, name.to_string()))
 }
 
-impl Stage {
-    /// `Stage one` or `Stage two`.
-    pub fn title(&self) -> &'static str {
-        match self.number {
-            1 => "Stage one",
-            _ => "Stage two",
-        }
-    }
-
+impl StageLog {
     /// Optimiser steps in all.
     pub(super) fn iterations(&self) -> usize {
         self.training.last().map_or(0, |record| record.iterations)
@@ -288,13 +283,13 @@ mod tests {
         for iteration in [999_999, 1_000_000, 500] {
             sink.write(&record(iteration)).unwrap();
         }
-        let found = latest_pictures(folder.path(), 1);
+        let found = latest_pictures(folder.path(), Stage::One);
         let found: Vec<_> = found
             .iter()
             .filter_map(|path| iteration_and_name(path))
             .collect();
         let expected = ["a", "b-1-2", "c", "d"].map(|name| (1_000_000, name.to_string()));
         assert_eq!(found, expected);
-        assert!(latest_pictures(folder.path(), 2).is_empty());
+        assert!(latest_pictures(folder.path(), Stage::Two).is_empty());
     }
 }

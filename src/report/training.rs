@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::page::{Page, Row, counted};
+use super::page::{Page, TableRow, counted};
 use super::run::iteration_and_name;
-pub use super::run::{Run, Stage};
+pub use super::run::{Run, StageLog};
 use super::viewer::{self, Pictures};
 use crate::drawing::Escaped;
 use crate::drawing::curves::{Chart, Curve};
@@ -36,7 +36,7 @@ pub fn write_beside(folder: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-impl Stage {
+impl StageLog {
     fn charts(&self) -> Vec<String> {
         let chart = |title, points| Chart::single(title, self.iterations(), points);
         let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
@@ -124,7 +124,7 @@ impl Stage {
             return Ok(());
         }
         let best = self.best().map(|record| record.iteration);
-        let rows: Vec<Row> = self
+        let rows: Vec<TableRow> = self
             .validations
             .iter()
             .map(|record| {
@@ -133,7 +133,7 @@ impl Stage {
                 } else {
                     ""
                 };
-                Row::new(class, thousands(record.iteration as u64))
+                TableRow::new(class, thousands(record.iteration as u64))
                     .number(fixed(record.psnr, 3))
                     .number(signed(record.gain.unwrap_or(f64::NAN), 3))
                     .number(fixed(record.ssim, 4))
@@ -147,7 +147,7 @@ impl Stage {
             "SSIM (per channel)",
             "Images",
         ];
-        let label = format!("{}: validations", self.title());
+        let label = format!("{}: validations", self.stage.title());
         let folded = rows.len() > LONG_TABLE;
         if folded {
             let count = counted(rows.len(), "validation", "validations");
@@ -170,13 +170,13 @@ impl Stage {
             return Ok(());
         };
         let row = |set: &SetRecord| {
-            Row::new("", &set.name)
+            TableRow::new("", &set.name)
                 .number(fixed(set.psnr, 3))
                 .number(signed(set.gain, 3))
                 .number(fixed(set.ssim, 4))
                 .number(set.images)
         };
-        let rows: Vec<Row> = best.sets.iter().map(row).collect();
+        let rows: Vec<TableRow> = best.sets.iter().map(row).collect();
         let headings = [
             "Validation set",
             "PSNR (dB)",
@@ -189,7 +189,7 @@ impl Stage {
             thousands(best.iteration as u64)
         ))?;
         page.table(
-            &format!("{}: validation sets", self.title()),
+            &format!("{}: validation sets", self.stage.title()),
             &headings,
             &rows,
         )
@@ -239,9 +239,9 @@ impl Stage {
 pub fn write(out: &mut dyn Write, run: &Run) -> Result<()> {
     let mut facts: Vec<String> = Vec::new();
     for stage in &run.stages {
-        facts.push(format!("{}: {}", stage.title(), stage.progress()));
+        facts.push(format!("{}: {}", stage.stage.title(), stage.progress()));
     }
-    if let Some(record) = run.stages.last().and_then(Stage::best) {
+    if let Some(record) = run.stages.last().and_then(StageLog::best) {
         let gain = record.gain.map(|gain| format!(" ({})", signed(gain, 2)));
         facts.push(format!(
             "best validation {} dB{} after {}",
@@ -256,8 +256,8 @@ pub fn write(out: &mut dyn Write, run: &Run) -> Result<()> {
     let heading = format!("Training {}", run.folder.display());
     let mut page = Page::begin(out, &format!("{heading} · hi-diff"), &heading, &facts)?;
     for stage in &run.stages {
-        let heading = format!("{}: {}", stage.title(), stage.progress());
-        page.section(&format!("stage-{}", stage.number), &heading)?;
+        let heading = format!("{}: {}", stage.stage.title(), stage.progress());
+        page.section(&format!("stage-{}", stage.stage.number()), &heading)?;
         stage.put_charts(&mut page)?;
         stage.put_validations(&mut page)?;
         stage.put_pictures(&mut page)?;

@@ -14,29 +14,33 @@ use burn::train::renderer::{
 };
 use burn::train::{Interrupter, LearnerSummary};
 
-use super::run::Display;
+use super::options::Display;
 use crate::data::stop::Stop;
 
-/// The dashboard, where it is wanted and there is a terminal. Its wish to stop goes to `asking`, see [`Watch`].
+/// The dashboard, where it is wanted and there is a terminal, and what hands its wish to stop on.
 #[cfg(feature = "cli")]
 pub(super) fn dashboard(
     display: Display,
-    asking: &Interrupter,
+    stop: &Stop,
     checkpoint: Option<usize>,
-) -> Option<impl MetricsRenderer + 'static> {
+) -> Option<(impl MetricsRenderer + 'static, Watch)> {
     use burn::train::renderer::tui::TuiMetricsRendererWrapper;
     let wanted = display == Display::Dashboard && stdout().is_terminal();
-    wanted.then(|| TuiMetricsRendererWrapper::new(asking.clone(), checkpoint))
+    wanted.then(|| {
+        let asking = Interrupter::new();
+        let dashboard = TuiMetricsRendererWrapper::new(asking.clone(), checkpoint);
+        (dashboard, Watch::start(asking, stop.clone()))
+    })
 }
 
 /// None: the crate is built without it.
 #[cfg(not(feature = "cli"))]
 pub(super) fn dashboard(
     _: Display,
-    _: &Interrupter,
+    _: &Stop,
     _: Option<usize>,
-) -> Option<impl MetricsRenderer + 'static> {
-    None::<Nothing>
+) -> Option<(impl MetricsRenderer + 'static, Watch)> {
+    None::<(Nothing, Watch)>
 }
 
 /// Hands the dashboard's wish to stop on to the run, which answers it as any other: after the step, with a checkpoint.
@@ -46,7 +50,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn start(asking: Interrupter, stop: Stop) -> Self {
+    #[cfg_attr(not(feature = "cli"), allow(dead_code))]
+    fn start(asking: Interrupter, stop: Stop) -> Self {
         let over = Arc::new(AtomicBool::new(false));
         let watched = Arc::clone(&over);
         let watch = move || {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use burn::module::Module;
 
 use super::checkpoint::{self, RunState};
-use super::run::Stage;
+use super::stage::Stage;
 use super::{StageOne, StageTwo};
 use crate::config::{Config, Prior};
 use crate::error::{Error, Result};
@@ -54,8 +54,8 @@ impl fmt::Display for Which {
 /// What a checkpoint holds.
 #[derive(Debug)]
 pub struct Exported<B: Backend> {
-    /// `stage one` or `stage two`.
-    pub stage: &'static str,
+    /// Of which stage it is.
+    pub stage: Stage,
     /// Optimiser steps of the stage.
     pub iteration: usize,
     /// What the run was started with.
@@ -183,7 +183,7 @@ impl Checkpoints {
             0,
             format!(
                 "no checkpoint {which} of {}; there are those after iterations {there}",
-                self.stage.name()
+                self.stage
             ),
         );
         Err(fail(problems.join("\n  ")))
@@ -214,7 +214,7 @@ impl Checkpoints {
             model.latent_encoder = None;
         }
         Ok(Exported {
-            stage: self.stage.name(),
+            stage: self.stage,
             iteration,
             config,
             model,

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use burn::module::Module;
 
-use super::run::{CONFIG_FILE, Stages, TrainingOptions};
+use super::options::TrainingOptions;
+use super::run::CONFIG_FILE;
+use super::stage::Stages;
 use crate::config::{Config, Network};
 use crate::error::{Error, Result};
 use crate::model::HiDiff;

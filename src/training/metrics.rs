@@ -1,6 +1,5 @@
 //! The numbers a training measures, as Burn's metrics: losses, gradient norm, PSNR, SSIM, and the records of its log.
 
-use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::Tensor;
@@ -19,158 +18,117 @@ use super::optimizer::GradientNorms;
 use crate::data::loader::{Score, ValidationImage};
 use crate::evaluation::{psnr, ssim_per_channel};
 
-/// What a number is.
-pub trait Quantity: Send + Sync + Clone + 'static {
-    /// Its name in displays, logs and file names.
-    const NAME: &'static str;
-    /// Its unit, if it has one.
-    const UNIT: Option<&'static str> = None;
-    /// Whether more is better.
-    const HIGHER_IS_BETTER: bool = false;
-}
-
-/// Between output and sharp image, pixel by pixel.
-#[derive(Debug, Clone)]
-pub struct PixelLoss;
-
-impl Quantity for PixelLoss {
-    const NAME: &'static str = "Pixel loss";
-}
-
-/// Between output and sharp image, in the frequency domain and before it is weighted.
-#[derive(Debug, Clone)]
-pub struct FrequencyLoss;
-
-impl Quantity for FrequencyLoss {
-    const NAME: &'static str = "Frequency loss";
-}
-
-/// L1 between the prior and its prediction, or Eq. 7 where the diffusion is trained alone.
-#[derive(Debug, Clone)]
-pub struct DiffusionLoss;
-
-impl Quantity for DiffusionLoss {
-    const NAME: &'static str = "Diffusion loss";
-}
-
-/// Peak signal-to-noise ratio over 8-bit RGB.
-#[derive(Debug, Clone)]
-pub struct Psnr;
-
-impl Quantity for Psnr {
-    const NAME: &'static str = "PSNR";
-    const UNIT: Option<&'static str> = Some("dB");
-    const HIGHER_IS_BETTER: bool = true;
-}
-
-/// Structural similarity, per channel.
-#[derive(Debug, Clone)]
-pub struct Ssim;
-
-impl Quantity for Ssim {
-    const NAME: &'static str = "SSIM (per channel)";
-    const HIGHER_IS_BETTER: bool = true;
-}
-
-/// By how much the PSNR is above the blurred image's.
-#[derive(Debug, Clone)]
-pub struct Gain;
-
-impl Quantity for Gain {
-    const NAME: &'static str = "Gain over the blurred input";
-    const UNIT: Option<&'static str> = Some("dB");
-    const HIGHER_IS_BETTER: bool = true;
-}
-
-/// A number, and of how many images it is the mean.
-#[derive(Debug, Clone, Copy)]
-pub struct Value<Q> {
-    value: f64,
-    count: usize,
-    /// The validation set that the images are of; 0 in training.
-    set: usize,
-    quantity: PhantomData<Q>,
-}
-
-impl<Q> Value<Q> {
-    fn new(value: f64, count: usize) -> Self {
-        Self {
-            value,
-            count,
-            set: 0,
-            quantity: PhantomData,
-        }
-    }
-
-    fn of_image(value: f64, set: usize) -> Self {
-        Self {
-            set,
-            ..Self::new(value, 1)
-        }
-    }
-}
-
-/// Burn's metric for a quantity: the current value, and the mean over the epoch.
+/// A number of each item as Burn's metric: the current value, and the mean over the epoch.
 #[derive(Clone)]
-pub struct QuantityMetric<Q> {
+pub struct Number<T> {
     name: MetricName,
-    /// The only validation set that counts.
-    set: Option<usize>,
+    unit: Option<&'static str>,
+    higher_is_better: bool,
+    of: Arc<Of<T>>,
     state: NumericMetricState,
     /// What was said last.
     entry: SerializedEntry,
-    quantity: PhantomData<Q>,
 }
 
-impl<Q: Quantity> Default for QuantityMetric<Q> {
-    fn default() -> Self {
+/// The number of an item, and of how many images it is the mean; none where the item does not count.
+type Of<T> = dyn Fn(&T) -> Option<(f64, usize)> + Send + Sync;
+
+impl<T> Number<T> {
+    /// A number of no unit, of which less is better. `name` stands in displays.
+    pub fn new(
+        name: impl Into<String>,
+        of: impl Fn(&T) -> Option<(f64, usize)> + Send + Sync + 'static,
+    ) -> Self {
         Self {
-            name: Arc::new(Q::NAME.to_string()),
-            set: None,
+            name: Arc::new(name.into()),
+            unit: None,
+            higher_is_better: false,
+            of: Arc::new(of),
             state: NumericMetricState::new(),
             entry: SerializedEntry::new(String::new(), String::new()),
-            quantity: PhantomData,
         }
     }
 }
 
-impl<Q: Quantity> QuantityMetric<Q> {
-    /// The metric of one validation set among several: its number, from 0, and its name.
-    pub fn of_set(set: usize, name: &str) -> Self {
-        Self {
-            name: Arc::new(format!("{}, {name}", Q::NAME)),
-            set: Some(set),
-            ..Self::default()
+impl Number<StepNumbers> {
+    /// The gradient norm before clipping, which the optimiser computes.
+    pub fn gradient_norm(norms: GradientNorms) -> Self {
+        Self::new("Gradient norm", move |_| {
+            Some((norms.last().unwrap_or(f64::NAN), 1))
+        })
+    }
+
+    /// Between output and sharp image, pixel by pixel.
+    pub fn pixel_loss() -> Self {
+        Self::new("Pixel loss", |step| Some((step.pixel?, step.batch)))
+    }
+
+    /// Between output and sharp image, in the frequency domain and before it is weighted.
+    pub fn frequency_loss() -> Self {
+        Self::new("Frequency loss", |step| Some((step.frequency?, step.batch)))
+    }
+
+    /// L1 between the prior and its prediction, or Eq. 7 where the diffusion is trained alone.
+    pub fn diffusion_loss() -> Self {
+        Self::new("Diffusion loss", |step| Some((step.diffusion?, step.batch)))
+    }
+}
+
+impl Number<ImageScore> {
+    /// The scores of validation images: PSNR over 8-bit RGB, by how much it is above the blurred image's, and SSIM per
+    /// channel. Of several sets, by their names, each has its own.
+    pub fn scores(sets: &[&str]) -> Vec<Self> {
+        let of_set = |(set, name): (usize, &str)| {
+            let score = |quantity: &str, unit, value: fn(&Score) -> f64| Self {
+                unit,
+                higher_is_better: true,
+                ..Self::new(format!("{quantity}{name}"), move |image: &ImageScore| {
+                    (image.set == set).then(|| (value(&image.score), 1))
+                })
+            };
+            [
+                score("PSNR", Some("dB"), |score| score.psnr),
+                score("Gain over the blurred input", Some("dB"), |score| {
+                    score.gain
+                }),
+                score("SSIM (per channel)", None, |score| score.ssim),
+            ]
+        };
+        match sets {
+            [_] => of_set((0, "")).into(),
+            sets => {
+                let names = sets.iter().map(|name| format!(", {name}"));
+                let numbers = names.enumerate().map(|(set, name)| of_set((set, &name)));
+                numbers.flatten().collect()
+            }
         }
     }
 }
 
-impl<Q: Quantity> Metric for QuantityMetric<Q> {
-    type Input = Value<Q>;
+impl<T: Send + Sync + Clone> Metric for Number<T> {
+    type Input = T;
 
     fn name(&self) -> MetricName {
         Arc::clone(&self.name)
     }
 
     fn attributes(&self) -> MetricAttributes {
-        let unit = Q::UNIT.map(str::to_string);
         NumericAttributes {
-            unit,
-            higher_is_better: Q::HIGHER_IS_BETTER,
+            unit: self.unit.map(str::to_string),
+            higher_is_better: self.higher_is_better,
         }
         .into()
     }
 
-    fn update(&mut self, item: &Value<Q>, _: &MetricMetadata) -> SerializedEntry {
-        if self.set.is_some_and(|set| set != item.set) {
-            return self.entry.clone();
+    fn update(&mut self, item: &T, _: &MetricMetadata) -> SerializedEntry {
+        if let Some((value, count)) = (self.of)(item) {
+            let format = FormatOptions::new(self.name()).precision(4);
+            let format = match self.unit {
+                Some(unit) => format.unit(unit),
+                None => format,
+            };
+            self.entry = self.state.update(value, count, format);
         }
-        let format = FormatOptions::new(self.name()).precision(4);
-        let format = match Q::UNIT {
-            Some(unit) => format.unit(unit),
-            None => format,
-        };
-        self.entry = self.state.update(item.value, item.count, format);
         self.entry.clone()
     }
 
@@ -179,65 +137,7 @@ impl<Q: Quantity> Metric for QuantityMetric<Q> {
     }
 }
 
-impl<Q: Quantity> Numeric for QuantityMetric<Q> {
-    fn value(&self) -> NumericEntry {
-        self.state.current_value()
-    }
-
-    fn running_value(&self) -> NumericEntry {
-        self.state.running_value()
-    }
-}
-
-/// The gradient norm before clipping, which the optimiser computes.
-#[derive(Clone)]
-pub struct GradientNormMetric {
-    name: MetricName,
-    state: NumericMetricState,
-    norms: GradientNorms,
-}
-
-impl GradientNormMetric {
-    /// Its name in displays, logs and file names.
-    pub const NAME: &'static str = "Gradient norm";
-
-    /// A metric that reads this handle.
-    pub fn new(norms: GradientNorms) -> Self {
-        Self {
-            name: Arc::new(Self::NAME.into()),
-            state: NumericMetricState::new(),
-            norms,
-        }
-    }
-}
-
-impl Metric for GradientNormMetric {
-    type Input = ();
-
-    fn name(&self) -> MetricName {
-        Arc::clone(&self.name)
-    }
-
-    fn attributes(&self) -> MetricAttributes {
-        NumericAttributes {
-            unit: None,
-            higher_is_better: false,
-        }
-        .into()
-    }
-
-    fn update(&mut self, _: &(), _: &MetricMetadata) -> SerializedEntry {
-        let norm = self.norms.last().unwrap_or(f64::NAN);
-        self.state
-            .update(norm, 1, FormatOptions::new(self.name()).precision(4))
-    }
-
-    fn clear(&mut self) {
-        self.state.reset();
-    }
-}
-
-impl Numeric for GradientNormMetric {
+impl<T: Send + Sync + Clone> Numeric for Number<T> {
     fn value(&self) -> NumericEntry {
         self.state.current_value()
     }
@@ -293,30 +193,13 @@ impl Adaptor<StepNumbers> for StepNumbers {
     }
 }
 
-impl Adaptor<Value<PixelLoss>> for StepNumbers {
-    fn adapt(&self) -> Value<PixelLoss> {
-        Value::new(self.pixel.unwrap_or(f64::NAN), self.batch)
-    }
-}
-
-impl Adaptor<Value<FrequencyLoss>> for StepNumbers {
-    fn adapt(&self) -> Value<FrequencyLoss> {
-        Value::new(self.frequency.unwrap_or(f64::NAN), self.batch)
-    }
-}
-
-impl Adaptor<Value<DiffusionLoss>> for StepNumbers {
-    fn adapt(&self) -> Value<DiffusionLoss> {
-        Value::new(self.diffusion.unwrap_or(f64::NAN), self.batch)
-    }
-}
-
 /// What validation finds for an image.
 #[derive(Debug, Clone)]
 pub struct ImageScore {
     set: usize,
     score: Score,
-    picture: Option<Picture>,
+    /// Shared, since each metric gets a copy of what it is told.
+    picture: Option<Arc<Picture>>,
 }
 
 impl ImageScore {
@@ -339,7 +222,7 @@ impl ImageScore {
         item.scores.push(item.set, score);
         let picture = item
             .pictured
-            .then(|| Picture::of(&item.name, &blurred(), &restored, &sharp));
+            .then(|| Arc::new(Picture::of(&item.name, &blurred(), &restored, &sharp)));
         Self {
             set: item.set,
             score,
@@ -365,24 +248,6 @@ impl ItemLazy for ImageScore {
 
     fn sync(self) -> Self {
         self
-    }
-}
-
-impl Adaptor<Value<Psnr>> for ImageScore {
-    fn adapt(&self) -> Value<Psnr> {
-        Value::of_image(self.score.psnr, self.set)
-    }
-}
-
-impl Adaptor<Value<Gain>> for ImageScore {
-    fn adapt(&self) -> Value<Gain> {
-        Value::of_image(self.score.gain, self.set)
-    }
-}
-
-impl Adaptor<Value<Ssim>> for ImageScore {
-    fn adapt(&self) -> Value<Ssim> {
-        Value::of_image(self.score.ssim, self.set)
     }
 }
 
@@ -449,11 +314,11 @@ pub(super) struct ValidationRecording {
 
 impl ValidationRecording {
     /// A metric over validation sets of these names.
-    pub(super) fn new(recorder: SharedRecorder, sets: impl Iterator<Item = String>) -> Self {
+    pub(super) fn new(recorder: SharedRecorder, sets: &[&str]) -> Self {
         Self {
             name: Arc::new("Images".to_string()),
             recorder,
-            sets: sets.map(|name| (name, Vec::new())).collect(),
+            sets: sets.iter().map(|&name| (name.into(), Vec::new())).collect(),
             pictures: Vec::new(),
         }
     }
@@ -470,7 +335,8 @@ impl Metric for ValidationRecording {
         if let Some((_, scores)) = self.sets.get_mut(item.set) {
             scores.push(item.score);
         }
-        self.pictures.extend(item.picture.clone());
+        let picture = item.picture.as_deref();
+        self.pictures.extend(picture.cloned());
         let count: usize = self.sets.iter().map(|(_, scores)| scores.len()).sum();
         if count == metadata.progress.items_total {
             let mut recorder = self.recorder.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,7 +10,9 @@
 //! | what a run leaves on disk, and how it goes on from there | [`checkpoint`], `resume`, [`calls`] |
 //! | which weights a checkpoint holds | [`export`] |
 //! | what a run starts from | `init` |
+//! | what to train, and what was done | `options`, `stage` |
 //! | a run from folders of photographs to a weight file | [`run`] |
+//! | one stage of it through the `Learner`, and what it is fed | `learner`, `samples` |
 //!
 //! Which samples a step sees is the matter of [`data`](crate::data).
 
@@ -21,19 +23,25 @@ mod dashboard;
 pub mod devices;
 pub mod export;
 mod init;
+mod learner;
 pub mod learning_rate;
 pub mod log;
 pub mod loss;
 pub mod metrics;
 pub mod optimizer;
+mod options;
 pub(crate) mod resume;
 pub mod run;
+mod samples;
 mod share;
+mod stage;
 pub mod stage_one;
 pub mod stage_two;
 pub mod step;
 
 pub use devices::Devices;
-pub use run::{Display, Hook, Stages, TrainingOptions, TrainingReport, train};
+pub use options::{Display, Hook, StageReport, TrainingOptions, TrainingReport};
+pub use run::train;
+pub use stage::{Stage, Stages};
 pub use stage_one::StageOne;
 pub use stage_two::StageTwo;

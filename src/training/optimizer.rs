@@ -11,10 +11,10 @@ use burn::optim::{
 };
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
-use burn::train::Interrupter;
 
 use super::step::LossScale;
 use crate::config::{OptimizerConfig, OptimizerKind};
+use crate::data::stop::Stop;
 
 /// PyTorch's ε, which the published runs leave at its default.
 const EPSILON: f32 = 1e-8;
@@ -29,7 +29,7 @@ impl OptimizerConfig {
         &self,
         clip: f64,
         overflow: Overflow,
-        interrupter: Interrupter,
+        stop: Stop,
     ) -> ClippedOptimizer<OptimizerAdaptor<AdamW, M, B>>
     where
         B: AutodiffBackend,
@@ -45,7 +45,7 @@ impl OptimizerConfig {
             .with_epsilon(EPSILON)
             .with_weight_decay(weight_decay as f32)
             .init();
-        ClippedOptimizer::new(adamw, clip, overflow, interrupter)
+        ClippedOptimizer::new(adamw, clip, overflow, stop)
     }
 }
 
@@ -112,13 +112,13 @@ pub struct ClippedOptimizer<O> {
     steps: usize,
     skipped: usize,
     overflow: Overflow,
-    interrupter: Interrupter,
+    stop: Stop,
 }
 
 impl<O> ClippedOptimizer<O> {
     /// Puts a bound before `inner`; 0 for none. A gradient that is not finite is treated as `overflow` says, stopping
-    /// the training through `interrupter`.
-    pub fn new(inner: O, bound: f64, overflow: Overflow, interrupter: Interrupter) -> Self {
+    /// the training through `stop`.
+    pub fn new(inner: O, bound: f64, overflow: Overflow, stop: Stop) -> Self {
         Self {
             inner,
             bound,
@@ -126,7 +126,7 @@ impl<O> ClippedOptimizer<O> {
             steps: 0,
             skipped: 0,
             overflow,
-            interrupter,
+            stop,
         }
     }
 
@@ -140,17 +140,17 @@ impl<O> ClippedOptimizer<O> {
         let step = self.steps;
         match &self.overflow {
             Overflow::Stop if finite => {}
-            Overflow::Stop => self.interrupter.stop(Some(&format!(
+            Overflow::Stop => self.stop.fail_torn(format_args!(
                 "the gradient of step {step} is not finite, and the weights were left as before it; a lower learning rate or clip may help"
-            ))),
+            )),
             Overflow::Skip(scale) => {
                 scale.update(finite);
                 self.skipped = if finite { 0 } else { self.skipped + 1 };
                 if self.skipped > MOST_SKIPPED {
-                    self.interrupter.stop(Some(&format!(
+                    self.stop.fail_torn(format_args!(
                         "the gradients of {} steps up to {step} are not finite; try another precision",
                         self.skipped
-                    )));
+                    ));
                 }
             }
         }
@@ -371,11 +371,8 @@ mod tests {
     fn clipping_keeps_the_direction_and_bounds_the_norm() {
         let (layers, mut gradients) = layers_and_gradients();
         let before = values(&layers, &gradients);
-        let optimizer = OptimizerConfig::default().init::<Layers<B>, B>(
-            0.01,
-            Overflow::Stop,
-            Interrupter::new(),
-        );
+        let optimizer =
+            OptimizerConfig::default().init::<Layers<B>, B>(0.01, Overflow::Stop, Stop::new());
         optimizer.clip(&layers, &mut gradients);
         let after = values(&layers, &gradients);
         assert!((norm(&after) - 0.01).abs() < 1e-7, "norm {}", norm(&after));
@@ -398,11 +395,8 @@ mod tests {
         for bound in [0.0, 1e9] {
             let (layers, mut gradients) = layers_and_gradients();
             let before = values(&layers, &gradients);
-            let optimizer = OptimizerConfig::default().init::<Layers<B>, B>(
-                bound,
-                Overflow::Stop,
-                Interrupter::new(),
-            );
+            let optimizer =
+                OptimizerConfig::default().init::<Layers<B>, B>(bound, Overflow::Stop, Stop::new());
             assert!(optimizer.clip(&layers, &mut gradients));
             assert_eq!(values(&layers, &gradients), before, "bound {bound}");
         }
@@ -413,24 +407,23 @@ mod tests {
         let (layers, mut gradients) = layers_and_gradients();
         let bad = Tensor::<Flex, 1>::from_floats([f32::NAN, 1.0], &Default::default());
         gradients.register(layers.second.bias.as_ref().unwrap().id, bad);
-        let interrupter = Interrupter::new();
-        let mut optimizer =
-            OptimizerConfig::default().init(0.01, Overflow::Stop, interrupter.clone());
+        let stop = Stop::new();
+        let mut optimizer = OptimizerConfig::default().init(0.01, Overflow::Stop, stop.clone());
         let before = layers.first.weight.val().into_data();
         let after = optimizer.step(0.1, layers, gradients);
-        assert!(interrupter.should_stop());
+        assert!(stop.is_torn());
         assert_eq!(after.first.weight.val().into_data(), before);
     }
 
     #[test]
     fn in_half_precision_a_few_overflows_are_skipped() {
-        let interrupter = Interrupter::new();
+        let stop = Stop::new();
         let scale = LossScale::default();
         let overflow = Overflow::Skip(scale.clone());
         let mut optimizer =
-            OptimizerConfig::default().init::<Layers<B>, B>(0.01, overflow, interrupter.clone());
+            OptimizerConfig::default().init::<Layers<B>, B>(0.01, overflow, stop.clone());
         for step in 1..=MOST_SKIPPED + 1 {
-            assert!(!interrupter.should_stop(), "step {step}");
+            assert!(!stop.is_torn(), "step {step}");
             let (layers, mut gradients) = layers_and_gradients();
             let bad = Tensor::<Flex, 1>::from_floats([f32::NAN, 1.0], &Default::default());
             gradients.register(layers.second.bias.as_ref().unwrap().id, bad);
@@ -439,6 +432,6 @@ mod tests {
             assert_eq!(after.first.weight.val().into_data(), before);
             assert!(scale.to_record().0 < 65_536.0);
         }
-        assert!(interrupter.should_stop());
+        assert!(stop.is_torn());
     }
 }

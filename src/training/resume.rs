@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::config::Config;
+use crate::data::pairs::{Pair, Source};
 use crate::error::{Error, Result};
 
 /// A key of the configuration whose value has changed.
@@ -87,6 +88,26 @@ fn is_fixed(key: &str) -> bool {
         "training.stage_two.patches",
     ];
     fixed.iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// A number that other pairs, or the same in another order, or with other weights of their sources, do not have.
+pub(super) fn fingerprint(pairs: &[Pair], sources: &[Source]) -> u64 {
+    let mut hasher = crc32fast::Hasher::new();
+    for pair in pairs {
+        hasher.update(pair.name.as_bytes());
+        hasher.update(&[0]);
+        hasher.update(&(pair.width as u64).to_le_bytes());
+        hasher.update(&(pair.height as u64).to_le_bytes());
+        if pair.blur.is_none() {
+            hasher.update(b"sharp");
+        }
+    }
+    // Of a single source, neither the length nor the weight says anything more.
+    for source in sources.iter().skip(1) {
+        hasher.update(&(source.pairs as u64).to_le_bytes());
+        hasher.update(&(source.weight / sources[0].weight).to_le_bytes());
+    }
+    (pairs.len() as u64) << 32 | u64::from(hasher.finalize())
 }
 
 /// Every value by its full key. An array is one value, but for the sources, of which parts may change.

@@ -93,7 +93,7 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
         },
         command: Some(command_line()),
         after_row: Some(Hook::new(|out| write_beside(out).map(drop))),
-        stop: stop_on_signal("step")?,
+        stop: stop_on_signal("step", args.quiet)?,
     };
     let say = |text: std::fmt::Arguments<'_>| match (args.quiet, args.json) {
         (true, _) => {}

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use hi_diff::data::crops::{CropOptions, CropReport, crop_dataset};
 use hi_diff::data::layout::{Layout, Part};
@@ -30,8 +29,8 @@ pub struct Args {
     #[arg(long, default_value = Layout::AUTO, value_parser = PossibleValuesParser::new(Layout::PAIR_NAMES))]
     layout: String,
     /// Which part of a dataset that has parts
-    #[arg(long, value_enum, default_value_t)]
-    part: PartChoice,
+    #[arg(long, value_enum, default_value_t = Part::Train)]
+    part: Part,
     /// Replace crops that exist
     #[arg(long)]
     force: bool,
@@ -41,24 +40,6 @@ pub struct Args {
     /// Print errors only
     #[arg(short, long)]
     quiet: bool,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum PartChoice {
-    /// What models are trained on
-    #[default]
-    Train,
-    /// What models are evaluated on
-    Test,
-}
-
-impl From<PartChoice> for Part {
-    fn from(choice: PartChoice) -> Self {
-        match choice {
-            PartChoice::Train => Self::Train,
-            PartChoice::Test => Self::Test,
-        }
-    }
 }
 
 /// Whether every pair became crops.
@@ -72,7 +53,7 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
     let report = crop_dataset(
         &args.dir,
         Layout::named(&args.layout),
-        args.part.into(),
+        args.part,
         &args.out,
         &options,
         &|done, total| {

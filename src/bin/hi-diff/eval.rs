@@ -8,7 +8,7 @@ use hi_diff::data::layout::Layout;
 use hi_diff::data::stop::Stop;
 use hi_diff::evaluation::Protocol;
 use hi_diff::evaluation::datasets::Dataset;
-use hi_diff::evaluation::journal::Plan;
+use hi_diff::evaluation::journal::EvaluationPlan;
 use hi_diff::evaluation::results::{DatasetResult, Evaluation, Failure, ImageResult};
 use hi_diff::evaluation::run::{EvaluationOptions, PictureFolder, evaluate};
 use hi_diff::evaluation::table::decibels;
@@ -22,7 +22,6 @@ use crate::backend::with_backend;
 use crate::command_line::command_line;
 use crate::model::ModelArgs;
 use crate::output;
-use crate::protocol::ProtocolChoice;
 use crate::stop::stop_on_signal;
 
 /// Measure a model on datasets: PSNR and SSIM by protocol, a table beside the paper's, JSON and a report to look at
@@ -39,7 +38,7 @@ pub struct Args {
     out: PathBuf,
     /// How PSNR and SSIM are measured [default: the dataset's]
     #[arg(long, value_enum)]
-    protocol: Option<ProtocolChoice>,
+    protocol: Option<Protocol>,
     /// How the folders are laid out
     #[arg(long, value_name = "LAYOUT", default_value = Layout::AUTO, value_parser = PossibleValuesParser::new(Layout::PAIR_NAMES))]
     layout: String,
@@ -71,14 +70,13 @@ pub struct Args {
 /// False if an image failed.
 pub fn run(args: Args) -> hi_diff::Result<bool> {
     let layout = Layout::named(&args.layout);
-    let protocol = args.protocol.map(Protocol::from);
-    let datasets = Dataset::find(&args.data, layout, protocol)?;
+    let datasets = Dataset::find(&args.data, layout, args.protocol)?;
     if !args.quiet && !args.json {
         for dataset in &datasets {
             output::line(&dataset.report);
         }
     }
-    let stop = stop_on_signal("image")?;
+    let stop = stop_on_signal("image", args.quiet)?;
     let evaluation = with_backend!(args.model.backend, B => run_on::<B>(&args, &datasets, stop)?);
     let report = args.out.join("evaluation.html");
     write_report(&report, &args, &datasets, &evaluation)?;
@@ -104,7 +102,7 @@ fn run_on<B: Backend>(
 ) -> hi_diff::Result<Evaluation> {
     let device = Default::default();
     let (model, config) = args.model.load::<B>(&device)?;
-    let plan = Plan {
+    let plan = EvaluationPlan {
         command: command_line(),
         weights: args.model.name(),
         fingerprint: StateDict::fingerprint(&StateDict::of_model(&model)),
@@ -130,7 +128,7 @@ fn run_on<B: Backend>(
             Ok(_) => {}
             Err(failure) => {
                 let (name, reason) = (&failure.name, &failure.reason);
-                bar.suspend(|| eprintln!("error: {dataset}, {name}: {reason}"));
+                bar.suspend(|| output::error(format_args!("{dataset}, {name}: {reason}")));
             }
         }
         bar.inc(1);

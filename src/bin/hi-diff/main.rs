@@ -19,7 +19,6 @@ mod man;
 mod metrics;
 mod model;
 mod output;
-mod protocol;
 mod stop;
 mod summary;
 mod synth;

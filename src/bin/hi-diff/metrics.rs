@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use hi_diff::Error;
+use hi_diff::evaluation::Protocol;
 use hi_diff::evaluation::files::{FilePair, MetricsReport, match_paths, score_files};
 #[cfg(feature = "lpips")]
 use hi_diff::evaluation::{Lpips, score_files_with_lpips};
@@ -10,7 +11,6 @@ use hi_diff::evaluation::{Lpips, score_files_with_lpips};
 #[cfg(feature = "lpips")]
 use crate::backend::with_backend;
 use crate::output;
-use crate::protocol::ProtocolChoice;
 
 /// Measure restored images against their sharp targets
 ///
@@ -26,7 +26,7 @@ pub struct Args {
     target: PathBuf,
     /// What PSNR and SSIM mean; papers quote all three
     #[arg(long, value_enum)]
-    protocol: ProtocolChoice,
+    protocol: Protocol,
     /// Measure LPIPS too, of the images as they are, with the weights in a folder: alex.pth of the Python package lpips and
     /// torchvision's alexnet-owt-7be5be79.pth
     #[cfg(feature = "lpips")]
@@ -77,12 +77,12 @@ fn measure(args: &Args) -> hi_diff::Result<MetricsReport> {
             let lpips = Lpips::<B>::load(folder, &Default::default())?;
             // Each pair is dealt with twice.
             Ok(with_bar(args, 2 * pairs.len(), |progress| {
-                score_files_with_lpips(&pairs, args.protocol.into(), &lpips, progress)
+                score_files_with_lpips(&pairs, args.protocol, &lpips, progress)
             }))
         });
     }
     Ok(with_bar(args, pairs.len(), |progress| {
-        score_files(&pairs, args.protocol.into(), progress)
+        score_files(&pairs, args.protocol, progress)
     }))
 }
 

@@ -27,8 +27,8 @@ fn action() -> MutexGuard<'static, Option<Action>> {
 }
 
 /// A stop that they ask for, the first time; the second time ends the program at once. `unit` is what is finished before,
-/// such as a step.
-pub fn stop_on_signal(unit: &'static str) -> hi_diff::Result<Stop> {
+/// such as a step, which is said unless `quiet`.
+pub fn stop_on_signal(unit: &'static str, quiet: bool) -> hi_diff::Result<Stop> {
     let stop = Stop::new();
     let asked = stop.clone();
     on_signal(move || {
@@ -36,7 +36,9 @@ pub fn stop_on_signal(unit: &'static str) -> hi_diff::Result<Stop> {
             std::process::exit(130);
         }
         asked.ask();
-        eprintln!("stopping after this {unit}; once more ends at once");
+        if !quiet {
+            eprintln!("stopping after this {unit}; once more ends at once");
+        }
     })?;
     Ok(stop)
 }

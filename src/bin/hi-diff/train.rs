@@ -3,7 +3,6 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use hi_diff::Error;
 use hi_diff::report::training::{FILE, write_beside};
 use hi_diff::training::{Display, Hook, Stages, TrainingOptions, TrainingReport, train};
@@ -36,8 +35,8 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Stages to run; stage two alone starts from stage one's weights in OUT, or from --init
-    #[arg(long, value_enum, default_value_t = StageChoice::Both)]
-    stage: StageChoice,
+    #[arg(long, value_enum, default_value_t = Stages::Both)]
+    stage: Stages,
     /// Go on with the run in OUT, from its newest checkpoint
     #[arg(long)]
     resume: bool,
@@ -53,26 +52,6 @@ pub struct Args {
     /// Print errors only
     #[arg(short, long)]
     quiet: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum StageChoice {
-    /// The latent encoder with the Transformer
-    One,
-    /// The diffusion, with the Transformer or alone
-    Two,
-    /// One after the other
-    Both,
-}
-
-impl From<StageChoice> for Stages {
-    fn from(choice: StageChoice) -> Self {
-        match choice {
-            StageChoice::One => Self::One,
-            StageChoice::Two => Self::Two,
-            StageChoice::Both => Self::Both,
-        }
-    }
 }
 
 impl Args {
@@ -96,13 +75,13 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
         data: args.data,
         validation: args.validation,
         out: args.out,
-        stages: args.stage.into(),
+        stages: args.stage,
         resume: args.resume,
         initial: args.init,
         display,
         command: Some(command_line()),
         after_validation: Some(Hook::new(|out| write_beside(out).map(drop))),
-        stop: stop_on_signal("step")?,
+        stop: stop_on_signal("step", args.quiet)?,
     };
     let trained = with_training_backend!(args.backend, config, (B, devices) => {
         train::<B>(&config, &options, &devices)
@@ -138,7 +117,7 @@ fn print(report: &TrainingReport) {
         let minutes = stage.elapsed.as_secs_f64() / 60.0;
         let mut text = format!(
             "{}: {} iterations in {minutes:.1} min",
-            stage.name, stage.iterations
+            stage.stage, stage.iterations
         );
         if let Some(psnr) = stage.last.and_then(|last| last.psnr) {
             text.push_str(&format!(", PSNR {psnr:.2} dB"));

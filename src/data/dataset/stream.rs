@@ -12,6 +12,7 @@ use crate::config::PatchConfig;
 use crate::data::augment::Augmentation;
 use crate::data::pairs::{Pair, Source};
 use crate::data::random::{Purpose, generator_at, seed_at};
+use crate::data::schedule::PatchSchedule;
 use crate::error::{Error, Result};
 
 /// What a sample stream is made of.
@@ -61,16 +62,7 @@ pub struct SampleStream {
     reader: PairReader,
     order: PairOrder,
     config: StreamConfig,
-    /// Patch, batch and first iteration of each entry, with the samples before it.
-    phases: Vec<Phase>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Phase {
-    first_iteration: usize,
-    first_sample: u64,
-    patch: usize,
-    batch: usize,
+    schedule: PatchSchedule,
 }
 
 impl SampleStream {
@@ -90,28 +82,14 @@ impl SampleStream {
             );
             return Err(Error::Training(reason));
         }
-        let mut phases = Vec::new();
-        let (mut first_iteration, mut first_sample) = (0_usize, 0_u64);
-        for entry in &config.patches {
-            let (patch, batch) = (entry.patch, entry.batch);
-            phases.push(Phase {
-                first_iteration,
-                first_sample,
-                patch,
-                batch,
-            });
-            first_iteration = first_iteration.saturating_add(entry.iterations);
-            first_sample =
-                first_sample.saturating_add((entry.iterations as u64).saturating_mul(batch as u64));
-        }
-        if phases.is_empty() {
+        if config.patches.is_empty() {
             return Err(Error::Training("no patch sizes".into()));
         }
         Ok(Self {
             reader,
             order: PairOrder::new(config.seed, sources),
+            schedule: PatchSchedule::new(&config.patches),
             config,
-            phases,
         })
     }
 
@@ -127,7 +105,7 @@ impl SampleStream {
 
     /// Samples in a step.
     pub fn batch_size(&self, iteration: usize) -> usize {
-        self.phase(iteration).batch
+        self.schedule.at(iteration).batch
     }
 
     /// Samples in the steps from `start` up to, without, `end`.
@@ -142,7 +120,7 @@ impl SampleStream {
     /// # Errors
     /// [`Error::Image`] or [`Error::Io`] for an image that cannot be read.
     pub fn batch(&self, iteration: usize, slots: std::ops::Range<usize>) -> Result<PatchBatch> {
-        let patch = self.phase(iteration).patch;
+        let patch = self.schedule.at(iteration).patch;
         let (batch, noise_len) = (slots.len(), self.config.noise_len);
         let values = 3 * patch * patch;
         let mut result = PatchBatch {
@@ -220,17 +198,10 @@ impl SampleStream {
         generator_at(self.config.seed, purpose, iteration as u64, slot as u64)
     }
 
-    fn phase(&self, iteration: usize) -> Phase {
-        let after = self
-            .phases
-            .partition_point(|phase| phase.first_iteration <= iteration);
-        self.phases[after.saturating_sub(1)]
-    }
-
     pub(super) fn pair_at(&self, iteration: usize, slot: usize) -> usize {
-        let phase = self.phase(iteration);
-        let steps = (iteration - phase.first_iteration) as u64;
-        let sample = phase.first_sample + steps * phase.batch as u64 + slot as u64;
+        let phase = self.schedule.at(iteration);
+        let steps = (iteration - phase.start) as u64;
+        let sample = phase.samples_before + steps * phase.batch as u64 + slot as u64;
         self.order.pair_of(sample)
     }
 }

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 
 /// A dataset's part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Part {
     /// What models are trained on.
     Train,

@@ -146,7 +146,7 @@ pub fn deblur(
     let timeline = Timeline::read(ffmpeg, input, &source)?;
     let state = State::new(input, timeline.ticks.len(), &options.recipe)?;
     let work = Work::open(output, &state, options.resume)?;
-    let mut job = Job {
+    let mut job = VideoJob {
         options,
         output,
         work: &work,
@@ -178,7 +178,7 @@ pub fn deblur(
 }
 
 /// One video under way.
-struct Job<'a> {
+struct VideoJob<'a> {
     options: &'a Options,
     output: &'a Path,
     work: &'a Work,
@@ -186,7 +186,7 @@ struct Job<'a> {
     report: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
 }
 
-impl Job<'_> {
+impl VideoJob<'_> {
     fn run(
         &mut self,
         restore: &mut dyn FnMut(&Photograph) -> Result<Photograph>,

@@ -24,7 +24,7 @@ use rayon::prelude::*;
 use super::LANES;
 use super::depthwise::Framed;
 use super::normalize::Norm;
-use super::panels::{self, Layout, LineShape, Lines, multiply, row_pixels};
+use super::panels::{self, LineShape, Lines, PanelLayout, multiply, row_pixels};
 use super::product::{Into, Matrix};
 use super::scratch;
 use super::tiles::{Image, ImageMut, Tile};
@@ -56,7 +56,7 @@ pub(super) struct Branch<'a> {
 }
 
 /// A few rows of a tile, with the normalised rows that the tile's expanded ones are missing for them.
-pub(super) struct Step<'a> {
+pub(super) struct RowStep<'a> {
     image: &'a Image<'a>,
     tile: &'a Tile,
     row_layout: &'a RowLayout,
@@ -123,7 +123,7 @@ pub(super) fn step_pixels(tile: &Tile) -> usize {
     step_rows(tile) * row_pixels(tile.width)
 }
 
-impl Step<'_> {
+impl RowStep<'_> {
     /// From one expanded channel to the next.
     pub fn expanded_stride(&self) -> usize {
         expanded_stride(self.tile)
@@ -164,7 +164,7 @@ impl Step<'_> {
                 Lines::new(data, shape)
             }
         };
-        let pixels = (self.normalized, Layout::panels(channels), pixels);
+        let pixels = (self.normalized, PanelLayout::panels(channels), pixels);
         multiply(Into::Set, weights, bias, pixels, target);
 
         let [before, after] = self.row_layout.outside;
@@ -220,14 +220,14 @@ pub(super) unsafe fn walk(
     tile: &Tile,
     frame: Option<&[f32]>,
     [loaded, normalized]: [&mut [f32]; 2],
-    mut work: impl FnMut(&Step<'_>),
+    mut work: impl FnMut(&RowStep<'_>),
 ) {
     let row_layout = RowLayout::new(image, tile);
     let outer = tile.surrounded(image.height, image.width);
     // Those inside the image, counted in the framed tile.
     let inside = outer.top + 1 - tile.top..outer.top + 1 - tile.top + outer.height;
     let stride = loaded_stride(tile);
-    let layout = Layout::panels(image.channels);
+    let layout = PanelLayout::panels(image.channels);
     for start in (0..tile.height).step_by(step_rows(tile)) {
         let rows = start..tile.height.min(start + step_rows(tile));
         let missing = if start == 0 { 0 } else { start + 2 }..rows.end + 2;
@@ -242,7 +242,7 @@ pub(super) unsafe fn walk(
             let pixels = fresh.len() * row_layout.pitch;
             norm.apply(loaded, stride, pixels, normalized, layout);
         }
-        work(&Step {
+        work(&RowStep {
             image,
             tile,
             row_layout: &row_layout,
@@ -278,7 +278,7 @@ pub(super) fn add_to_tiles(
     norm: &Norm,
     constants: Option<&[f32]>,
     [expanded, inner]: [usize; 2],
-    work: impl Fn(&Step<'_>, &mut [f32], &mut [f32], &AddToImage<'_>) + Sync,
+    work: impl Fn(&RowStep<'_>, &mut [f32], &mut [f32], &AddToImage<'_>) + Sync,
 ) {
     let frames = image.frames(tiles);
     let image = &*image;
@@ -291,10 +291,10 @@ pub(super) fn add_to_tiles(
             panels::length(inner, step_pixels(tile)),
         ];
         scratch::with(lengths, |[loaded, normalized, expanded, inner]| {
-            let step = |step: &Step<'_>| {
+            let step = |step: &RowStep<'_>| {
                 let first = Cell::new(true);
                 let add = |weights: Matrix<'_>, panels: &[f32]| {
-                    let layout = Layout::panels(weights.size()[1]);
+                    let layout = PanelLayout::panels(weights.size()[1]);
                     let pixels = step.rows.len() * row_pixels(tile.width);
                     // SAFETY: these rows are this thread's alone, and have been read: the next step reads those below.
                     let target = unsafe { Lines::in_image(image, tile, step.rows.start) };

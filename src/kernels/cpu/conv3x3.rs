@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::LANES;
 use super::depthwise::{frame, framed_length};
 use super::inner_products::{Rows, wide_inner_products};
-use super::panels::{Layout, Lines, Offsets, multiply};
+use super::panels::{Lines, Offsets, PanelLayout, multiply};
 use super::product::{Into, Matrix};
 use super::scratch;
 use super::tiles::{Image, ImageMut, Tile, tiles_for_threads};
@@ -164,7 +164,7 @@ pub(super) fn backward(
     let offsets: Vec<usize> = (0..from).flat_map(taps).collect();
     let outputs = Rows {
         data: &grad[width + 3..], // From the first pixel inside the frame.
-        source: Layout::planes(length),
+        source: PanelLayout::planes(length),
         count: to,
     };
     let inputs = Rows {

@@ -9,7 +9,7 @@ use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp, SimdUnaryOp};
 
 use super::gelu_gate::Gelu;
-use super::panels::{Layout, row_pixels};
+use super::panels::{PanelLayout, row_pixels};
 use super::{Dims, LANES, scratch};
 
 /// The nine weights of a channel, row by row.
@@ -140,7 +140,7 @@ impl Output for Plane<'_> {
 /// A channel of panels, in rows of [`row_pixels`].
 pub(super) struct InPanels<'a> {
     pub data: &'a mut [f32],
-    pub layout: Layout,
+    pub layout: PanelLayout,
     pub channel: usize,
     pub width: usize,
 }
@@ -485,13 +485,13 @@ mod tests {
                 bias: [0.5, -0.25],
                 output: InPanels {
                     data,
-                    layout: Layout::panels(2),
+                    layout: PanelLayout::panels(2),
                     channel: 1,
                     width,
                 },
             });
             // Behind a row's end is whatever the frame has there, as far as each set's vectors go.
-            let layout = Layout::panels(2);
+            let layout = PanelLayout::panels(2);
             let pixels = (0..height).flat_map(|row| {
                 (0..width).map(move |column| layout.offset(1, row * row_pixels(width) + column))
             });

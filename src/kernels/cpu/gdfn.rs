@@ -3,7 +3,7 @@
 use super::branch::{Branch, GROUP, TILE_PIXELS, add_to_tiles};
 use super::depthwise::{InPanels, convolve_and_gate, taps};
 use super::normalize::Norm;
-use super::panels::Layout;
+use super::panels::PanelLayout;
 use super::product::Matrix;
 use super::tiles::{ImageMut, tiles_for_threads};
 
@@ -34,7 +34,7 @@ pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, branch: &Bra
                         channels.map(|channel| branch.tap_bias(channel)),
                         InPanels {
                             data: gated,
-                            layout: Layout::panels(count),
+                            layout: PanelLayout::panels(count),
                             channel: i,
                             width: step.width(),
                         },

@@ -11,7 +11,7 @@ use rten_vecmath::Exp;
 
 use super::LANES;
 use super::normalize::Norm;
-use super::panels::{self, Layout, Lines, multiply, row_pixels};
+use super::panels::{self, Lines, PanelLayout, multiply, row_pixels};
 use super::product::{Into, Matrix, product};
 use super::scratch;
 use super::tiles::{ImageMut, tiles};
@@ -57,7 +57,7 @@ pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, him: &Him<'_
             scratch::with(lengths, |[planes, normalized, attention]| {
                 // SAFETY: the tile is this thread's alone.
                 unsafe { image.load_inner(tile, 0..tile.height, planes, pixels) };
-                let layout = Layout::panels(channels);
+                let layout = PanelLayout::panels(channels);
                 norm.apply(planes, pixels, pixels, normalized, layout);
                 multiply(
                     Into::Set,
@@ -76,7 +76,7 @@ pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, him: &Him<'_
                     Into::Add,
                     Matrix::new(&to_output, channels, rows, rows),
                     him.project_bias,
-                    (attention, Layout::planes(pixels), pixels),
+                    (attention, PanelLayout::planes(pixels), pixels),
                     target,
                 );
             });

@@ -229,7 +229,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::instruction_sets::{on_each_set, on_set, values};
-    use super::super::panels::{Layout, Offsets};
+    use super::super::panels::{Offsets, PanelLayout};
     use super::super::product::{Matrix, product};
     use super::*;
 
@@ -248,7 +248,7 @@ mod tests {
             let mut found = values(rows * stride, 7);
             let mut expected = found.clone();
             let into = if add { Into::Add } else { Into::Set };
-            let source = Layout::planes(pixels + gap);
+            let source = PanelLayout::planes(pixels + gap);
             let [l, r] = [(&left, rows), (&right, columns)].map(|(data, count)| Rows { data, source, count });
             match threads {
                 0 => inner_products(into, l, r, pixels, &mut found, stride),
@@ -277,7 +277,7 @@ mod tests {
                 into: Into::Add,
                 left: Rows {
                     data: &left,
-                    source: Layout::planes(pixels),
+                    source: PanelLayout::planes(pixels),
                     count: rows,
                 },
                 right: Rows {
@@ -306,7 +306,7 @@ mod tests {
     fn rows_beyond_their_slice_are_refused() {
         let rows = Rows {
             data: &[1.0; 15],
-            source: Layout::planes(8),
+            source: PanelLayout::planes(8),
             count: 2,
         };
         inner_products(Into::Set, rows, rows, 8, &mut [0.0; 4], 2);

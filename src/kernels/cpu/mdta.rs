@@ -10,13 +10,13 @@ use rten_simd::SimdOp;
 use rten_vecmath::SumSquare;
 
 use super::branch::{
-    Branch, GROUP, Step, TILE_PIXELS, add_to_tiles, expanded_stride, normalized_lengths,
+    Branch, GROUP, RowStep, TILE_PIXELS, add_to_tiles, expanded_stride, normalized_lengths,
     step_pixels, walk,
 };
 use super::depthwise::{Framed, InPanels, Plane, Taps, convolve, taps};
 use super::inner_products::{Rows, inner_products};
 use super::normalize::Norm;
-use super::panels::Layout;
+use super::panels::PanelLayout;
 use super::product::{Into, Matrix, product};
 use super::scratch;
 use super::tiles::{Image, ImageMut, Tile, tiles, tiles_for_threads};
@@ -69,7 +69,7 @@ pub(super) fn add(
                 convolved(step, branch, range, expanded, |channel, x, taps, bias| {
                     let output = InPanels {
                         data: &mut *values,
-                        layout: Layout::panels(count),
+                        layout: PanelLayout::panels(count),
                         channel,
                         width: step.width(),
                     };
@@ -84,7 +84,7 @@ pub(super) fn add(
 
 /// Channels of `qkv`: expands them and lets `convolve` do the rest for each, counted from the first.
 fn convolved(
-    step: &Step<'_>,
+    step: &RowStep<'_>,
     branch: &Branch<'_>,
     [first, count]: [usize; 2],
     expanded: &mut [f32],
@@ -154,7 +154,7 @@ impl Sums {
             2 * channels * step_pixels(tile),
         ];
         scratch::with(lengths, |[loaded, normalized, expanded, outputs]| {
-            let step = |step: &Step<'_>| {
+            let step = |step: &RowStep<'_>| {
                 let pixels = step.pixels();
                 for first in (0..2 * channels).step_by(GROUP) {
                     let range = [first, GROUP.min(2 * channels - first)];
@@ -175,7 +175,7 @@ impl Sums {
                 for head in 0..heads {
                     let [q, k] = [queries, keys].map(|x| Rows {
                         data: &x[head * per_head * pixels..],
-                        source: Layout::planes(pixels),
+                        source: PanelLayout::planes(pixels),
                         count: per_head,
                     });
                     let products = &mut self.products[head * per_head * per_head..];

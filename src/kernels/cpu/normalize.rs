@@ -4,7 +4,7 @@ use rayon::prelude::*;
 use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
-use super::panels::Layout;
+use super::panels::PanelLayout;
 use super::tiles::{Image, ImageMut, Tile};
 use super::{LANES, scratch};
 
@@ -28,7 +28,7 @@ struct Normalize<'a> {
     stride: usize,
     pixels: usize,
     output: &'a mut [f32],
-    layout: Layout,
+    layout: PanelLayout,
 }
 
 impl Norm {
@@ -39,7 +39,7 @@ impl Norm {
         stride: usize,
         pixels: usize,
         output: &mut [f32],
-        layout: Layout,
+        layout: PanelLayout,
     ) {
         let (channels, pixels) = (self.scale.len(), pixels.next_multiple_of(LANES));
         assert!(pixels > 0 && pixels <= stride && channels > 0 && self.shift.len() == channels);
@@ -70,7 +70,7 @@ impl Norm {
                 width: STRIP.min(pixels - left),
             };
             scratch::with([channels * STRIP; 2], |[planes, normalized]| {
-                let layout = Layout::planes(STRIP);
+                let layout = PanelLayout::planes(STRIP);
                 // SAFETY: no thread writes to x, and the strip of the output is this thread's alone.
                 unsafe {
                     from.load_inner(&strip, 0..1, planes, STRIP);
@@ -191,7 +191,7 @@ mod tests {
                 stride: pixels,
                 pixels,
                 output,
-                layout: Layout::panels(channels),
+                layout: PanelLayout::panels(channels),
             });
             assert_equal(&results);
         }

@@ -44,14 +44,14 @@ pub(super) trait Source: Copy {
 
 /// Where a channel's pixel lies.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Layout {
+pub(super) struct PanelLayout {
     /// From a panel to the next.
     panel: usize,
     /// From a channel to the next.
     channel: usize,
 }
 
-impl Layout {
+impl PanelLayout {
     /// Panels of so many channels.
     pub fn panels(channels: usize) -> Self {
         Self {
@@ -74,7 +74,7 @@ impl Layout {
     }
 }
 
-impl Source for Layout {
+impl Source for PanelLayout {
     #[inline(always)]
     fn pixel(self, pixel: usize) -> usize {
         pixel / PANEL * self.panel + pixel % PANEL
@@ -304,7 +304,7 @@ pub fn product_rates([rows, channels, pixels]: [usize; 3]) -> [f64; 2] {
         seconds.sort_by(f64::total_cmp);
         flops * times as f64 / seconds[2]
     };
-    let source = (&panels[..], Layout::panels(channels), pixels);
+    let source = (&panels[..], PanelLayout::panels(channels), pixels);
     let ours = rate(&mut |output| {
         let target = Lines::planes(output, pixels, pixels);
         multiply(Into::Set, weights, None, source, target);
@@ -475,7 +475,7 @@ mod tests {
     use super::*;
 
     /// The channels' pixels in another layout.
-    fn arranged(planes: &[f32], channels: usize, layout: Layout, length: usize) -> Vec<f32> {
+    fn arranged(planes: &[f32], channels: usize, layout: PanelLayout, length: usize) -> Vec<f32> {
         let count = planes.len() / channels;
         let mut arranged = vec![f32::NAN; length];
         for channel in 0..channels {
@@ -502,8 +502,8 @@ mod tests {
             let planes = values(channels * count, 3);
             let stride = count.next_multiple_of(LANES);
             let (layout, length) = match in_panels {
-                true => (Layout::panels(channels), length(channels, count)),
-                false => (Layout::planes(stride), channels * stride),
+                true => (PanelLayout::panels(channels), length(channels, count)),
+                false => (PanelLayout::planes(stride), channels * stride),
             };
             let pixels = arranged(&planes, channels, layout, length);
             let bias = values(rows, 11);
@@ -541,7 +541,7 @@ mod tests {
             let (pitch, weights) = (width + gap, values(rows * 3, 5));
             let weights = Matrix::new(&weights, rows, 3, 3);
             let pixels = values(length(3, count), 3);
-            let layout = Layout::panels(3);
+            let layout = PanelLayout::panels(3);
             let mut planes = vec![0.0; rows * count];
             let target = Lines::planes(&mut planes, count, count);
             multiply(Into::Set, weights, None, (&pixels, layout, count), target);
@@ -573,7 +573,7 @@ mod tests {
             let weights = values(rows * 3, 5);
             let weights = Matrix::new(&weights, rows, 3, 3);
             let pixels = values(length(3, count), 3);
-            let layout = Layout::panels(3);
+            let layout = PanelLayout::panels(3);
             let mut planes = vec![0.0; rows * count];
             let target = Lines::planes(&mut planes, count, count);
             multiply(Into::Set, weights, None, (&pixels, layout, count), target);
@@ -614,7 +614,7 @@ mod tests {
                 weights,
                 bias: Some(&bias),
                 pixels: &pixels,
-                source: Layout::panels(channels),
+                source: PanelLayout::panels(channels),
                 count,
                 target: Lines::new(output, shape),
             });
@@ -628,7 +628,7 @@ mod tests {
         let weights = Matrix::new(&[1.0; 4], 2, 2, 2);
         let mut output = [0.0; 128];
         let target = Lines::planes(&mut output, 64, 64);
-        let pixels = (&[0.0; 127][..], Layout::panels(2), 64);
+        let pixels = (&[0.0; 127][..], PanelLayout::panels(2), 64);
         multiply(Into::Set, weights, None, pixels, target);
     }
 }

@@ -1,6 +1,6 @@
 //! A model's means by dataset, and how its gains are distributed.
 
-use super::super::page::{Page, Row, counted};
+use super::super::page::{Page, TableRow, counted};
 use crate::drawing::Escaped;
 use crate::drawing::histogram;
 use crate::error::Result;
@@ -37,8 +37,8 @@ pub(super) fn summary(page: &mut Page, datasets: &[DatasetResult]) -> Result<()>
                 signed(after.ssim - before.ssim, 4),
             ];
         }
-        let row = Row::new("", &dataset.name);
-        let row = figures.into_iter().fold(row, Row::number);
+        let row = TableRow::new("", &dataset.name);
+        let row = figures.into_iter().fold(row, TableRow::number);
         rows.push(
             row.number(dataset.images.len())
                 .number(dataset.failures.len())
@@ -48,8 +48,8 @@ pub(super) fn summary(page: &mut Page, datasets: &[DatasetResult]) -> Result<()>
             let (psnr, ssim) = (fixed(paper.psnr, 2), fixed(paper.ssim, 3));
             let figures = ["", &psnr, "", "", &ssim, "", "", ""];
             let name = format!("{}, trained on {}", paper.model, paper.trained_on);
-            let row = Row::new("published", name);
-            let row = figures.into_iter().fold(row, Row::number);
+            let row = TableRow::new("published", name);
+            let row = figures.into_iter().fold(row, TableRow::number);
             rows.push(row.text(paper.protocol.name()));
         }
     }

@@ -19,6 +19,7 @@ use std::borrow::Cow;
 use image::RgbImage;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::stage::Stage;
 use crate::error::Result;
 
 pub use json_lines::JsonLines;
@@ -159,10 +160,9 @@ pub trait Sink: Send {
 
 /// A stage as people call it.
 fn stage_name(stage: u8) -> Cow<'static, str> {
-    match stage {
-        1 => "stage one".into(),
-        2 => "stage two".into(),
-        other => format!("stage {other}").into(),
+    match Stage::numbered(stage) {
+        Some(stage) => stage.name().into(),
+        None => format!("stage {stage}").into(),
     }
 }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Picture, Record, SetRecord, Sink, TrainRecord, ValidationRecord};
-use crate::config::{PatchConfig, StageConfig};
+use crate::config::StageConfig;
 use crate::data::loader::Score;
+use crate::data::schedule::PatchSchedule;
 use crate::error::Error;
 
 /// Where the error of a sink goes.
@@ -34,6 +35,7 @@ pub struct Step {
 pub struct Recorder {
     stage: u8,
     config: StageConfig,
+    schedule: PatchSchedule,
     log_every: usize,
     sinks: Vec<Box<dyn Sink>>,
     on_failure: OnFailure,
@@ -97,6 +99,7 @@ impl Recorder {
         Self {
             stage,
             config: config.clone(),
+            schedule: PatchSchedule::new(&config.patches),
             log_every: log_every.max(1),
             sinks,
             on_failure,
@@ -128,8 +131,8 @@ impl Recorder {
         self.window.frequency.add(step.frequency, step.images);
         self.window.diffusion.add(step.diffusion, step.images);
         self.window.gradient_norm.add(step.gradient_norm, 1);
-        let phase = phases(&self.config).find(|phase| step.iteration <= phase.end);
-        if phase.is_none_or(|phase| self.reported >= phase.entry.batch) {
+        let last = step.iteration.saturating_sub(1);
+        if self.reported >= self.schedule.at(last).batch {
             self.report_if_due();
         }
     }
@@ -185,8 +188,8 @@ impl Recorder {
         };
         let window = std::mem::replace(&mut self.window, next);
         let seconds = window.spent.as_secs_f64();
-        let pixels_done = pixels(&self.config, window.first, iteration);
-        let pixels_left = pixels(&self.config, iteration, iterations);
+        let pixels_done = self.schedule.pixels(window.first, iteration);
+        let pixels_left = self.schedule.pixels(iteration, iterations);
         let record = TrainRecord {
             stage: self.stage,
             iteration,
@@ -215,42 +218,6 @@ impl Recorder {
     }
 }
 
-/// Steps of one size: those after `start` up to `end`.
-struct Phase<'a> {
-    start: usize,
-    end: usize,
-    entry: &'a PatchConfig,
-}
-
-fn phases(config: &StageConfig) -> impl Iterator<Item = Phase<'_>> {
-    let last = config.patches.len().saturating_sub(1);
-    let mut start = 0_usize;
-    config
-        .patches
-        .iter()
-        .enumerate()
-        .map(move |(index, entry)| {
-            let end = if index == last {
-                usize::MAX
-            } else {
-                start.saturating_add(entry.iterations)
-            };
-            let phase = Phase { start, end, entry };
-            start = end;
-            phase
-        })
-}
-
-/// Pixels of the patches of the steps after `start` up to `end`: what their time is taken to go with.
-fn pixels(config: &StageConfig, start: usize, end: usize) -> f64 {
-    let part = |phase: Phase<'_>| {
-        let steps = end.min(phase.end).saturating_sub(start.max(phase.start));
-        let PatchConfig { patch, batch, .. } = *phase.entry;
-        steps as f64 * batch as f64 * (patch as f64).powi(2)
-    };
-    phases(config).map(part).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -260,6 +227,7 @@ mod tests {
     use image::RgbImage;
 
     use super::*;
+    use crate::config::PatchConfig;
     use crate::error::{Error, Result};
 
     /// Remembers the records, and fails from a number of them on.

@@ -32,8 +32,8 @@ pub fn deblur_all<B: Backend>(
     jobs: &[Job],
     settings: &Settings,
 ) -> Result<bool> {
-    stop_between_files()?;
     let reports = settings.reports;
+    stop_between_files(reports.is_quiet())?;
     let bar = output::progress_bar(jobs.len(), "photographs", reports.is_quiet());
     let mut warned = false;
     let mut failures = 0;
@@ -133,10 +133,12 @@ fn writing() -> MutexGuard<'static, ()> {
 }
 
 /// Lets Ctrl-C and the system's wish to end wait until the files of a photograph are written.
-fn stop_between_files() -> Result<()> {
-    on_signal(|| {
+fn stop_between_files(quiet: bool) -> Result<()> {
+    on_signal(move || {
         let _whole = writing();
-        eprintln!("stopped; what is written is whole, and `--resume` does the rest");
+        if !quiet {
+            eprintln!("stopped; what is written is whole, and `--resume` does the rest");
+        }
         std::process::exit(130);
     })
 }

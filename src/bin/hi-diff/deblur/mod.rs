@@ -9,8 +9,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use hi_diff::inference::Deblurrer;
+use hi_diff::picture::Format;
 
-use self::settings::{FormatChoice, Plans, Settings};
+use self::settings::{Plans, Settings};
 use crate::backend::with_backend;
 use crate::model::ModelArgs;
 
@@ -51,7 +52,7 @@ pub struct Args {
     compare: bool,
     /// Format of the results in a folder or on standard output [default: that of each input]
     #[arg(long, value_enum)]
-    format: Option<FormatChoice>,
+    format: Option<Format>,
     /// Quality of JPEG and video results
     #[arg(long, value_name = "1-100", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,

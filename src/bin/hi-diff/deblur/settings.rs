@@ -3,8 +3,8 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use clap::CommandFactory;
 use clap::error::ErrorKind;
-use clap::{CommandFactory, ValueEnum};
 use hi_diff::inference::files::{Job, Plan, PlanOptions};
 use hi_diff::inference::{DeblurOptions, Tiling, video};
 use hi_diff::picture::{EncodeOptions, Format};
@@ -22,30 +22,6 @@ pub const DISAGREEMENT: &str = "disagreement.png";
 /// Pixels that tiles share where the command line does not say, if that is no more than a quarter of a tile: enough to
 /// leave no seam (docs/tiling.md).
 const OVERLAP: usize = 32;
-
-/// An image format on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FormatChoice {
-    Png,
-    #[value(alias = "jpg")]
-    Jpeg,
-    Webp,
-    #[value(alias = "tif")]
-    Tiff,
-    Bmp,
-}
-
-impl From<FormatChoice> for Format {
-    fn from(choice: FormatChoice) -> Self {
-        match choice {
-            FormatChoice::Png => Self::Png,
-            FormatChoice::Jpeg => Self::Jpeg,
-            FormatChoice::Webp => Self::WebP,
-            FormatChoice::Tiff => Self::Tiff,
-            FormatChoice::Bmp => Self::Bmp,
-        }
-    }
-}
 
 /// The jobs by kind.
 pub struct Plans {
@@ -83,7 +59,7 @@ impl Settings {
                 quality: args.quality,
                 force: args.force,
             },
-            format: args.format.map(Format::from),
+            format: args.format,
             compare: args.compare,
             resume: args.resume,
             reports: Reports::of(args),

@@ -26,7 +26,8 @@ pub fn deblur_all<B: Backend>(
     if jobs.is_empty() {
         return Ok(true);
     }
-    let stop = stop_on_signal("frame")?;
+    let reports = settings.reports;
+    let stop = stop_on_signal("frame", reports.is_quiet())?;
     let options = Options {
         quality: settings.encode.quality,
         // A result that is there and unfinished was begun by force.
@@ -34,7 +35,6 @@ pub fn deblur_all<B: Backend>(
         resume: settings.resume,
         recipe: recipe(deblurrer, config, settings),
     };
-    let reports = settings.reports;
     let mut restore = |frame: &Photograph| {
         let restored = deblurrer.deblur_with(frame, &settings.deblur)?;
         Ok(restored.photograph)
@@ -49,6 +49,7 @@ pub fn deblur_all<B: Backend>(
         bar.set_message(job.input.display().to_string());
         let mut report = |event: Event| {
             match event {
+                Event::Note(_) if reports.is_quiet() => {}
                 Event::Note(note) => bar.suspend(|| output::warning(&job.input, note)),
                 Event::Restored { done, total } => {
                     bar.set_length(total as u64);

@@ -20,7 +20,7 @@ use super::depthwise::{self, Framed, Plane, Taps, convolve, correlate};
 use super::inner_products::{Rows, wide_inner_products};
 use super::normalize::Norm;
 use super::operations::CpuTensor;
-use super::panels::{Layout, wide_multiply};
+use super::panels::{PanelLayout, wide_multiply};
 use super::product::{Into, Matrix, wide_product};
 use super::scratch::{self, Buffer};
 use super::{Dims, LANES, channel_norm};
@@ -121,7 +121,7 @@ fn weigh(
     let (rows, columns) = (weights.len() / input.count, input.count);
     let weights = Matrix::new(weights, rows, columns, columns);
     if rows.min(columns) < THICK {
-        let source = (input.data, Layout::planes(input.stride), pixels);
+        let source = (input.data, PanelLayout::planes(input.stride), pixels);
         return wide_multiply(into, weights, bias, source, output, stride);
     }
     let input = Matrix::new(input.data, columns, pixels, input.stride);
@@ -145,7 +145,7 @@ fn over_pixels(
     if left.count.min(right.count) < THICK {
         let [left, right] = [left, right].map(|planes| Rows {
             data: planes.data,
-            source: Layout::planes(planes.stride),
+            source: PanelLayout::planes(planes.stride),
             count: planes.count,
         });
         return wide_inner_products(into, left, right, pixels, output, stride);
