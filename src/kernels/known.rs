@@ -56,6 +56,7 @@ pub(super) fn run_on_processor<B: Backend, O: OnProcessor<N>, const N: usize>(
 }
 
 /// Whether a backend's kernels share their work out among the processor's threads.
+#[cfg(feature = "train")]
 pub(crate) fn on_processor<B: Backend>() -> bool {
     fn is<B: Backend, K: 'static>() -> bool {
         TypeId::of::<FloatTensor<B>>() == TypeId::of::<K>()
@@ -126,7 +127,9 @@ impl<B: Backend, O: Describe<N>, const N: usize> Call<B, O, N> {
             Ok(operands) => {
                 counting::forward();
                 let output = cast(work(&self.operation, operands));
-                self.output = Some(output.ok().expect("the types are the same there and back"));
+                let output =
+                    output.unwrap_or_else(|_| unreachable!("the types are those of the operands"));
+                self.output = Some(output);
             }
             Err(operands) => self.operands = Some(operands),
         }

@@ -23,6 +23,7 @@ use burn::tensor::{Tensor, TensorPrimitive};
 pub use counting::{Count, count, without};
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 pub use cpu::{product_rates, sgemm_rate};
+#[cfg(feature = "train")]
 pub(crate) use known::on_processor;
 pub use weights::{BranchWeights, HimWeights, LayerWeights, NormWeights};
 

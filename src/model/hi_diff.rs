@@ -418,6 +418,7 @@ impl<B: Backend> HiDiff<B> {
     }
 
     /// Whether a training step can take these.
+    #[cfg(feature = "train")]
     pub(crate) fn check_batch(
         &self,
         blur: &Tensor<B, 4>,
@@ -429,6 +430,7 @@ impl<B: Backend> HiDiff<B> {
     }
 
     /// Whether the model has what a stage trains: LE where it has a prior, and for stage two a prior.
+    #[cfg(feature = "train")]
     pub(crate) fn check_networks(&self, of_stage_two: bool) -> Result<()> {
         let guided = self.condition_encoder.is_some() && self.denoiser.is_some();
         if of_stage_two && !guided {
