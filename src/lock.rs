@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 
 /// The lock's file. It stays, since it is the lock on it that counts, which ends with the process however that ends.
-const FILE: &str = ".lock";
+const FILE: &str = "lock";
 
 /// Holds a folder until it is dropped.
 #[derive(Debug)]

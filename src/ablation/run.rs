@@ -93,15 +93,16 @@ pub fn ablate<B: AutodiffBackend>(
         row.config(base)?;
     }
     let held_out = held_out(base, options)?;
-    let _lock = Lock::hold(&options.out)?;
-    let plan = match StudyPlan::read(&options.out, options.resume)? {
+    let before = StudyPlan::read(&options.out, options.resume)?;
+    let is_new = before.is_none();
+    let plan = match before {
         Some(plan) => plan.checked(base, options)?,
-        None => {
-            let plan = StudyPlan::new::<B>(base, options, &rows, &held_out, devices, say)?;
-            plan.write(&options.out)?;
-            plan
-        }
+        None => StudyPlan::new::<B>(base, options, &rows, &held_out, devices, say)?,
     };
+    let _lock = Lock::hold(&options.out)?;
+    if is_new {
+        plan.write(&options.out)?;
+    }
     if let Some(command) = &options.command {
         let backend = <B::InnerBackend as BurnBackend>::name(&devices.main());
         Call::new(command, backend).append(&options.out)?;

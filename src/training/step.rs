@@ -368,10 +368,19 @@ mod tests {
                     }
                 }
                 for threads in [2, 3, 7] {
-                    assert!(
-                        on(threads) == one,
-                        "{threads} threads, {accumulation} parts"
-                    );
+                    let other = on(threads);
+                    assert_eq!(other.0, one.0, "{threads} threads, {accumulation} parts");
+                    for ((id, found), (_, expected)) in other.1.iter().zip(&one.1) {
+                        assert!(
+                            found == expected,
+                            "{id} of {:?}: off by {:.1e} with {threads} threads, {accumulation} parts",
+                            found.shape,
+                            found
+                                .iter::<f32>()
+                                .zip(expected.iter::<f32>())
+                                .fold(0.0_f32, |most, (a, b)| most.max((a - b).abs())),
+                        );
+                    }
                 }
             }
         }
