@@ -396,3 +396,38 @@ fn half_precision_is_a_models_affair_and_a_blocks_refusal() {
     let reason = reason.downcast_ref::<String>().expect("a message");
     assert!(reason.contains("one number format"), "{reason}");
 }
+
+/// Burn clears away what nothing refers to whenever a thread has its gradients, in the graphs of all threads.
+#[cfg(feature = "flex")]
+#[test]
+fn gradients_are_whole_while_other_threads_have_theirs() {
+    use burn::backend::Flex;
+    type B = Autodiff<Flex>;
+
+    let make = || {
+        let mut draw = Draw(StdRng::seed_from_u64(9));
+        let block: Mdta<B> = draw.module(MdtaConfig::new(8, 2).init(&Default::default()));
+        let norm: LayerNorm<B> = draw.module(LayerNormConfig::new(8).init(&Default::default()));
+        (block, norm, draw.tensor::<Flex, 4>([1, 8, 12, 12]))
+    };
+    let run = |(block, norm, values): &(Mdta<B>, LayerNorm<B>, Tensor<Flex, 4>)| {
+        let leaf = Tensor::<B, 4>::from_inner(values.clone()).require_grad();
+        let mut x = leaf.clone().mul_scalar(0.5);
+        for _ in 0..3 {
+            x = block.forward_residual(x, norm, None);
+        }
+        let gradients = x.sum().backward();
+        leaf.grad(&gradients).expect("the leaf is used").into_data()
+    };
+    let expected = run(&make());
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let own = make();
+                for _ in 0..200 {
+                    assert!(run(&own) == expected, "a gradient that is not whole");
+                }
+            });
+        }
+    });
+}

@@ -73,7 +73,12 @@ where
             .parents(operands.iter().flatten()),
         false => preparation.compute_bound(),
     };
-    match preparation.stateful() {
+    // Until the output is registered the operands must be referred to: another thread's backward pass meanwhile clears
+    // away what nothing refers to, and with them all that they were made from.
+    let held = operands
+        .each_ref()
+        .map(|operand| operand.as_ref().map(|operand| operand.rc.clone()));
+    let output = match preparation.stateful() {
         OpsKind::Tracked(mut preparation) => {
             let kept = operands.each_ref().map(|operand| {
                 let operand = operand.as_ref()?;
@@ -85,7 +90,9 @@ where
         OpsKind::UnTracked(preparation) => {
             preparation.finish(operation.forward(primitives::<B, C, N>(operands)))
         }
-    }
+    };
+    drop(held);
+    output
 }
 
 fn primitives<B: Backend, C: CheckpointStrategy, const N: usize>(
