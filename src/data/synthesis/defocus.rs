@@ -76,7 +76,9 @@ impl Defocus {
 
     fn radius_at(&self, x: f64, y: f64) -> f64 {
         let [right, down] = [x - self.centre[0], y - self.centre[1]];
-        (self.radius + self.slope[0] * right + self.slope[1] * down).max(0.0)
+        // Around the picture, where a motion brings light from, it grows no more: a margin is for the largest.
+        let radius = self.radius + self.slope[0] * right + self.slope[1] * down;
+        radius.clamp(0.0, self.largest)
     }
 
     /// The light in `rect`, of a scene that has it with a [`margin`](Self::margin).
