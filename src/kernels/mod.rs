@@ -3,7 +3,7 @@
 //! The model is written in Burn's operations and runs on every backend. Each function here does an operation of the model
 //! by a kernel, if there is one for the tensors that it is given, and else hands its first argument back ([`Taken`]), so
 //! that the formula goes on from there. Tensors that do not fit each other are never taken: Burn's operations
-//! broadcast them, or say what does not fit. [`known`] says which backends have what.
+//! broadcast them, or say what does not fit. `known.rs` says which backends have what.
 
 mod counting;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
