@@ -61,6 +61,7 @@ pub(crate) fn on_processor<B: Backend>() -> bool {
     fn is<B: Backend, K: 'static>() -> bool {
         TypeId::of::<FloatTensor<B>>() == TypeId::of::<K>()
     }
+    #[allow(unused_mut)] // In a build without these backends.
     let mut found = is::<B, ()>();
     #[cfg(feature = "flex")]
     {

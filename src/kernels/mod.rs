@@ -13,6 +13,8 @@ pub(crate) mod formulas;
 mod gpu;
 mod gradients;
 mod known;
+// The GPUs have no use for some of an operation's numbers.
+#[cfg_attr(not(any(feature = "flex", feature = "ndarray")), allow(dead_code))]
 mod operations;
 mod weights;
 
