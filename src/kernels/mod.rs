@@ -16,6 +16,8 @@ mod known;
 // The GPUs have no use for some of an operation's numbers.
 #[cfg_attr(not(any(feature = "flex", feature = "ndarray")), allow(dead_code))]
 mod operations;
+// Likewise.
+#[cfg_attr(not(any(feature = "flex", feature = "ndarray")), allow(dead_code))]
 mod weights;
 
 use burn::tensor::backend::Backend;
