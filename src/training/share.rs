@@ -10,13 +10,11 @@ const STACK_BYTES: usize = 64 << 20;
 
 /// Calls `work` on each item and `add`s the results to `sum`, in the items' order, which it returns.
 ///
-/// Several threads take an item at a time; each has what `worker` makes for it. What `work` does in parallel has the threads
-/// that are left to it: none but its own, if there are as many items as threads. As long as `work` has the same result on
-/// any number of threads, so has this.
-pub(super) fn add_up<W, I: Send, T: Send, S: Send>(
+/// Several threads take an item at a time. What `work` does in parallel has the threads that are left to it: none but its
+/// own, if there are as many items as threads. As long as `work` has the same result on any number of threads, so has this.
+pub(super) fn add_up<I: Send, T: Send, S: Send>(
     items: Vec<I>,
-    worker: impl Fn() -> W + Sync,
-    work: impl Fn(&W, I) -> T + Sync,
+    work: impl Fn(I) -> T + Sync,
     sum: S,
     add: impl Fn(&mut S, T) + Sync,
 ) -> S {
@@ -28,11 +26,10 @@ pub(super) fn add_up<W, I: Send, T: Send, S: Send>(
         sum,
     });
     let run = || {
-        let worker = worker();
         loop {
             let item = lock(&items).next();
             let Some((index, item)) = item else { break };
-            let result = work(&worker, item);
+            let result = work(item);
             lock(&sum).add(index, result, &add);
         }
     };
@@ -97,12 +94,12 @@ mod tests {
         for threads in [1, 2, 3, 12] {
             let pool = ThreadPoolBuilder::new().num_threads(threads).build();
             let (found, inner) = pool.unwrap().install(|| {
-                let work = |_: &(), item: usize| {
+                let work = |item: usize| {
                     std::thread::sleep(std::time::Duration::from_millis(5 - item as u64));
                     (item, rayon::current_num_threads())
                 };
                 let add = |sum: &mut Vec<_>, result| sum.push(result);
-                let sum = add_up((0..5).collect(), || (), work, Vec::new(), add);
+                let sum = add_up((0..5).collect(), work, Vec::new(), add);
                 let items: Vec<usize> = sum.iter().map(|(item, _)| *item).collect();
                 let inner = sum.iter().all(|(_, inner)| *inner == (threads / 5).max(1));
                 (items, inner)

@@ -7,7 +7,7 @@ use burn::train::{InferenceStep, TrainOutput, TrainStep};
 use super::average;
 use super::metrics::{ImageScore, StepLosses};
 use super::optimizer::AfterStep;
-use super::step::{Loss, StepSettings, gradient};
+use super::step::{Loss, StepSettings, gradient, with_values};
 use crate::data::loader::{Batch, ValidationImage};
 use crate::error::Result;
 use crate::model::{HiDiff, StageOneOutput};
@@ -34,6 +34,7 @@ impl<B: AutodiffBackend> StageOne<B> {
     /// [`Config::init_training`](crate::Config::init_training).
     pub fn new(model: HiDiff<B>, ema: f64, settings: StepSettings) -> Result<Self> {
         model.check_networks(false)?;
+        let model = with_values(model);
         Ok(Self {
             average: (ema > 0.0).then(|| average::start(&model)),
             model,

@@ -8,7 +8,7 @@ use super::average;
 use super::loss::l1;
 use super::metrics::{ImageScore, StepLosses};
 use super::optimizer::AfterStep;
-use super::step::{Loss, StepSettings, gradient};
+use super::step::{Loss, StepSettings, gradient, with_values};
 use crate::config::{Network, Objective, SamplerKind};
 use crate::data::loader::{Batch, ValidationImage};
 use crate::error::Result;
@@ -43,6 +43,7 @@ impl<B: AutodiffBackend> StageTwo<B> {
         settings: StepSettings,
     ) -> Result<Self> {
         model.check_networks(true)?;
+        let model = with_values(model);
         let average = (ema > 0.0).then(|| average::start(&model));
         let frozen = match objective {
             Objective::Joint => &[Network::LatentEncoder][..],

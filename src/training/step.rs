@@ -63,7 +63,10 @@ impl<B: AutodiffBackend> Loss<B> {
 /// The gradient of `loss` over a batch, for `module`'s parameters. On several devices it is weighted by the device's
 /// share of the samples, so that the devices' sum is the gradient of the whole batch.
 ///
-/// Where the backend's kernels run on the processor, each sample is a part of its own, and threads take parts, each with its own copy of the module. The gradients are added in the samples' order, so that there may be any number of threads.
+/// Where the backend's kernels run on the processor, each sample is a part of its own, and threads take parts. The
+/// gradients are added in the samples' order, so that there may be any number of threads.
+///
+/// Each part has leaves of its own, since Burn keeps graphs with a common leaf behind one lock.
 pub(super) fn gradient<B, M>(
     module: &M,
     batch: Batch<B>,
@@ -81,24 +84,20 @@ where
         Precision::Bf16 => Some(FloatDType::BF16),
     };
     let scale = settings.loss_scale.factor(settings.precision);
-    let copy = || {
+    let with_own_leaves = || {
         let mut copy = Box::new(module.clone());
+        let model = model(&mut copy);
+        *model = model.clone().map(&mut NewLeaves { dtype: None });
         if half.is_some() {
-            let model = model(&mut copy);
             let transformer = model.transformer.clone();
             model.transformer = transformer.map(&mut NewLeaves { dtype: half });
         }
-        copy
-    };
-    // Burn keeps graphs with a common leaf behind one lock.
-    let copy_of_its_own = || {
-        let mut copy = copy();
-        let model = model(&mut copy);
-        *model = model.clone().map(&mut NewLeaves { dtype: None });
+        Leaves::of(&*model).join();
         copy
     };
     let whole = batch.share;
-    let one = |copy: &M, part: Batch<B>| {
+    let one = |part: Batch<B>| {
+        let copy = &*with_own_leaves();
         let share = part.share;
         let loss = loss(copy, part);
         let weighted = loss.total.mul_scalar(share * scale);
@@ -133,15 +132,9 @@ where
     for part in batch.split(settings.accumulation) {
         if kernels::on_processor::<B>() {
             let samples = part.len();
-            sum = share::add_up(
-                part.split(samples),
-                copy_of_its_own,
-                |copy, sample| one(copy, sample),
-                sum,
-                Sum::add,
-            );
+            sum = share::add_up(part.split(samples), one, sum, Sum::add);
         } else {
-            sum.add(one(&copy(), part));
+            sum.add(one(part));
         }
     }
     TrainOutput {
@@ -183,6 +176,13 @@ impl<B: AutodiffBackend, M: AutodiffModule<B>> Sum<'_, B, M> {
     }
 }
 
+/// A new module with its parameters' first values, which Burn else draws when they are asked for, and in each copy anew.
+pub(super) fn with_values<B: AutodiffBackend>(model: HiDiff<B>) -> HiDiff<B> {
+    struct AsTheyAre;
+    impl<B: AutodiffBackend> ModuleMapper<B> for AsTheyAre {}
+    model.map(&mut AsTheyAre)
+}
+
 /// Makes parameters leaves of a graph of their own, of another format if one is given. Their names stay, so that their
 /// gradients can be taken for those of the originals.
 struct NewLeaves {
@@ -201,6 +201,38 @@ impl<B: AutodiffBackend> ModuleMapper<B> for NewLeaves {
             };
             Tensor::from_inner(values).set_require_grad(learns)
         })
+    }
+}
+
+/// A value of each leaf.
+///
+/// Burn's graphs grow together where an operation has parents in several, and each time those leaves that another graph
+/// began with stay behind: what is made next from such a leaf alone begins a graph without any leaf. That is cleared away,
+/// and its gradients lost, when another thread has its gradients while no tensor in it is referred to, as while Burn
+/// concatenates some. Leaves that were [joined](Self::join) before anything else stay in one graph, which their module keeps.
+struct Leaves<B: AutodiffBackend>(Vec<Tensor<B, 1>>);
+
+impl<B: AutodiffBackend> Leaves<B> {
+    fn of(model: &HiDiff<B>) -> Self {
+        let mut leaves = Self(Vec::new());
+        model.visit(&mut leaves);
+        leaves
+    }
+
+    fn join(self) {
+        if !self.0.is_empty() {
+            Tensor::cat(self.0, 0);
+        }
+    }
+}
+
+impl<B: AutodiffBackend> ModuleVisitor<B> for Leaves<B> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        let leaf = param.val();
+        if leaf.is_require_grad() {
+            let value = leaf.slice([(); D].map(|()| 0..1)).reshape([1]);
+            self.0.push(value.cast(FloatDType::F32));
+        }
     }
 }
 
@@ -315,12 +347,72 @@ mod tests {
             read.1
         }
 
+        /// Burn clears away what no tensor refers to whenever a thread has its gradients, in the graphs of all threads,
+        /// and does not refer to what it concatenates meanwhile: here a product with a leaf that was used before.
+        #[test]
+        fn other_threads_do_not_clear_away_what_a_gradient_needs() {
+            use std::sync::atomic::{AtomicBool, Ordering};
+
+            use crate::model::DenoiserConfig;
+
+            let device = Default::default();
+            let mut config = Config::preset("tiny").unwrap();
+            config.model.denoiser = DenoiserConfig::Mixer {
+                hidden: 8,
+                blocks: 0,
+                patch_expansion: 1.0,
+                channel_expansion: 1.0,
+            };
+            B::seed(&device, 4);
+            let model = config.init_training::<B>(&device).fork(&device);
+            let tokens = Tensor::<Flex, 3>::random([256, 16, 64], Distribution::Default, &device);
+            let loss = |model: &HiDiff<B>, _: Batch<B>| {
+                let denoiser = model.denoiser.as_ref().unwrap();
+                let condition = Tensor::from_inner(tokens.clone());
+                let step = |noisy, time| denoiser.forward(noisy, time, condition.clone());
+                Loss {
+                    total: (1..=4).map(f64::from).fold(condition.clone(), step).mean(),
+                    pixel: None,
+                    frequency: None,
+                    diffusion: None,
+                }
+            };
+            let batch = Batch {
+                iteration: 0,
+                blur: Tensor::zeros([2, 3, 8, 8], &device),
+                sharp: Tensor::zeros([2, 3, 8, 8], &device),
+                noise: Tensor::zeros([2, 16, 64], &device).into(),
+                timesteps: vec![1; 2],
+                share: 1.0,
+            };
+            let settings = StepSettings::default();
+            let gradients = || {
+                let output = gradient(&model, batch.clone(), &settings, |model| model, loss);
+                read(&output.grads, &model)
+            };
+            let expected = gradients();
+            let done = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        let leaf = Tensor::<B, 1>::ones([1], &device).require_grad();
+                        leaf.mul_scalar(2.0).backward();
+                        std::thread::sleep(std::time::Duration::from_micros(100));
+                    }
+                });
+                let whole = (0..10).all(|_| gradients() == expected);
+                done.store(true, Ordering::Relaxed);
+                assert!(whole, "gradients were lost");
+            });
+        }
+
         #[test]
         fn shared_out_to_any_number_of_threads_they_have_the_whole_batchs_gradient() {
             let device = Default::default();
             B::seed(&device, 3);
             let model = Config::preset("tiny").unwrap().init_training::<B>(&device);
-            let model = model.fork(&device);
+            let stage = StageOne::new(model, 0.0, StepSettings::default()).unwrap();
+            let model = stage.model;
             let image = || {
                 let shape = [5, 3, 24, 16];
                 Tensor::<B, 4>::random(shape, Distribution::Uniform(0.0, 1.0), &device)
