@@ -118,7 +118,7 @@ fn sharp(folder: &Path) -> Result<()> {
     for (name, model) in [
         (
             "all kinds, by their probabilities",
-            Config::parse(MIX, "mix")?.data.blur,
+            Config::parse(MIX, "mix")?.data.blur.clone(),
         ),
         ("no blur", still.clone()),
         ("shrunk", only(|model| model.shrink.probability = 1.0)),

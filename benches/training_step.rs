@@ -145,7 +145,7 @@ where
     B: AutodiffBackend,
     M: AutodiffModule<B> + AfterStep + TrainStep<Input = Batch<B>>,
 {
-    let training = Config::default().training.stage_one;
+    let training = &Config::default().training.stage_one;
     let mut optimizer = training
         .optimizer
         .init::<M, B>(training.clip, Overflow::Stop, Stop::new());

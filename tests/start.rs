@@ -376,7 +376,7 @@ fn a_guided_run_goes_on_from_an_unguided_one() {
 
     // Without a step's effect it is what it started from; `training.init` says so as `--init` does.
     let still = format!("seed = 3\ninit = {:?}", unguided.weights);
-    let mut still = config(&[
+    let still = config(&[
         ("seed = 3", &still),
         ("initial = 1e-3", "initial = 0.0"),
         ("ema = 0.9", "ema = 0.0"),
@@ -400,7 +400,6 @@ fn a_guided_run_goes_on_from_an_unguided_one() {
     assert_eq!(score(&report), score(&unguided));
 
     // With it, guidance learns.
-    still.training.init = None;
     let learning = TrainingOptions {
         initial: Some(unguided.weights.clone()),
         ..options(&folder, "learning")

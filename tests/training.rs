@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use burn::backend::{Autodiff, Flex};
 use hi_diff::Config;
-use hi_diff::config::{Precision, StageResult};
+use hi_diff::config::{Precision, StageResult, Tables};
 use hi_diff::data::stop::Stop;
 use hi_diff::training::{Devices, Display, Stages, TrainingOptions, TrainingReport, train};
 use small::{MODEL, pairs};
@@ -47,6 +47,10 @@ fn text() -> String {
 
 fn config() -> Config {
     Config::parse(&text(), "test").unwrap()
+}
+
+fn changed(config: &Config, change: impl FnOnce(&mut Tables)) -> Config {
+    config.changed("test", change).unwrap()
 }
 
 fn options(folder: &TempDir, out: &str) -> TrainingOptions {
@@ -229,9 +233,10 @@ fn a_checkpoint_that_cannot_be_written_stops_the_run_and_keeps_the_one_before() 
 fn a_loss_that_is_not_finite_stops_the_run() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
-    let mut config = config();
-    config.training.stage_one.clip = 0.0;
-    config.training.stage_one.learning_rate.initial = 1e30;
+    let config = changed(&config(), |config| {
+        config.training.stage_one.clip = 0.0;
+        config.training.stage_one.learning_rate.initial = 1e30;
+    });
     let error = run(&config, &options(&folder, "run"))
         .unwrap_err()
         .to_string();
@@ -245,13 +250,10 @@ fn a_loss_that_is_not_finite_stops_the_run() {
 fn two_replicas_train_as_one_device() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
-    let mut config = config();
-    for stage in [
-        &mut config.training.stage_one,
-        &mut config.training.stage_two,
-    ] {
-        stage.patches.truncate(1); // a batch of two
-    }
+    let config = changed(&config(), |config| {
+        config.training.stage_one.patches.truncate(1); // a batch of two
+        config.training.stage_two.patches.truncate(1);
+    });
     let one = run(&config, &options(&folder, "one")).unwrap();
     let two = options(&folder, "two");
     let devices = Devices::gather(vec![Default::default(); 2]);
@@ -292,8 +294,7 @@ fn half_precision_trains_and_resumes() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
     for precision in [Precision::Bf16, Precision::F16] {
-        let mut config = config();
-        config.training.precision = precision;
+        let config = changed(&config(), |config| config.training.precision = precision);
         let whole = options(&folder, &format!("{precision:?}"));
         let report = run(&config, &whole).unwrap();
         for stage in &report.stages {
@@ -364,8 +365,7 @@ fn a_run_leaves_its_numbers_and_pictures() {
 fn a_resumed_run_ends_in_the_same_weights() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
-    let mut config = config();
-    config.training.validation.keep = 3;
+    let config = changed(&config(), |config| config.training.validation.keep = 3);
     let options = options(&folder, "run");
     run(&config, &options).unwrap();
     let expected_one = weights(&options.out.join("stage-one.safetensors"));
@@ -393,7 +393,7 @@ fn a_resumed_run_ends_in_the_same_weights() {
     );
 
     // More workers, and stage two in a call of its own.
-    config.data.workers = 3;
+    let config = changed(&config, |config| config.data.workers = 3);
     let first = TrainingOptions {
         stages: Stages::One,
         out: folder.path().join("apart"),
@@ -424,7 +424,7 @@ fn a_run_on_photographs_resumes_bit_for_bit_and_knows_its_sources() {
         "[data]\nsources = [{{ path = {paired:?} }}, {{ path = {sharp:?}, layout = \"sharp\", weight = 2 }}]\n\
          blur = {{ object = {{ probability = 0.5 }}, noise = {{ probability = 0.5 }}, jpeg = {{ probability = 0.5 }} }}"
     );
-    let mut config = Config::parse(&text().replace("[data]", &sources), "test").unwrap();
+    let config = Config::parse(&text().replace("[data]", &sources), "test").unwrap();
     let whole = TrainingOptions {
         data: None,
         stages: Stages::One,
@@ -445,16 +445,14 @@ fn a_run_on_photographs_resumes_bit_for_bit_and_knows_its_sources() {
         stop: Stop::new(),
         ..stopped
     };
-    config.data.workers = 3;
+    let config = changed(&config, |config| config.data.workers = 3);
     let report = outcome.or_else(|_| run(&config, &resume)).unwrap();
     assert!(weights(&report.weights) == expected);
 
-    let mut other = config.clone();
-    other.data.sources[1].weight = 3.0;
+    let other = changed(&config, |config| config.data.sources[1].weight = 3.0);
     let error = run(&other, &resume).unwrap_err().to_string();
     assert!(error.contains("`data.sources[1].weight`"), "{error}");
-    other = config.clone();
-    other.data.blur.sharp = 0.5;
+    let other = changed(&config, |config| config.data.blur.sharp = 0.5);
     let error = run(&other, &resume).unwrap_err().to_string();
     assert!(error.contains("`data.blur.sharp`"), "{error}");
 }
@@ -478,8 +476,7 @@ fn photographs_alone_are_enough_to_train_on() {
 fn a_run_is_not_overwritten_nor_resumed_as_another() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
-    let mut config = config();
-    config.training.stage_one.iterations = 1;
+    let config = changed(&config(), |config| config.training.stage_one.iterations = 1);
     let options = TrainingOptions {
         stages: Stages::One,
         ..options(&folder, "run")
@@ -492,12 +489,14 @@ fn a_run_is_not_overwritten_nor_resumed_as_another() {
     run(&config, &resume).expect("nothing to resume is a beginning");
     let error = run(&config, &options).unwrap_err().to_string();
     assert!(error.contains("a training run is here"), "{error}");
-    config.model.transformer.dim = 16;
+    let config = changed(&config, |config| config.model.transformer.dim = 16);
     let error = run(&config, &resume).unwrap_err().to_string();
     assert!(error.contains("`model.transformer.dim`"), "{error}");
-    config.model.transformer.dim = 8;
-    config.training.stage_one.iterations = 3;
-    config.training.stage_one.clip = 0.25;
+    let config = changed(&config, |config| {
+        config.model.transformer.dim = 8;
+        config.training.stage_one.iterations = 3;
+        config.training.stage_one.clip = 0.25;
+    });
     std::fs::remove_file(options.out.join("stage-one.safetensors")).unwrap();
     let report = run(&config, &resume).expect("what may change");
     assert_eq!(report.stages[0].iterations, 3);
@@ -591,26 +590,25 @@ fn a_model_without_a_prior_has_one_stage() {
 
 /// Both stages get worse after iteration 3, since the learning rate is then far too high.
 fn worse_from_iteration_3() -> Config {
-    let mut config = config();
-    config.training.ema = 0.1;
-    for stage in [
-        &mut config.training.stage_one,
-        &mut config.training.stage_two,
-    ] {
-        stage.iterations = 8;
-        stage.learning_rate.periods = vec![3, 5];
-        stage.learning_rate.restart_weights = vec![1.0, 30.0];
-        stage.learning_rate.minima = vec![1e-5, 1e-5];
-    }
-    config
+    changed(&config(), |config| {
+        let training = &mut config.training;
+        training.ema = 0.1;
+        for stage in [&mut training.stage_one, &mut training.stage_two] {
+            stage.iterations = 8;
+            stage.learning_rate.periods = vec![3, 5];
+            stage.learning_rate.restart_weights = vec![1.0, 30.0];
+            stage.learning_rate.minima = vec![1e-5, 1e-5];
+        }
+    })
 }
 
 #[test]
 fn the_result_may_be_the_best_weights() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
-    let mut config = worse_from_iteration_3();
-    config.training.result = StageResult::Best;
+    let config = changed(&worse_from_iteration_3(), |config| {
+        config.training.result = StageResult::Best;
+    });
     let best = options(&folder, "best");
     let report = run(&config, &best).unwrap();
     for stage in &report.stages {
@@ -620,9 +618,10 @@ fn the_result_may_be_the_best_weights() {
     }
 
     // Runs that end there have the same.
-    let mut short = worse_from_iteration_3();
-    short.training.stage_one.iterations = 3;
-    short.training.stage_two.iterations = 3;
+    let short = changed(&worse_from_iteration_3(), |config| {
+        config.training.stage_one.iterations = 3;
+        config.training.stage_two.iterations = 3;
+    });
     let expected = options(&folder, "short");
     let short = run(&short, &expected).unwrap();
     assert_eq!(short.stages[1].result, 3);
@@ -641,12 +640,12 @@ fn the_result_may_be_the_best_weights() {
     std::fs::remove_file(best.out.join("model.safetensors")).unwrap();
     let again = run(&config, &resume).unwrap();
     assert!(weights(&again.weights) == weights(&short.weights));
-    config.training.result = StageResult::Last;
+    let config = changed(&config, |config| config.training.result = StageResult::Last);
     let last = run(&config, &resume).unwrap();
     assert_eq!(last.stages[0].result, 8);
     assert!(weights(&last.weights) != weights(&short.weights));
 
-    config.training.result = StageResult::Best;
+    let config = changed(&config, |config| config.training.result = StageResult::Best);
     let model = best.out.join("stage-two/checkpoint/model-1.mpk");
     let bytes = weights(&model);
     std::fs::write(&model, &bytes[..bytes.len() / 2]).unwrap();
@@ -665,17 +664,19 @@ fn the_result_may_be_the_best_weights() {
 fn early_stopping_ends_a_stage_as_if_it_were_done() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
-    let mut config = worse_from_iteration_3();
-    config.training.early_stopping = 1;
+    let config = changed(&worse_from_iteration_3(), |config| {
+        config.training.early_stopping = 1;
+    });
     let early = options(&folder, "early");
     let report = run(&config, &early).unwrap();
     for stage in &report.stages {
         assert_eq!((stage.iterations, stage.result), (6, 6), "{stage:?}");
         assert!(stage.ended_early);
     }
-    let mut six = worse_from_iteration_3();
-    six.training.stage_one.iterations = 6;
-    six.training.stage_two.iterations = 6;
+    let six = changed(&worse_from_iteration_3(), |config| {
+        config.training.stage_one.iterations = 6;
+        config.training.stage_two.iterations = 6;
+    });
     let six = run(&six, &options(&folder, "six")).unwrap();
     assert!(weights(&report.weights) == weights(&six.weights));
 
@@ -694,7 +695,7 @@ fn early_stopping_ends_a_stage_as_if_it_were_done() {
     assert_eq!(again.stages.len(), 2, "stage one's weights anew");
     assert!(weights(&again.weights) == weights(&six.weights));
     // With more patience the stage goes on.
-    config.training.early_stopping = 9;
+    let config = changed(&config, |config| config.training.early_stopping = 9);
     let on = run(&config, &resume).unwrap();
     assert_eq!(
         (on.stages[0].iterations, on.stages[0].ended_early),
@@ -715,10 +716,11 @@ fn each_validation_folder_has_scores_of_its_own() {
         let sharp = second.join("target").join(&name);
         std::fs::copy(sharp, second.join("input").join(&name)).unwrap();
     }
-    let mut config = config();
-    config.training.validation.images = 3;
-    config.training.validation.pictures = 1;
-    config.data.validation = vec![folder.path().join("street"), second];
+    let config = changed(&config(), |config| {
+        config.training.validation.images = 3;
+        config.training.validation.pictures = 1;
+        config.data.validation = vec![folder.path().join("street"), second];
+    });
     let options = options(&folder, "run");
     let report = run(&config, &options).unwrap();
     let records = log(&options.out);

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::TensorData;
+use hi_diff::config::Tables;
 use hi_diff::weights::{
     LoadOptions, Loader, Network, Precision, StateDict, Weights, save_pytorch, save_safetensors,
 };
@@ -20,6 +21,10 @@ type B = burn::backend::NdArray;
 const STRICT: LoadOptions = LoadOptions {
     allow_non_finite: false,
 };
+
+fn changed(config: &Config, change: impl FnOnce(&mut Tables)) -> Config {
+    config.changed("test", change).unwrap()
+}
 
 /// The configuration of `pipelines/*_gopro`.
 fn gopro() -> Config {
@@ -288,9 +293,10 @@ fn existing_files_are_kept_without_force() {
 
 #[test]
 fn everything_that_does_not_fit_is_listed_with_file_key_and_shapes() {
-    let mut config = gopro();
-    config.model.transformer.dim = 8;
-    config.model.latent_encoder.blocks = 3;
+    let config = changed(&gopro(), |config| {
+        config.model.transformer.dim = 8;
+        config.model.latent_encoder.blocks = 3;
+    });
     let Err(Error::Mismatch { path, problems }) = load(checkpoint("gopro"), Some(&config)) else {
         panic!("a mismatch was expected");
     };
@@ -311,8 +317,7 @@ fn everything_that_does_not_fit_is_listed_with_file_key_and_shapes() {
         "{problems:#?}"
     );
 
-    config = gopro();
-    config.model.latent_encoder.blocks = 1;
+    let config = changed(&gopro(), |config| config.model.latent_encoder.blocks = 1);
     let error = refusal(checkpoint("gopro"), Some(&config));
     let line = "net_le_dm.pth: `blocks.1.0.bias`: unexpected, of shape [4]";
     assert!(error.contains(line), "{error}");
@@ -416,13 +421,12 @@ fn configurations_are_asked_for_and_compared() {
     let path = folder.path().join("model.safetensors");
     let states = StateDict::of_model(&load(checkpoint("gopro"), Some(&gopro())).unwrap());
     save_safetensors(&path, &gopro(), &states, Precision::Full, false).unwrap();
-    let mut other = gopro();
-    other.training.seed = 7;
+    let other = changed(&gopro(), |config| config.training.seed = 7);
     assert!(
         load(&path, Some(&other)).is_ok(),
         "training is no part of the weights"
     );
-    other.diffusion.timesteps = 4;
+    let other = changed(&gopro(), |config| config.diffusion.timesteps = 4);
     let error = refusal(&path, Some(&other));
     assert!(
         error.contains("diffusion.timesteps is 8 there, 4 here"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::config::{Config, LearningRateConfig, PatchConfig, StageConfig};
 use crate::data::schedule::PatchSchedule;
+use crate::error::Result;
 
 /// Checkpoints of a stage at least, so that a stopped run loses little.
 pub(super) const CHECKPOINTS: usize = 4;
@@ -94,16 +95,19 @@ pub struct PatchOverride {
 
 /// A base configuration for another number of steps a stage: patch sizes and learning-rate cycles keep their shares of
 /// the stage. Checkpoints and progress lines come often enough for the length, on no more images than a glance needs.
-pub fn scaled(base: &Config, steps: usize, sizes: PatchOverride) -> Config {
-    let mut config = base.clone();
-    let training = &mut config.training;
-    training.stage_one = scaled_stage(&training.stage_one, steps, sizes);
-    training.stage_two = scaled_stage(&training.stage_two, steps, sizes);
-    let validation = &mut training.validation;
-    validation.every = validation.every.min(steps.div_ceil(CHECKPOINTS));
-    validation.images = validation.images.min(GLANCE);
-    validation.log_every = validation.log_every.min(steps.div_ceil(LINES));
-    config
+///
+/// # Errors
+/// [`Error::Config`](crate::Error::Config) for sizes that cannot be trained on.
+pub fn scaled(base: &Config, steps: usize, sizes: PatchOverride) -> Result<Config> {
+    base.changed("of the ablation", |config| {
+        let training = &mut config.training;
+        training.stage_one = scaled_stage(&training.stage_one, steps, sizes);
+        training.stage_two = scaled_stage(&training.stage_two, steps, sizes);
+        let validation = &mut training.validation;
+        validation.every = validation.every.min(steps.div_ceil(CHECKPOINTS));
+        validation.images = validation.images.min(GLANCE);
+        validation.log_every = validation.log_every.min(steps.div_ceil(LINES));
+    })
 }
 
 fn scaled_stage(stage: &StageConfig, steps: usize, sizes: PatchOverride) -> StageConfig {
@@ -225,7 +229,7 @@ mod tests {
     #[test]
     fn patches_and_cycles_keep_their_shares() {
         let base = Config::preset("gopro").unwrap();
-        let config = scaled(&base, 1_500, PatchOverride::default());
+        let config = scaled(&base, 1_500, PatchOverride::default()).unwrap();
         let stage = &config.training.stage_two;
         assert_eq!(stage.iterations, 1_500);
         assert_eq!(
@@ -246,15 +250,13 @@ mod tests {
             (validation.every, validation.images, validation.log_every),
             (375, 4, 100)
         );
-        config.validate("test").unwrap();
     }
 
     #[test]
     fn few_steps_leave_the_longest_entries() {
         let base = Config::preset("gopro").unwrap();
         for steps in 1..20 {
-            let config = scaled(&base, steps, PatchOverride::default());
-            config.validate("test").unwrap();
+            let config = scaled(&base, steps, PatchOverride::default()).unwrap();
             let stage = &config.training.stage_one;
             let total: usize = stage.patches.iter().map(|entry| entry.iterations).sum();
             assert_eq!(total, steps);
@@ -266,7 +268,7 @@ mod tests {
     #[test]
     fn the_full_number_of_steps_changes_nothing() {
         let base = Config::preset("ablation/hi-diff").unwrap();
-        let config = scaled(&base, 100_000, PatchOverride::default());
+        let config = scaled(&base, 100_000, PatchOverride::default()).unwrap();
         assert_eq!(config.training.stage_one, base.training.stage_one);
         assert_eq!(config.training.stage_two, base.training.stage_two);
     }
@@ -278,13 +280,13 @@ mod tests {
             patch: Some(64),
             batch: Some(4),
         };
-        let config = scaled(&base, 300, both);
+        let config = scaled(&base, 300, both).unwrap();
         assert_eq!(sizes(&config.training.stage_one), [(64, 4, 300)]);
         let patch = PatchOverride {
             batch: None,
             ..both
         };
-        let batches: Vec<_> = sizes(&scaled(&base, 300, patch).training.stage_one);
+        let batches: Vec<_> = sizes(&scaled(&base, 300, patch).unwrap().training.stage_one);
         assert_eq!(
             batches,
             [
@@ -299,9 +301,10 @@ mod tests {
 
     #[test]
     fn a_stage_that_ends_before_its_entries_do_is_scaled_as_it_runs() {
-        let mut base = Config::preset("gopro").unwrap();
-        base.training.stage_one.iterations = 40_000;
-        let config = scaled(&base, 10, PatchOverride::default());
+        let base = Config::preset("gopro").unwrap();
+        let base = base.changed("test", |base| base.training.stage_one.iterations = 40_000);
+        let base = base.unwrap();
+        let config = scaled(&base, 10, PatchOverride::default()).unwrap();
         assert_eq!(
             sizes(&config.training.stage_one),
             [(128, 64, 5), (160, 40, 5)]

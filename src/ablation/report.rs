@@ -256,7 +256,7 @@ pub(crate) mod tests {
     /// Rows of Table 1 and two T, on two images.
     pub fn example() -> Report {
         let base = Config::preset("ablation/hi-diff").unwrap();
-        let config = scaled(&base, 1_200, PatchOverride::default());
+        let config = scaled(&base, 1_200, PatchOverride::default()).unwrap();
         let scores = |first: f64, second: f64| -> Vec<Score> {
             [("a", first), ("b", second)]
                 .map(|(name, psnr)| Score {

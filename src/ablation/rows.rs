@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{
     Config, DenoiserConfig, DiffusionConfig, LatentEncoderConfig, Objective, Prior, StageConfig,
+    Tables,
 };
 use crate::error::{Error, Result};
 
@@ -110,7 +111,10 @@ impl Row {
     /// # Errors
     /// [`Error::Config`] if the result is none that can be built.
     pub fn config(self, base: &Config) -> Result<Config> {
-        let mut config = base.clone();
+        base.changed(&format!("ablation row {self}"), |config| self.make(config))
+    }
+
+    fn make(self, config: &mut Tables) {
         let training = &mut config.training;
         match self {
             Self::Baseline => {
@@ -129,8 +133,6 @@ impl Row {
             Self::HiDiff => {}
             Self::Timesteps(steps) => config.diffusion.timesteps = steps,
         }
-        config.validate(&format!("ablation row {self}"))?;
-        Ok(config)
     }
 }
 
@@ -278,7 +280,8 @@ mod tests {
             ]
         "#;
         let base = Config::parse(base, "test").unwrap();
-        let baseline = Row::Baseline.config(&base).unwrap().training.stage_one;
+        let baseline = Row::Baseline.config(&base).unwrap();
+        let baseline = &baseline.training.stage_one;
         let (one, two) = (&base.training.stage_one, &base.training.stage_two);
         assert_eq!(baseline.iterations, 2_200);
         let rate = |iteration| baseline.learning_rate.at(iteration);

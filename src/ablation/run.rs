@@ -214,9 +214,8 @@ impl StudyPlan {
         let plan = Self {
             budget: budget.to_string(),
             steps,
-            config: scaled(base, steps, options.sizes),
+            config: scaled(base, steps, options.sizes)?,
         };
-        plan.config.validate("of the ablation")?;
         Ok(plan)
     }
 
@@ -240,7 +239,7 @@ impl StudyPlan {
         if let Some(budget) = budget.filter(|budget| *budget != self.budget) {
             return refuse("budget", &self.budget, &budget);
         }
-        let now = scaled(base, self.steps, options.sizes);
+        let now = scaled(base, self.steps, options.sizes)?;
         let decides = [
             "model.",
             "diffusion.",

@@ -46,7 +46,7 @@ pub(super) fn steps_within<B: AutodiffBackend>(
         .prefix(".hi-diff-timing-")
         .tempdir_in(&options.out)
         .map_err(Error::io(&options.out))?;
-    let base = scaled(base, STEPS, options.sizes);
+    let base = scaled(base, STEPS, options.sizes)?;
 
     let mut shared_stage_one = None;
     let (mut step, mut checkpoints, mut image) = (0.0, 0.0, None);
@@ -123,17 +123,17 @@ fn checkpoints_of(stage: &StageConfig) -> f64 {
 }
 
 /// A configuration with so many steps a stage, all of its typical size, and as little else as can be.
-fn short(config: &Config, steps: usize) -> Config {
-    let mut config = config.clone();
-    let training = &mut config.training;
-    for stage in [&mut training.stage_one, &mut training.stage_two] {
-        let entry = typical(stage).cloned();
-        stage.iterations = steps;
-        stage.patches = entry.into_iter().collect();
-    }
-    training.validation.every = steps;
-    training.validation.images = 1;
-    config
+fn short(config: &Config, steps: usize) -> Result<Config> {
+    config.changed("of the ablation's timing", |config| {
+        let training = &mut config.training;
+        for stage in [&mut training.stage_one, &mut training.stage_two] {
+            let entry = typical(stage).cloned();
+            stage.iterations = steps;
+            stage.patches = entry.into_iter().collect();
+        }
+        training.validation.every = steps;
+        training.validation.images = 1;
+    })
 }
 
 /// Times the training of one row.
@@ -163,7 +163,7 @@ impl<B: AutodiffBackend> Timer<'_, B> {
                 stop: self.options.stop.clone(),
             };
             let start = Instant::now();
-            let report = train::<B>(&short(self.config, steps), &options, self.devices)?;
+            let report = train::<B>(&short(self.config, steps)?, &options, self.devices)?;
             Ok::<_, Error>((start.elapsed().as_secs_f64(), report.weights))
         };
         timed("warm-up", 1)?; // files are cached, kernels tuned
@@ -218,7 +218,7 @@ mod tests {
             "#,
             "test",
         );
-        let base = scaled(&base.unwrap(), STEPS, PatchOverride::default());
+        let base = scaled(&base.unwrap(), STEPS, PatchOverride::default()).unwrap();
         let (one, two) = (&base.training.stage_one, &base.training.stage_two);
         assert_eq!(typical_steps(one), 1.0);
         // Three quarters at 4·64², a quarter at 2·96².

@@ -3,6 +3,7 @@
 //! Every key has a default, the published GoPro model's, so a file says only what differs. Unknown keys, wrong
 //! types and impossible values are errors that name the key.
 
+use std::ops::Deref;
 use std::path::Path;
 
 use burn::prelude::{Backend, Device};
@@ -53,10 +54,31 @@ const PRESETS: &[(&str, &str)] = &[
     ),
 ];
 
-/// A whole configuration file.
+/// A configuration that was checked: all of its values can be used. What it holds is that of its [`Tables`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Tables")]
+pub struct Config(Tables);
+
+impl Deref for Config {
+    type Target = Tables;
+
+    fn deref(&self) -> &Tables {
+        &self.0
+    }
+}
+
+impl TryFrom<Tables> for Config {
+    type Error = Error;
+
+    fn try_from(tables: Tables) -> Result<Self> {
+        tables.check("the configuration")
+    }
+}
+
+/// What a configuration file says, which may be impossible.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Config {
+pub struct Tables {
     /// The networks.
     pub model: ModelConfig,
     /// The diffusion of the prior.
@@ -134,10 +156,7 @@ impl Config {
             change.make(&mut table)?;
         }
         let all = || changes.iter().map(Setting::to_string).collect::<Vec<_>>();
-        let checked = Self::read(table, origin).and_then(|config| {
-            config.validate(origin)?;
-            Ok(config)
-        });
+        let checked = Tables::read(table, origin).and_then(|tables| tables.check(origin));
         checked.map_err(|error| match error {
             Error::Config { key, reason, .. } => {
                 let own = changes.iter().rev().find(|change| change.concerns(&key));
@@ -165,11 +184,30 @@ impl Config {
             key: "(syntax)".to_string(),
             reason: syntax_reason(text, &error),
         })?;
-        let config = Self::read(document, origin)?;
-        config.validate(origin)?;
-        Ok(config)
+        Tables::read(document, origin)?.check(origin)
     }
 
+    /// This configuration with a change made, and then checked. `origin` is what errors call it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for the first value that cannot be used.
+    pub fn changed(&self, origin: &str, change: impl FnOnce(&mut Tables)) -> Result<Self> {
+        let mut tables = self.0.clone();
+        change(&mut tables);
+        tables.check(origin)
+    }
+
+    /// The model and diffusion alone: what a weight file carries.
+    pub fn without_training(&self) -> Self {
+        Self(Tables {
+            data: DataConfig::default(),
+            training: TrainingConfig::default(),
+            ..self.0.clone()
+        })
+    }
+}
+
+impl Tables {
     fn read<'de>(
         document: impl Deserializer<'de, Error = toml::de::Error>,
         origin: &str,
@@ -189,25 +227,17 @@ impl Config {
         })
     }
 
-    /// Checks that every value can be used.
+    /// Checks that every value can be used. `origin` is what errors call the configuration.
     ///
     /// # Errors
     /// [`Error::Config`] for the first that cannot.
-    pub fn validate(&self, origin: &str) -> Result<()> {
+    pub fn check(self, origin: &str) -> Result<Config> {
         let check = Check { origin };
         self.model.validate(&check)?;
         self.diffusion.validate(&check)?;
         self.data.validate(&check)?;
-        self.training.validate(&check)
-    }
-
-    /// The model and diffusion alone: what a weight file carries.
-    pub fn without_training(&self) -> Self {
-        Self {
-            data: DataConfig::default(),
-            training: TrainingConfig::default(),
-            ..self.clone()
-        }
+        self.training.validate(&check)?;
+        Ok(Config(self))
     }
 }
 

@@ -17,16 +17,17 @@ use burn::tensor::backend::AutodiffBackend;
 /// The configuration with the weights that the run starts from: the call's, the configuration's, or else those that
 /// the run to resume was begun with.
 pub(super) fn settled(config: &Config, options: &TrainingOptions) -> Result<Config> {
-    let mut config = config.clone();
     let path = options.out.join(CONFIG_FILE);
-    if options.initial.is_some() {
-        config.training.init = options.initial.clone();
+    let initial = if options.initial.is_some() {
+        options.initial.clone()
     } else if options.resume && config.training.init.is_none() && path.is_file() {
         let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
         let begun = Config::parse(&text, &path.display().to_string())?;
-        config.training.init = begun.training.init;
-    }
-    Ok(config)
+        begun.training.init.clone()
+    } else {
+        return Ok(config.clone());
+    };
+    config.changed("the configuration", |config| config.training.init = initial)
 }
 
 /// The model with what fits of a weight file, and the lines that say what that is. Guidance of which the file lacks a

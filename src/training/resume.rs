@@ -148,14 +148,19 @@ fn insert(key: &str, value: &toml::Value, values: &mut BTreeMap<String, String>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::SourceConfig;
+    use crate::config::{SourceConfig, Tables};
+
+    fn changed(config: &Config, change: impl FnOnce(&mut Tables)) -> Config {
+        config.changed("test", change).unwrap()
+    }
 
     #[test]
     fn what_does_not_matter_may_change_and_is_said() {
         let before = Config::default();
-        let mut now = before.clone();
-        now.training.stage_two.clip = 0.5;
-        now.data.workers = 7;
+        let now = changed(&before, |now| {
+            now.training.stage_two.clip = 0.5;
+            now.data.workers = 7;
+        });
         let changes = check("run", &before, &now).unwrap();
         let lines: Vec<_> = changes.iter().map(Change::to_string).collect();
         assert_eq!(
@@ -172,24 +177,23 @@ mod tests {
             layout: None,
             weight,
         };
-        let mut before = Config::default();
-        before.data.sources = vec![source("a", 1.0), source("b", 2.0)];
-        let mut now = before.clone();
-        now.data.sources[1].path = "moved/b".into();
+        let before = changed(&Config::default(), |now| {
+            now.data.sources = vec![source("a", 1.0), source("b", 2.0)];
+        });
+        let now = changed(&before, |now| now.data.sources[1].path = "moved/b".into());
         let changes = check("run", &before, &now).unwrap();
         assert_eq!(changes[0].key, "data.sources[1].path");
         for (key, change) in [
             (
                 "data.sources[1].weight",
-                (|now| now.data.sources[1].weight = 3.0) as fn(&mut Config),
+                (|now| now.data.sources[1].weight = 3.0) as fn(&mut Tables),
             ),
             ("data.sources[1].layout", |now| now.data.sources.truncate(1)),
             ("data.blur.shake.extent", |now| {
                 now.data.blur.shake.extent = [1.0, 2.0]
             }),
         ] {
-            let mut now = before.clone();
-            change(&mut now);
+            let now = changed(&before, change);
             let error = check("run", &before, &now).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");
         }
@@ -198,10 +202,11 @@ mod tests {
     #[test]
     fn other_weights_and_other_samples_are_refused() {
         let before = Config::default();
-        let mut now = before.clone();
-        now.model.group = 2;
-        now.training.stage_one.patches.pop();
-        now.training.stage_one.clip = 1.0;
+        let now = changed(&before, |now| {
+            now.model.group = 2;
+            now.training.stage_one.patches.pop();
+            now.training.stage_one.clip = 1.0;
+        });
         let error = check("run/config.toml", &before, &now)
             .unwrap_err()
             .to_string();

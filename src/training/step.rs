@@ -356,13 +356,15 @@ mod tests {
             use crate::model::DenoiserConfig;
 
             let device = Default::default();
-            let mut config = Config::preset("tiny").unwrap();
-            config.model.denoiser = DenoiserConfig::Mixer {
+            let denoiser = DenoiserConfig::Mixer {
                 hidden: 8,
                 blocks: 0,
                 patch_expansion: 1.0,
                 channel_expansion: 1.0,
             };
+            let config = Config::preset("tiny").unwrap();
+            let config = config.changed("test", |config| config.model.denoiser = denoiser);
+            let config = config.unwrap();
             B::seed(&device, 4);
             let model = config.init_training::<B>(&device).fork(&device);
             let tokens = Tensor::<Flex, 3>::random([256, 16, 64], Distribution::Default, &device);

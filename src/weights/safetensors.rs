@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::tensors::{Dtype, Entry, Tensors};
 use super::{Network, Precision, StateDict};
-use crate::config::Config;
+use crate::config::{Config, Tables};
 
 const FORMAT: &str = "hi-diff";
 /// Raised whenever older readers would misunderstand a file.
@@ -95,12 +95,10 @@ fn read_config(metadata: &Metadata) -> Result<Option<Config>, String> {
     let Some(text) = value("config") else {
         return Ok(None);
     };
-    let config: Config = serde_json::from_str(text)
+    let tables: Tables = serde_json::from_str(text)
         .map_err(|error| format!("the configuration in its metadata: {error}"))?;
-    config
-        .validate("in its metadata")
-        .map_err(|error| error.to_string())?;
-    Ok(Some(config))
+    let config = tables.check("in its metadata");
+    config.map(Some).map_err(|error| error.to_string())
 }
 
 fn dtype(kind: Kind) -> Dtype {

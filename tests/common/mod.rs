@@ -10,7 +10,7 @@ use burn::tensor::{Tensor, TensorData};
 use hi_diff::Config;
 use hi_diff::config::{
     DenoiserConfig, DiffusionConfig, LatentEncoderConfig, LatentEncoderVariant, ModelConfig,
-    SamplerKind, TransformerConfig,
+    SamplerKind, Tables, TransformerConfig,
 };
 use hi_diff::weights::{LoadOptions, Network, Weights};
 use safetensors::SafeTensors;
@@ -184,10 +184,11 @@ pub fn reduced_gopro() -> Config {
         denoiser,
         ..reduced(2.66, LatentEncoderVariant::Gelu)
     };
-    Config {
-        model,
-        ..Config::default()
-    }
+    changed(&Config::default(), |config| config.model = model)
+}
+
+pub fn changed(config: &Config, change: impl FnOnce(&mut Tables)) -> Config {
+    config.changed("test", change).unwrap()
 }
 
 /// The RealBlur release, reduced likewise.
@@ -202,11 +203,10 @@ pub fn reduced_realblur() -> Config {
         timesteps: 16,
         ..DiffusionConfig::default()
     };
-    Config {
-        model,
-        diffusion,
-        ..Config::default()
-    }
+    changed(&Config::default(), |config| {
+        config.model = model;
+        config.diffusion = diffusion;
+    })
 }
 
 /// The greatest difference as a share of the greatest expected magnitude.

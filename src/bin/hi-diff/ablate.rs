@@ -71,10 +71,10 @@ pub struct Args {
 
 /// Always true: a study that does not come to its end is an error.
 pub fn run(args: Args) -> hi_diff::Result<bool> {
-    let mut config = args.changes.load(&args.config)?;
-    if let Some(seed) = args.seed {
-        config.training.seed = seed;
-    }
+    let config = args.changes.load(&args.config)?;
+    let config = config.changed(&args.config, |config| {
+        config.training.seed = args.seed.unwrap_or(config.training.seed);
+    })?;
     let options = AblationOptions {
         data: args.data,
         validation: args.validation,

@@ -87,7 +87,7 @@ impl Args {
                 .changes
                 .to(Config::default(), Path::new("the defaults"))?,
         };
-        let mut model = config.data.blur;
+        let mut model = config.data.blur.clone();
         if let Some(share) = self.unblurred {
             model.sharp = share;
         }
