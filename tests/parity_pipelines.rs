@@ -30,7 +30,7 @@ fn pipeline<B: Backend>(name: &str, config: Config) {
 
     let blur = fixture.tensor::<B, 4>("blur");
     let noise = fixture.tensor::<B, 3>("noise");
-    let padded = hi_diff::model::hi_diff::pad_reflect(blur.clone(), 8);
+    let padded = hi_diff::model::pad_reflect(blur.clone(), 8);
     assert_close("padded", padded, &fixture.data("padded"), 0.0);
     let prior = model
         .prior(blur.clone(), noise.clone())

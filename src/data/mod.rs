@@ -1,6 +1,6 @@
 //! Datasets: where pairs of blurred and sharp photographs come from, and the samples that training takes from them.
 
-pub mod augment;
+pub(crate) mod augment;
 pub mod crops;
 pub mod dataset;
 mod decode;

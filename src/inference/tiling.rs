@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::planes::Planes;
 use crate::error::{Error, Result};
-use crate::model::transformer::SIZE_MULTIPLE;
+use crate::model::SIZE_MULTIPLE;
 
 /// Square tiles and how far they overlap, in pixels.
 ///

@@ -4,8 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use hi_diff::Config;
-use hi_diff::ablation::report::Finished;
-use hi_diff::ablation::score::Score;
+use hi_diff::ablation::{Finished, Score};
 use hi_diff::ablation::{Report, Row};
 use hi_diff::evaluation::results::{DatasetResult, Evaluation, Failure, ImageResult, Scores};
 use hi_diff::evaluation::{Protocol, psnr, ssim_volumetric};

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use hi_diff::ablation::budget::PatchOverride;
-use hi_diff::ablation::score::Mean;
-use hi_diff::ablation::{AblationOptions, Budget, Report, Row, ablate};
+use hi_diff::ablation::{AblationOptions, Budget, Mean, PatchOverride, Report, Row, ablate};
 use hi_diff::report::ablation::{FILE, write_beside};
 use hi_diff::training::{Display, Hook};
 

@@ -6,7 +6,9 @@ mod scores;
 mod validation;
 mod workers;
 
-pub use batch::{Batch, NoiseShape};
-pub use patches::{PatchLoader, PatchLoaderSettings};
+pub use batch::Batch;
+pub(crate) use batch::NoiseShape;
+pub(crate) use patches::{PatchLoader, PatchLoaderSettings};
 pub use scores::{Score, Scores};
-pub use validation::{ValidationImage, ValidationLoader};
+pub use validation::ValidationImage;
+pub(crate) use validation::ValidationLoader;

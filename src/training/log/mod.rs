@@ -2,17 +2,17 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | when something is reported, and which means | [`recorder`] |
-//! | lines for people | [`lines`] |
-//! | one JSON object a line, for programs | [`json_lines`] |
-//! | TensorBoard's event files | [`tensorboard`] |
-//! | validation images as files | [`pictures`] |
+//! | when something is reported, and which means | [`Recorder`] |
+//! | lines for people | [`Lines`] |
+//! | one JSON object a line, for programs | [`JsonLines`] |
+//! | TensorBoard's event files | [`TensorBoard`] |
+//! | validation images as files | [`Pictures`] |
 
-pub mod json_lines;
-pub mod lines;
-pub mod pictures;
-pub mod recorder;
-pub mod tensorboard;
+mod json_lines;
+mod lines;
+pub(crate) mod pictures;
+pub(crate) mod recorder;
+mod tensorboard;
 
 use std::borrow::Cow;
 
@@ -145,7 +145,7 @@ pub struct SetRecord {
 pub struct Picture {
     /// The pair's name.
     pub name: String,
-    /// Blur, output and sharp side by side: see [`pictures::side_by_side`].
+    /// Blur, output and sharp side by side.
     pub image: RgbImage,
 }
 
