@@ -113,7 +113,7 @@ pub fn write(out: &mut dyn Write, study: &Study) -> Result<()> {
     page.section("result", "Results")?;
     page.put(format_args!(
         "<div class=\"scroll study\" role=\"region\" aria-label=\"Picture of the results\" tabindex=\"0\">\n{}</div>\n",
-        plot::unstyled(report)
+        plot::unstyled(report).0
     ))?;
     page.end_section()?;
     table(&mut page, report)?;
@@ -248,7 +248,7 @@ fn curves(page: &mut Page, runs: &[(String, Run)]) -> Result<()> {
                 .figure(),
             together(titles[1], stage, runs, &psnr).figure(),
         ] {
-            page.put(format_args!("{}", figure.unwrap_or_default()))?;
+            page.put(format_args!("{}", figure.unwrap_or_default().0))?;
         }
     }
     page.put(format_args!("</div>\n"))?;

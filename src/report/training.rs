@@ -85,7 +85,11 @@ impl StageLog {
                 self.trained(|record| record.memory_bytes.map(mebibytes)),
             ),
         ];
-        charts.iter().filter_map(Chart::figure).collect()
+        charts
+            .iter()
+            .filter_map(Chart::figure)
+            .map(String::from)
+            .collect()
     }
 
     /// A number of the validations, and where there are several sets, each one's.

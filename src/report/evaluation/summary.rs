@@ -90,7 +90,7 @@ pub(super) fn distribution(page: &mut Page, datasets: &[DatasetResult]) -> Resul
             Escaped(&dataset.name)
         ))?;
         if let Some(drawing) = histogram::svg(&gains) {
-            page.put(format_args!("{drawing}"))?;
+            page.put(format_args!("{}", drawing.0))?;
         }
         let count = gains.len();
         let better = gains.iter().filter(|&&gain| gain > 0.0).count();
