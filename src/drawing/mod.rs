@@ -7,28 +7,7 @@ pub(crate) mod histogram;
 
 pub(crate) use axis::Axis;
 
-use std::fmt::{self, Write};
-
 use maud::{Markup, html};
-
-/// Text that means itself in HTML and SVG, between tags and in quoted attributes, whatever characters it has.
-pub(crate) struct Escaped<'a>(pub &'a str);
-
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|character| match character {
-            '&' => f.write_str("&amp;"),
-            '<' => f.write_str("&lt;"),
-            '>' => f.write_str("&gt;"),
-            '"' => f.write_str("&quot;"),
-            '\'' => f.write_str("&#39;"),
-            // Not allowed in XML, and made something else by HTML.
-            '\n' | '\t' => f.write_char(character),
-            character if character.is_control() => f.write_char('\u{fffd}'),
-            character => f.write_char(character),
-        })
-    }
-}
 
 // Empty elements are written with `{}`, which closes them: unlike HTML, SVG has none that go without an end.
 
@@ -78,20 +57,4 @@ pub(crate) fn dot(x: f64, y: f64) -> Markup {
 
 pub(crate) fn diamond(x: f64, y: f64) -> Markup {
     html! { path .paper d={ "M" (tenths(x)) " " (tenths(y - 6.0)) "l6 6l-6 6l-6 -6z" } {} }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_that_is_markup_is_text() {
-        let hostile = "<script>alert('1')</script>&amp;\"\u{0}\u{1b}";
-        assert_eq!(
-            Escaped(hostile).to_string(),
-            "&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;amp;&quot;\u{fffd}\u{fffd}"
-        );
-        let drawing = text("quiet", 1.0, 2.0, "a < b");
-        assert!(drawing.0.contains(">a &lt; b<"), "{}", drawing.0);
-    }
 }
