@@ -1,8 +1,10 @@
 //! The picture of an ablation, as an SVG for light and dark pages.
 
+use maud::{Markup, PreEscaped, html};
+
 use super::report::{Report, ReportRow};
 use super::rows::Row;
-use crate::drawing::{Axis, Drawing};
+use crate::drawing::{Axis, diamond, dot, grid, labels_below, line, polyline, text};
 
 const WIDTH: f64 = 880.0;
 const HEIGHT: f64 = 330.0;
@@ -34,99 +36,85 @@ const STYLE: &str = "\
 
 /// Draws Table 1 as differences to HI-Diff, this run's beside the paper's, and the PSNR by T: a file of its own.
 pub fn svg(report: &Report) -> String {
-    let style = format!("<style>\n{STYLE}</style>");
-    drawing(report, &style)
+    drawing(report, html! { style { (PreEscaped(STYLE)) } }).into_string()
 }
 
 /// The same for a page that says how it looks.
-pub(crate) fn unstyled(report: &Report) -> String {
-    drawing(report, "")
+pub(crate) fn unstyled(report: &Report) -> Markup {
+    drawing(report, html! {})
 }
 
-fn drawing(report: &Report, style: &str) -> String {
-    let mut drawing = Drawing::default();
-    drawing.put(format_args!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" role=\"img\">"
-    ));
-    drawing.put(format_args!(
-        "<title>PSNR of the rows of Table 1 against HI-Diff's, and PSNR by the number of reverse steps</title>\n{style}"
-    ));
-    drawing.put(format_args!(
-        "<rect class=\"ground\" width=\"{WIDTH}\" height=\"{HEIGHT}\" rx=\"8\"/>"
-    ));
-    table(report, &mut drawing);
-    sweep(report, &mut drawing);
-    drawing.put(format_args!("</svg>"));
-    drawing.0
+fn drawing(report: &Report, style: Markup) -> Markup {
+    html! {
+        svg xmlns="http://www.w3.org/2000/svg" viewBox={ "0 0 " (WIDTH) " " (HEIGHT) }
+            width=(WIDTH) height=(HEIGHT) role="img" {
+            title { "PSNR of the rows of Table 1 against HI-Diff's, and PSNR by the number of reverse steps" }
+            (style)
+            rect .ground width=(WIDTH) height=(HEIGHT) rx="8" {}
+            (table(report))
+            (sweep(report))
+        }
+    }
 }
 
-fn table(report: &Report, drawing: &mut Drawing) {
+fn table(report: &Report) -> Markup {
     let (left, right, top, bottom) = (130.0, 430.0, 66.0, 276.0);
-    drawing.text("title", 24.0, 32.0, "Table 1: PSNR less HI-Diff's (dB)");
+    let title = text("title", 24.0, 32.0, "Table 1: PSNR less HI-Diff's (dB)");
     let rows: Vec<&ReportRow> = report.table().collect();
     let measured = |row: &ReportRow| row.to_hi_diff.map(|difference| difference.mean);
     if !rows.iter().any(|row| measured(row).is_some()) {
-        drawing.text("quiet", 24.0, 56.0, "HI-Diff is not done yet.");
-        return;
+        return html! { (title) (text("quiet", 24.0, 56.0, "HI-Diff is not done yet.")) };
     }
     let ours = Row::HiDiff.published().map_or(f64::NAN, |paper| paper.psnr);
     let published = |row: &ReportRow| row.published.map(|paper| paper.psnr - ours);
-    let spread = |row: &ReportRow| {
-        row.to_hi_diff
-            .and_then(|difference| difference.standard_error)
-    };
 
     let values = rows.iter().flat_map(|row| {
-        let (mean, error) = (measured(row).unwrap_or(0.0), spread(row).unwrap_or(0.0));
+        let (mean, error) = (measured(row).unwrap_or(0.0), error(row));
         [mean - error, mean + error, published(row).unwrap_or(0.0)]
     });
     let axis = Axis::over(values, left, right);
-    for tick in axis.ticks() {
-        let x = axis.at(tick);
-        drawing.line("grid", (x, top), (x, bottom));
-    }
-    drawing.labels_below(&axis, bottom);
-    drawing.line("zero", (axis.at(0.0), top), (axis.at(0.0), bottom));
-
     let height = (bottom - top) / rows.len() as f64;
-    for (index, row) in rows.iter().enumerate() {
-        let y = top + (index as f64 + 0.5) * height;
-        drawing.text("", 24.0, y - 2.0, &row.title);
-        drawing.text("quiet", 24.0, y + 14.0, &format!("{:.2} dB", row.mean.psnr));
-        if let Some(difference) = published(row) {
-            drawing.diamond(axis.at(difference), y);
-        }
-        if let Some(difference) = measured(row) {
-            let error = spread(row).unwrap_or(0.0);
-            drawing.line(
-                "run",
-                (axis.at(difference - error), y),
-                (axis.at(difference + error), y),
-            );
-            drawing.dot(axis.at(difference), y);
-        }
-    }
     let legend = bottom + 40.0;
-    drawing.dot(left + 5.0, legend - 4.0);
-    drawing.text("quiet", left + 16.0, legend, "this run, ± standard error");
-    drawing.diamond(left + 190.0, legend - 4.0);
-    drawing.text("quiet", left + 202.0, legend, "paper, on GoPro");
+    html! {
+        (title)
+        @for x in axis.ticks().into_iter().map(|tick| axis.at(tick)) {
+            (line("grid", (x, top), (x, bottom)))
+        }
+        (labels_below(&axis, bottom))
+        (line("zero", (axis.at(0.0), top), (axis.at(0.0), bottom)))
+        @for (index, row) in rows.iter().enumerate() {
+            @let y = top + (index as f64 + 0.5) * height;
+            (text("", 24.0, y - 2.0, &row.title))
+            (text("quiet", 24.0, y + 14.0, &format!("{:.2} dB", row.mean.psnr)))
+            @if let Some(difference) = published(row) {
+                (diamond(axis.at(difference), y))
+            }
+            @if let Some(difference) = measured(row) {
+                (line("run", (axis.at(difference - error(row)), y), (axis.at(difference + error(row)), y)))
+                (dot(axis.at(difference), y))
+            }
+        }
+        (dot(left + 5.0, legend - 4.0))
+        (text("quiet", left + 16.0, legend, "this run, ± standard error"))
+        (diamond(left + 190.0, legend - 4.0))
+        (text("quiet", left + 202.0, legend, "paper, on GoPro"))
+    }
 }
 
-fn sweep(report: &Report, drawing: &mut Drawing) {
+/// The standard error of the difference to HI-Diff.
+fn error(row: &ReportRow) -> f64 {
+    row.to_hi_diff
+        .and_then(|difference| difference.standard_error)
+        .unwrap_or(0.0)
+}
+
+fn sweep(report: &Report) -> Markup {
     let (left, right, top, bottom) = (520.0, 850.0, 66.0, 276.0);
-    drawing.text("title", 478.0, 32.0, "Fig. 3: PSNR (dB) by reverse steps T");
+    let title = text("title", 478.0, 32.0, "Fig. 3: PSNR (dB) by reverse steps T");
     let rows = report.sweep();
     if rows.is_empty() {
-        drawing.text("quiet", 478.0, 56.0, "No T is done yet.");
-        return;
+        return html! { (title) (text("quiet", 478.0, 56.0, "No T is done yet.")) };
     }
-    let error = |row: &ReportRow| {
-        let difference = row
-            .to_hi_diff
-            .and_then(|difference| difference.standard_error);
-        difference.unwrap_or(0.0)
-    };
     let values = rows
         .iter()
         .flat_map(|row| [row.mean.psnr - error(row), row.mean.psnr + error(row)]);
@@ -139,31 +127,25 @@ fn sweep(report: &Report, drawing: &mut Drawing) {
         left + 24.0 + share * (right - left - 48.0)
     };
 
-    drawing.grid(&vertical, left, right);
     let points = rows
         .iter()
         .map(|row| (horizontal(row), vertical.at(row.mean.psnr)));
-    drawing.polyline("run", points);
-    for row in &rows {
-        let (x, psnr) = (horizontal(row), row.mean.psnr);
-        drawing.text("quiet middle", x, bottom + 18.0, &format!("{}", steps(row)));
-        drawing.line(
-            "run",
-            (x, vertical.at(psnr - error(row))),
-            (x, vertical.at(psnr + error(row))),
-        );
-        drawing.dot(x, vertical.at(psnr));
-        if row.row == Row::HiDiff {
-            let label = format!("HI-Diff {psnr:.2}");
-            drawing.text("quiet middle", x, vertical.at(psnr) - 12.0, &label);
+    html! {
+        (title)
+        (grid(&vertical, left, right))
+        (polyline("run", points))
+        @for row in &rows {
+            @let (x, psnr) = (horizontal(row), row.mean.psnr);
+            @let (low, high) = (vertical.at(psnr - error(row)), vertical.at(psnr + error(row)));
+            (text("quiet middle", x, bottom + 18.0, &steps(row).to_string()))
+            (line("run", (x, low), (x, high)))
+            (dot(x, vertical.at(psnr)))
+            @if row.row == Row::HiDiff {
+                (text("quiet middle", x, vertical.at(psnr) - 12.0, &format!("HI-Diff {psnr:.2}")))
+            }
         }
+        (text("quiet", left, bottom + 40.0, "± standard error of the difference to HI-Diff"))
     }
-    drawing.text(
-        "quiet",
-        left,
-        bottom + 40.0,
-        "± standard error of the difference to HI-Diff",
-    );
 }
 
 #[cfg(test)]

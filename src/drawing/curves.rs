@@ -1,7 +1,9 @@
 //! Numbers by iteration, as curves.
 
+use maud::{Markup, html};
+
 use super::axis::{Axis, range};
-use super::{Drawing, Escaped};
+use super::{grid, labels_below, line, polyline, tenths, text};
 use crate::numbers::thousands;
 
 const WIDTH: f64 = 360.0;
@@ -63,7 +65,7 @@ impl Chart {
     }
 
     /// The chart as a figure of a page; none without a finite number.
-    pub fn figure(&self) -> Option<String> {
+    pub fn figure(&self) -> Option<Markup> {
         let curves: Vec<(&Curve, Vec<(f64, f64)>)> = self
             .curves
             .iter()
@@ -89,60 +91,46 @@ impl Chart {
             Axis::between(bottom, high + room, BOTTOM, TOP)
         };
 
-        let mut drawing = Drawing::default();
         let scale = if logarithmic { " (logarithmic)" } else { "" };
-        drawing.put(format_args!(
-            "<figure class=\"chart\">\n<svg class=\"plot\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\"><title>{} by iteration</title>",
-            Escaped(self.title)
-        ));
-        drawing.text("title", 4.0, 18.0, &format!("{}{scale}", self.title));
-        drawing.grid(&up, LEFT, RIGHT);
-        drawing.line("axis", (LEFT, BOTTOM), (RIGHT, BOTTOM));
-        drawing.labels_below(&across, BOTTOM);
-        drawing.text(
-            "quiet middle",
-            (LEFT + RIGHT) / 2.0,
-            HEIGHT - 8.0,
-            "iteration",
-        );
-        for (curve, points) in &curves {
-            draw(&mut drawing, curve, points, &across, &up);
-        }
-        drawing.put(format_args!("</svg>"));
-        if curves.len() > 1 {
-            drawing.put(format_args!("<figcaption class=\"legend\">"));
-            for (curve, _) in &curves {
-                drawing.put(format_args!(
-                    "<span class=\"c{}\">{}</span>",
-                    curve.colour % COLOURS,
-                    Escaped(&curve.name)
-                ));
+        let colour = |curve: &Curve| format!("c{}", curve.colour % COLOURS);
+        Some(html! {
+            figure .chart {
+                svg .plot viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" {
+                    title { (self.title) " by iteration" }
+                    (text("title", 4.0, 18.0, &format!("{}{scale}", self.title)))
+                    (grid(&up, LEFT, RIGHT))
+                    (line("axis", (LEFT, BOTTOM), (RIGHT, BOTTOM)))
+                    (labels_below(&across, BOTTOM))
+                    (text("quiet middle", (LEFT + RIGHT) / 2.0, HEIGHT - 8.0, "iteration"))
+                    @for (curve, points) in &curves {
+                        (draw(curve, &colour(curve), points, &across, &up))
+                    }
+                }
+                @if curves.len() > 1 {
+                    figcaption .legend {
+                        @for (curve, _) in &curves { span class=(colour(curve)) { (curve.name) } }
+                    }
+                }
             }
-            drawing.put(format_args!("</figcaption>"));
-        }
-        drawing.put(format_args!("</figure>"));
-        Some(drawing.0)
+        })
     }
 }
 
-fn draw(drawing: &mut Drawing, curve: &Curve, points: &[(f64, f64)], across: &Axis, up: &Axis) {
-    let colour = curve.colour % COLOURS;
-    for part in points.split(|point| !point.1.is_finite()) {
-        if part.len() > 1 {
-            let places = part.iter().map(|&(x, y)| (across.at(x), up.at(y)));
-            drawing.polyline(&format!("curve c{colour}"), places);
-        }
-        if points.len() <= MARKED_POINTS || part.len() == 1 {
-            for &(x, y) in part {
-                let name = Escaped(&curve.name);
-                let space = if curve.name.is_empty() { "" } else { ": " };
-                drawing.put(format_args!(
-                    "<circle class=\"point c{colour}\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.5\"><title>{name}{space}{} after {}</title></circle>",
-                    across.at(x),
-                    up.at(y),
-                    number(y),
-                    thousands(x as u64)
-                ));
+fn draw(curve: &Curve, colour: &str, points: &[(f64, f64)], across: &Axis, up: &Axis) -> Markup {
+    html! {
+        @for part in points.split(|point| !point.1.is_finite()) {
+            @if part.len() > 1 {
+                (polyline(&format!("curve {colour}"), part.iter().map(|&(x, y)| (across.at(x), up.at(y)))))
+            }
+            @if points.len() <= MARKED_POINTS || part.len() == 1 {
+                @for &(x, y) in part {
+                    circle class={ "point " (colour) } cx=(tenths(across.at(x))) cy=(tenths(up.at(y))) r="2.5" {
+                        title {
+                            @if !curve.name.is_empty() { (curve.name) ": " }
+                            (number(y)) " after " (thousands(x as u64))
+                        }
+                    }
+                }
             }
         }
     }
@@ -188,7 +176,7 @@ mod tests {
             100,
             points(&[0.3, 0.2, f64::NAN, 0.1, f64::INFINITY, 0.05]),
         );
-        let figure = chart.figure().unwrap();
+        let figure = chart.figure().unwrap().into_string();
         assert_eq!(figure.matches("<polyline").count(), 1, "{figure}");
         assert_eq!(figure.matches("<circle").count(), 4, "{figure}");
         assert!(
@@ -208,12 +196,12 @@ mod tests {
         let values: Vec<f64> = (0..3_000).map(|i| 1.0 / (1.0 + f64::from(i))).collect();
         let linear = Chart::single("Loss", 30_000, points(&values));
         assert_eq!(thinned(&linear.curves[0].points).len(), 375);
-        let linear = linear.figure().unwrap();
+        let linear = linear.figure().unwrap().into_string();
         assert!(!linear.contains("logarithmic") && !linear.contains("<circle"));
         let figure = Chart::single("Loss", 30_000, points(&values))
             .logarithmic()
             .figure();
-        assert!(figure.unwrap().contains("Loss (logarithmic)"));
+        assert!(figure.unwrap().0.contains("Loss (logarithmic)"));
     }
 
     #[test]
@@ -222,7 +210,8 @@ mod tests {
             let figure = Chart::single("PSNR", 0, points(&[value, value]))
                 .logarithmic()
                 .figure()
-                .unwrap();
+                .unwrap()
+                .into_string();
             assert!(
                 !figure.contains("NaN") && !figure.contains("inf"),
                 "{figure}"
@@ -238,7 +227,7 @@ mod tests {
             colour: 1,
             points: points(&[2.0, 1.0]),
         });
-        let figure = chart.figure().unwrap();
+        let figure = chart.figure().unwrap().into_string();
         assert!(
             figure.contains("<span class=\"c1\">&lt;b&gt;</span>"),
             "{figure}"

@@ -1,7 +1,9 @@
 //! How gains are distributed, as bars.
 
-use super::Drawing;
+use maud::{Markup, html};
+
 use super::axis::{Axis, range, round_step};
+use super::{labels_below, line, tenths, text};
 use crate::numbers::fixed;
 
 const WIDTH: f64 = 360.0;
@@ -18,7 +20,7 @@ const NARROWEST: f64 = 0.01;
 
 /// Draws how many of the finite `gains`, in dB, lie where; bars meet at zero, so that each is of losses or of gains.
 /// None without a finite value.
-pub(crate) fn svg(gains: &[f64]) -> Option<String> {
+pub(crate) fn svg(gains: &[f64]) -> Option<Markup> {
     let (low, high) = range(gains.iter().copied())?;
     // Zero is always there: whether images got better or worse is the question.
     let (low, high) = (low.min(0.0), high.max(0.0));
@@ -33,48 +35,36 @@ pub(crate) fn svg(gains: &[f64]) -> Option<String> {
 
     let across = Axis::between(first as f64 * step, (last + 1) as f64 * step, LEFT, RIGHT);
     let up = Axis::between(0.0, most as f64 * 1.05, BOTTOM, TOP);
-    let mut drawing = Drawing::default();
-    drawing.put(format_args!(
-        "<svg class=\"plot histogram\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\"><title>Histogram of the PSNR gains in dB</title>"
-    ));
-    for tick in up.ticks().into_iter().filter(|tick| tick.fract() == 0.0) {
-        drawing.line("grid", (LEFT, up.at(tick)), (RIGHT, up.at(tick)));
-        drawing.text(
-            "quiet end",
-            LEFT - 8.0,
-            up.at(tick) + 4.0,
-            &format!("{tick:.0}"),
-        );
-    }
-    for (index, &count) in counts.iter().enumerate().filter(|bar| *bar.1 > 0) {
+    let bar = |index: usize, count: usize| {
         let from = (first + index as i64) as f64 * step;
         let class = if from < 0.0 { "loss" } else { "gain" };
         let (x, y) = (across.at(from), up.at(count as f64));
         let width = (across.at(from + step) - x - 1.0).max(1.0);
         let digits = if step < 0.1 { 2 } else { 1 };
-        let (lower, upper) = (fixed(from, digits), fixed(from + step, digits));
-        drawing.put(format_args!(
-            "<rect class=\"bar {class}\" x=\"{:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{:.1}\"><title>{lower} to {upper} dB: {count}</title></rect>",
-            x + 0.5,
-            BOTTOM - y
-        ));
-    }
-    drawing.labels_below(&across, BOTTOM);
-    drawing.line("axis", (LEFT, BOTTOM), (RIGHT, BOTTOM));
-    drawing.line(
-        "zero",
-        (across.at(0.0), TOP - 6.0),
-        (across.at(0.0), BOTTOM),
-    );
-    drawing.text(
-        "middle",
-        (LEFT + RIGHT) / 2.0,
-        HEIGHT - 8.0,
-        "PSNR gain (dB)",
-    );
-    drawing.text("", 4.0, 14.0, "images");
-    drawing.put(format_args!("</svg>"));
-    Some(drawing.0)
+        html! {
+            rect class={ "bar " (class) } x=(tenths(x + 0.5)) y=(tenths(y))
+                width=(tenths(width)) height=(tenths(BOTTOM - y)) {
+                title { (fixed(from, digits)) " to " (fixed(from + step, digits)) " dB: " (count) }
+            }
+        }
+    };
+    Some(html! {
+        svg .plot.histogram viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" {
+            title { "Histogram of the PSNR gains in dB" }
+            @for tick in up.ticks().into_iter().filter(|tick| tick.fract() == 0.0) {
+                (line("grid", (LEFT, up.at(tick)), (RIGHT, up.at(tick))))
+                (text("quiet end", LEFT - 8.0, up.at(tick) + 4.0, &tick.to_string()))
+            }
+            @for (index, &count) in counts.iter().enumerate().filter(|bar| *bar.1 > 0) {
+                (bar(index, count))
+            }
+            (labels_below(&across, BOTTOM))
+            (line("axis", (LEFT, BOTTOM), (RIGHT, BOTTOM)))
+            (line("zero", (across.at(0.0), TOP - 6.0), (across.at(0.0), BOTTOM)))
+            (text("middle", (LEFT + RIGHT) / 2.0, HEIGHT - 8.0, "PSNR gain (dB)"))
+            (text("", 4.0, 14.0, "images"))
+        }
+    })
 }
 
 #[cfg(test)]
@@ -84,7 +74,7 @@ mod tests {
     #[test]
     fn every_image_is_in_a_bar_on_its_side_of_zero() {
         let gains = [-0.31, -0.02, 0.0, 0.4, 0.41, 2.6, f64::INFINITY, f64::NAN];
-        let drawing = svg(&gains).unwrap();
+        let drawing = svg(&gains).unwrap().into_string();
         let images = |class: &str| -> usize {
             let class = format!("\"bar {class}\"");
             let bars = drawing.split(&class).skip(1);
@@ -104,7 +94,7 @@ mod tests {
     #[test]
     fn equal_gains_and_none_at_all_are_drawn() {
         for gains in [[0.0; 3], [1.25; 3], [-1e-9; 3], [60.0; 3]] {
-            let drawing = svg(&gains).unwrap();
+            let drawing = svg(&gains).unwrap().into_string();
             assert_eq!(drawing.matches("<rect class=\"bar").count(), 1, "{drawing}");
             assert!(drawing.contains("dB: 3<"), "{drawing}");
             assert!(
@@ -112,7 +102,7 @@ mod tests {
                 "{drawing}"
             );
         }
-        assert_eq!(svg(&[]), None);
-        assert_eq!(svg(&[f64::INFINITY]), None);
+        assert!(svg(&[]).is_none());
+        assert!(svg(&[f64::INFINITY]).is_none());
     }
 }

@@ -4,12 +4,13 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::page::{Page, TableRow};
-use super::training::{Run, StageLog, put_calls};
+use maud::{Markup, html};
+
+use super::page::{self, TableRow, folded_code, page, put, section};
+use super::training::{Run, StageLog, commands};
 use crate::ablation::report::{ReportRow, giga, sizes};
 use crate::ablation::run::{PLAN_FILE, REPORT_FILES, SHARED_STAGE_ONE};
 use crate::ablation::{Report, Row, plot};
-use crate::drawing::Escaped;
 use crate::drawing::curves::{Chart, Curve};
 use crate::error::{Error, Result};
 use crate::numbers::{fixed, signed, thousands};
@@ -109,32 +110,31 @@ pub fn write(out: &mut dyn Write, study: &Study) -> Result<()> {
     if !report.missing.is_empty() {
         facts.push(format!("not done yet: {}", report.missing.join(", ")));
     }
-    let mut page = Page::begin(out, "Ablations · hi-diff", "Ablations", &facts)?;
-    page.section("result", "Results")?;
-    page.put(format_args!(
-        "<div class=\"scroll study\" role=\"region\" aria-label=\"Picture of the results\" tabindex=\"0\">\n{}</div>\n",
-        plot::unstyled(report)
-    ))?;
-    page.end_section()?;
-    table(&mut page, report)?;
-    sweep(&mut page, report)?;
-    curves(&mut page, &study.runs)?;
-    page.section("origin", "How this was made")?;
-    put_calls(&mut page, &study.calls)?;
-    page.facts(&[
-        ("Stage one", Some(sizes(&report.stage_one_patches))),
-        ("Stage two", Some(sizes(&report.stage_two_patches))),
-    ])?;
-    page.folded_code("Budget and HI-Diff's configuration (TOML)", &study.plan)?;
-    page.end_section()?;
-    page.end()
+    let picture = html! {
+        div .scroll.study role="region" aria-label="Picture of the results" tabindex="0" { (plot::unstyled(report)) }
+    };
+    let origin = html! {
+        (commands(&study.calls))
+        (page::facts(&[
+            ("Stage one", sizes(&report.stage_one_patches)),
+            ("Stage two", sizes(&report.stage_two_patches)),
+        ]))
+        (folded_code("Budget and HI-Diff's configuration (TOML)", &study.plan))
+    };
+    let main = html! {
+        (section("result", "Results", picture))
+        (table(report))
+        (sweep(report))
+        (curves(&study.runs))
+        (section("origin", "How this was made", origin))
+    };
+    put(out, &page("Ablations", &facts, main).0)
 }
 
-fn table(page: &mut Page, report: &Report) -> Result<()> {
+fn table(report: &Report) -> Markup {
     if report.table().next().is_none() {
-        return Ok(());
+        return html! {};
     }
-    page.section("table", "Table 1")?;
     let headings = [
         "Model",
         "PSNR (dB)",
@@ -173,16 +173,25 @@ fn table(page: &mut Page, report: &Report) -> Result<()> {
             );
         }
     }
-    page.table("Table 1", &headings, &rows)?;
-    page.put(format_args!(
-        "<ul class=\"quiet notes\">\n\
-         <li>PSNR and SSIM are of whole images, restored and rounded to 8 bits. SSIM is the volumetric one, which papers quote for GoPro.</li>\n\
-         <li>± is the standard error of the mean difference, image by image. It covers the choice of the images, not that of the training's seed: differences of a few standard errors may still be chance.</li>\n\
-         <li>MACs are of a 256×256 image and all T passes of the denoiser; the paper counts one pass.</li>\n\
-         <li>The paper's figures are of GoPro, 100,000 iterations a stage: its differences can be compared with these, its PSNR and SSIM cannot.</li>\n\
-         </ul>\n"
-    ))?;
-    page.end_section()
+    let inside = html! {
+        (page::table("Table 1", &headings, &rows))
+        ul .quiet.notes {
+            li {
+                "PSNR and SSIM are of whole images, restored and rounded to 8 bits. SSIM is the volumetric one, which \
+                 papers quote for GoPro."
+            }
+            li {
+                "± is the standard error of the mean difference, image by image. It covers the choice of the images, \
+                 not that of the training's seed: differences of a few standard errors may still be chance."
+            }
+            li { "MACs are of a 256×256 image and all T passes of the denoiser; the paper counts one pass." }
+            li {
+                "The paper's figures are of GoPro, 100,000 iterations a stage: its differences can be compared with \
+                 these, its PSNR and SSIM cannot."
+            }
+        }
+    };
+    section("table", "Table 1", inside)
 }
 
 /// What both tables have.
@@ -193,12 +202,11 @@ fn scores(name: &str, row: &ReportRow) -> TableRow {
         .number(row.difference_text())
 }
 
-fn sweep(page: &mut Page, report: &Report) -> Result<()> {
+fn sweep(report: &Report) -> Markup {
     let swept = report.sweep();
     if swept.len() < 2 {
-        return Ok(());
+        return html! {};
     }
-    page.section("sweep", "Reverse steps (Fig. 3)")?;
     let rows: Vec<TableRow> = swept
         .into_iter()
         .map(|row| {
@@ -213,60 +221,41 @@ fn sweep(page: &mut Page, report: &Report) -> Result<()> {
         "To HI-Diff (dB)",
         "MACs (G)",
     ];
-    page.table("Reverse steps", &headings, &rows)?;
-    page.end_section()
+    let table = page::table("Reverse steps", &headings, &rows);
+    section("sweep", "Reverse steps (Fig. 3)", table)
 }
 
 /// All trainings in one chart for each number and stage, and each by itself.
-fn curves(page: &mut Page, runs: &[(String, Run)]) -> Result<()> {
+fn curves(runs: &[(String, Run)]) -> Markup {
     if runs.is_empty() {
-        return Ok(());
+        return html! {};
     }
-    page.section("curves", "Training curves")?;
-    page.put(format_args!("<div class=\"grid wide\">\n"))?;
-    for (stage, titles) in [
-        (
-            Stage::One,
-            ["Stage one: pixel loss", "Stage one: validation PSNR (dB)"],
-        ),
-        (
+    let pixel_loss = |log: &StageLog| log.trained(|record| record.pixel_loss);
+    let diffusion_loss = |log: &StageLog| log.trained(|record| record.diffusion_loss);
+    let psnr = |log: &StageLog| log.validated(|record| Some(record.psnr));
+    let charts = [
+        together("Stage one: pixel loss", Stage::One, runs, &pixel_loss).logarithmic(),
+        together("Stage one: validation PSNR (dB)", Stage::One, runs, &psnr),
+        together(
+            "Stage two: diffusion loss",
             Stage::Two,
-            [
-                "Stage two: diffusion loss",
-                "Stage two: validation PSNR (dB)",
-            ],
-        ),
-    ] {
-        let loss = |log: &StageLog| match stage {
-            Stage::One => log.trained(|record| record.pixel_loss),
-            Stage::Two => log.trained(|record| record.diffusion_loss),
-        };
-        let psnr = |log: &StageLog| log.validated(|record| Some(record.psnr));
-        for figure in [
-            together(titles[0], stage, runs, &loss)
-                .logarithmic()
-                .figure(),
-            together(titles[1], stage, runs, &psnr).figure(),
-        ] {
-            page.put(format_args!("{}", figure.unwrap_or_default()))?;
+            runs,
+            &diffusion_loss,
+        )
+        .logarithmic(),
+        together("Stage two: validation PSNR (dB)", Stage::Two, runs, &psnr),
+    ];
+    let name = |title: &str, log: &StageLog| match title.starts_with(log.stage.title()) {
+        true => title.to_string(),
+        false => format!("{title}: {}", log.stage),
+    };
+    let inside = html! {
+        div .grid.wide { @for figure in charts.iter().filter_map(Chart::figure) { (figure) } }
+        @for (title, run) in runs {
+            @for log in &run.stages { details { summary { (name(title, log)) } (log.charts()) } }
         }
-    }
-    page.put(format_args!("</div>\n"))?;
-    for (title, run) in runs {
-        for log in &run.stages {
-            let name = match title.starts_with(log.stage.title()) {
-                true => title.clone(),
-                false => format!("{title}: {}", log.stage),
-            };
-            page.put(format_args!(
-                "<details><summary>{}</summary>\n",
-                Escaped(&name)
-            ))?;
-            log.put_charts(page)?;
-            page.put(format_args!("</details>\n"))?;
-        }
-    }
-    page.end_section()
+    };
+    section("curves", "Training curves", inside)
 }
 
 /// One number of one stage, of every training that has it. A training has the same colour everywhere.
@@ -333,7 +322,7 @@ mod tests {
             "paper, on GoPro",
             "T = 16",
             "Single-Guide: stage two",
-            "&#39;&lt;b&gt;",
+            "'&lt;b&gt;",
         ] {
             assert!(page.contains(part), "{part}");
         }

@@ -1,10 +1,11 @@
 //! What all pages have.
 
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::io::Write;
 use std::path::Path;
 
-use crate::drawing::Escaped;
+use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
+
 use crate::error::{Error, Result};
 
 const STYLE: &str = include_str!("assets/report.css");
@@ -14,119 +15,88 @@ const SCRIPT: &str = include_str!("assets/report.js");
 const POLICY: &str = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; \
                       script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
-/// A page as it is written.
-pub(super) struct Page<'a> {
-    out: &'a mut dyn Write,
-}
-
-impl<'a> Page<'a> {
-    /// Begins a page on `out`: `title` for the browser, `heading` and, below it, a line of what matters most.
-    pub fn begin(
-        out: &'a mut dyn Write,
-        title: &str,
-        heading: &str,
-        below: &[String],
-    ) -> Result<Self> {
-        let mut page = Self { out };
-        let title = Escaped(title);
-        page.put(format_args!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <meta name=\"color-scheme\" content=\"light dark\">\n\
-             <title>{title}</title>\n\
-             <link rel=\"icon\" href=\"data:,\">\n\
-             <style>\n{STYLE}</style>\n<script>\n{SCRIPT}</script>\n</head>\n<body>\n"
-        ))?;
-        page.put(format_args!(
-            "<header>\n<h1>{}</h1>\n<p class=\"quiet facts\">",
-            Escaped(heading)
-        ))?;
-        for fact in below {
-            page.put(format_args!("<span>{}</span> ", Escaped(fact)))?;
-        }
-        page.put(format_args!("</p>\n</header>\n<main>\n"))?;
-        Ok(page)
-    }
-
-    /// Markup as it is: text in it must be [`Escaped`].
-    pub fn put(&mut self, markup: fmt::Arguments<'_>) -> Result<()> {
-        self.out
-            .write_fmt(markup)
-            .map_err(Error::io(Path::new("the report")))
-    }
-
-    /// Begins a part of the page; `id` is for links within.
-    pub fn section(&mut self, id: &str, heading: &str) -> Result<()> {
-        let heading = Escaped(heading);
-        self.put(format_args!(
-            "<section id=\"{id}\" aria-labelledby=\"{id}-heading\">\n<h2 id=\"{id}-heading\">{heading}</h2>\n"
-        ))
-    }
-
-    pub fn end_section(&mut self) -> Result<()> {
-        self.put(format_args!("</section>\n"))
-    }
-
-    /// A table that scrolls within its own box where it is wider than the page. The first column has the rows' names.
-    pub fn table(&mut self, label: &str, headings: &[&str], rows: &[TableRow]) -> Result<()> {
-        self.put(format_args!(
-            "<div class=\"scroll\" role=\"region\" aria-label=\"{}\" tabindex=\"0\">\n<table>\n<thead><tr>",
-            Escaped(label)
-        ))?;
-        for (column, heading) in headings.iter().enumerate() {
-            let is_number = rows.first().is_some_and(|row| row.is_number(column));
-            let class = if is_number { "number" } else { "" };
-            self.put(format_args!(
-                "<th scope=\"col\" class=\"{class}\">{}</th>",
-                Escaped(heading)
-            ))?;
-        }
-        self.put(format_args!("</tr></thead>\n<tbody>\n"))?;
-        for row in rows {
-            row.put(self)?;
-        }
-        self.put(format_args!("</tbody>\n</table>\n</div>\n"))
-    }
-
-    /// Names and values; a value that is `None` is left out.
-    pub fn facts(&mut self, facts: &[(&str, Option<String>)]) -> Result<()> {
-        self.put(format_args!("<dl class=\"facts\">\n"))?;
-        for (name, value) in facts {
-            if let Some(value) = value {
-                self.put(format_args!(
-                    "<dt>{}</dt><dd>{}</dd>\n",
-                    Escaped(name),
-                    Escaped(value)
-                ))?;
+/// The page called `heading` with `main` in it; `below` is a line of what matters most.
+pub(super) fn page(heading: &str, below: &[String], main: Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (heading) " · hi-diff" }
+                link rel="icon" href="data:,";
+                style { (PreEscaped(STYLE)) }
+                script { (PreEscaped(SCRIPT)) }
+            }
+            body {
+                header { h1 { (heading) } (line(below)) }
+                main { (main) }
+                footer .quiet {
+                    "Written by hi-diff " (env!("CARGO_PKG_VERSION"))
+                    ". This file needs no network and nothing beside it."
+                }
             }
         }
-        self.put(format_args!("</dl>\n"))
     }
+}
 
-    /// Lines as they are.
-    pub fn code(&mut self, text: &str) -> Result<()> {
-        let text = Escaped(text);
-        self.put(format_args!(
-            "<pre tabindex=\"0\"><code>{text}</code></pre>\n"
-        ))
-    }
+/// Writes markup. Control characters are not allowed in it, and browsers make something else of them.
+pub(super) fn put(out: &mut dyn Write, markup: &str) -> Result<()> {
+    let is_not_allowed = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    out.write_all(markup.replace(is_not_allowed, "\u{fffd}").as_bytes())
+        .map_err(Error::io(Path::new("the report")))
+}
 
-    /// Lines as they are, behind a heading that opens them.
-    pub fn folded_code(&mut self, heading: &str, text: &str) -> Result<()> {
-        let heading = Escaped(heading);
-        self.put(format_args!("<details><summary>{heading}</summary>\n"))?;
-        self.code(text)?;
-        self.put(format_args!("</details>\n"))
+/// A part of the page; `id` is for links within.
+pub(super) fn section(id: &str, heading: &str, inside: Markup) -> Markup {
+    html! {
+        section id=(id) aria-labelledby={ (id) "-heading" } {
+            h2 id={ (id) "-heading" } { (heading) }
+            (inside)
+        }
     }
+}
 
-    /// Ends the page.
-    pub fn end(mut self) -> Result<()> {
-        let version = env!("CARGO_PKG_VERSION");
-        self.put(format_args!(
-            "</main>\n<footer class=\"quiet\">Written by hi-diff {version}. This file needs no network and nothing beside it.</footer>\n</body>\n</html>\n"
-        ))
+/// Facts beside each other.
+pub(super) fn line(facts: &[String]) -> Markup {
+    html! { p .quiet.facts { @for fact in facts { span { (fact) } " " } } }
+}
+
+/// A table that scrolls within its own box where it is wider than the page. The first column has the rows' names.
+pub(super) fn table(label: &str, headings: &[&str], rows: &[TableRow]) -> Markup {
+    html! {
+        div .scroll role="region" aria-label=(label) tabindex="0" {
+            table {
+                thead {
+                    tr {
+                        @for (column, heading) in headings.iter().enumerate() {
+                            th .number[rows.first().is_some_and(|row| row.is_number(column))] scope="col" { (heading) }
+                        }
+                    }
+                }
+                tbody { @for row in rows { (row) } }
+            }
+        }
     }
+}
+
+/// Names and values.
+pub(super) fn facts(facts: &[(&str, String)]) -> Markup {
+    html! {
+        dl .facts { @for (name, value) in facts { dt { (name) } dd { (value) } } }
+    }
+}
+
+/// Lines as they are.
+pub(super) fn code(text: &str) -> Markup {
+    html! { pre tabindex="0" { code { (text) } } }
+}
+
+/// Lines as they are, behind a heading that opens them.
+pub(super) fn folded_code(heading: &str, text: &str) -> Markup {
+    html! { details { summary { (heading) } (code(text)) } }
 }
 
 /// A row of a table.
@@ -162,24 +132,21 @@ impl TableRow {
     fn is_number(&self, column: usize) -> bool {
         matches!(self.cells.get(column), Some(Cell::Number(_)))
     }
+}
 
-    fn put(&self, page: &mut Page) -> Result<()> {
-        page.put(format_args!("<tr class=\"{}\">", self.class))?;
-        for (index, cell) in self.cells.iter().enumerate() {
-            match cell {
-                Cell::Text(text) if index == 0 => page.put(format_args!(
-                    "<th scope=\"row\"><bdi>{}</bdi></th>",
-                    Escaped(text)
-                ))?,
-                Cell::Text(text) => {
-                    page.put(format_args!("<td><bdi>{}</bdi></td>", Escaped(text)))?;
-                }
-                Cell::Number(text) => {
-                    page.put(format_args!("<td class=\"number\">{}</td>", Escaped(text)))?;
+impl Render for TableRow {
+    fn render(&self) -> Markup {
+        html! {
+            tr class=(self.class) {
+                @for (index, cell) in self.cells.iter().enumerate() {
+                    @match cell {
+                        Cell::Text(text) if index == 0 => th scope="row" { bdi { (text) } },
+                        Cell::Text(text) => td { bdi { (text) } },
+                        Cell::Number(text) => td .number { (text) },
+                    }
                 }
             }
         }
-        page.put(format_args!("</tr>\n"))
     }
 }
 
@@ -187,4 +154,20 @@ impl TableRow {
 pub(super) fn counted(count: usize, one: &str, many: &str) -> String {
     let count_text = crate::numbers::thousands(count as u64);
     format!("{count_text} {}", if count == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_is_markup_is_text() {
+        let hostile = "<script>alert('1')</script>&amp;\"\u{0}\u{1b}";
+        let mut out = Vec::new();
+        put(&mut out, &code(hostile).0).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "<pre tabindex=\"0\"><code>&lt;script&gt;alert('1')&lt;/script&gt;&amp;amp;&quot;\u{fffd}\u{fffd}</code></pre>"
+        );
+    }
 }

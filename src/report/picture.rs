@@ -1,9 +1,8 @@
 //! Pictures within a page.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use base64::display::Base64Display;
+use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use image::RgbImage;
 use image::imageops::{self, FilterType};
@@ -17,24 +16,10 @@ pub(super) const LONGEST: u32 = 1280;
 /// Of 100.
 pub(super) const QUALITY: u8 = 92;
 
-/// A picture as the address of an `img`.
-pub(super) struct JpegAddress(Vec<u8>);
-
-impl JpegAddress {
-    /// The picture as a JPEG, which is to be [`fitted`].
-    pub fn new(picture: &RgbImage) -> Result<Self> {
-        jpeg_bytes(picture, QUALITY, "a picture of the report").map(Self)
-    }
-}
-
-impl fmt::Display for JpegAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "data:image/jpeg;base64,{}",
-            Base64Display::new(&self.0, &STANDARD)
-        )
-    }
+/// A picture, which is to be [`fitted`], as a JPEG in the address of an `img`.
+pub(super) fn jpeg_address(picture: &RgbImage) -> Result<String> {
+    let jpeg = jpeg_bytes(picture, QUALITY, "a picture of the report")?;
+    Ok(format!("data:image/jpeg;base64,{}", STANDARD.encode(jpeg)))
 }
 
 /// The picture, made smaller if a side is longer than [`LONGEST`].
@@ -58,7 +43,6 @@ pub(super) fn fitted(picture: &RgbImage) -> Cow<'_, RgbImage> {
 
 #[cfg(test)]
 mod tests {
-    use base64::Engine;
     use image::Rgb;
 
     use super::*;
@@ -66,7 +50,7 @@ mod tests {
     #[test]
     fn a_picture_is_a_jpeg_that_looks_like_it() {
         let picture = RgbImage::from_fn(40, 30, |x, y| Rgb([5 * x as u8, 8 * y as u8, 90]));
-        let address = JpegAddress::new(&fitted(&picture)).unwrap().to_string();
+        let address = jpeg_address(&fitted(&picture)).unwrap();
         let encoded = address.strip_prefix("data:image/jpeg;base64,").unwrap();
         let bytes = STANDARD.decode(encoded).unwrap();
         let found = image::load_from_memory(&bytes).unwrap().into_rgb8();

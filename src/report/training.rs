@@ -3,11 +3,12 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::page::{Page, TableRow, counted};
+use maud::{Markup, html};
+
+use super::page::{TableRow, code, counted, folded_code, page, put, section, table};
 use super::run::iteration_and_name;
 pub use super::run::{Run, StageLog};
-use super::viewer::{self, Pictures};
-use crate::drawing::Escaped;
+use super::viewer::{Pictures, viewer};
 use crate::drawing::curves::{Chart, Curve};
 use crate::error::Result;
 use crate::numbers::{fixed, signed, thousands};
@@ -37,7 +38,8 @@ pub fn write_beside(folder: &Path) -> Result<PathBuf> {
 }
 
 impl StageLog {
-    fn charts(&self) -> Vec<String> {
+    /// The curves side by side.
+    pub(super) fn charts(&self) -> Markup {
         let chart = |title, points| Chart::single(title, self.iterations(), points);
         let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         let charts = [
@@ -85,7 +87,7 @@ impl StageLog {
                 self.trained(|record| record.memory_bytes.map(mebibytes)),
             ),
         ];
-        charts.iter().filter_map(Chart::figure).collect()
+        html! { div .grid { @for figure in charts.iter().filter_map(Chart::figure) { (figure) } } }
     }
 
     /// A number of the validations, and where there are several sets, each one's.
@@ -110,18 +112,9 @@ impl StageLog {
         chart
     }
 
-    /// The curves side by side.
-    pub(super) fn put_charts(&self, page: &mut Page) -> Result<()> {
-        page.put(format_args!("<div class=\"grid\">\n"))?;
-        for figure in self.charts() {
-            page.put(format_args!("{figure}"))?;
-        }
-        page.put(format_args!("</div>\n"))
-    }
-
-    fn put_validations(&self, page: &mut Page) -> Result<()> {
+    fn validations(&self) -> Markup {
         if self.validations.is_empty() {
-            return Ok(());
+            return html! {};
         }
         let best = self.best().map(|record| record.iteration);
         let rows: Vec<TableRow> = self
@@ -148,26 +141,25 @@ impl StageLog {
             "Images",
         ];
         let label = format!("{}: validations", self.stage.title());
-        let folded = rows.len() > LONG_TABLE;
-        if folded {
-            let count = counted(rows.len(), "validation", "validations");
-            page.put(format_args!(
-                "<details><summary>{count}, the best in bold</summary>\n"
-            ))?;
-        } else {
-            page.put(format_args!("<h3 class=\"apart\">Validations</h3>\n"))?;
+        let table = table(&label, &headings, &rows);
+        html! {
+            @if rows.len() > LONG_TABLE {
+                details {
+                    summary { (counted(rows.len(), "validation", "validations")) ", the best in bold" }
+                    (table)
+                }
+            } @else {
+                h3 .apart { "Validations" }
+                (table)
+            }
+            (self.set_scores())
         }
-        page.table(&label, &headings, &rows)?;
-        if folded {
-            page.put(format_args!("</details>\n"))?;
-        }
-        self.put_sets(page)
     }
 
     /// Of several validation sets, each one's scores at the best validation.
-    fn put_sets(&self, page: &mut Page) -> Result<()> {
+    fn set_scores(&self) -> Markup {
         let Some(best) = self.best().filter(|best| best.sets.len() > 1) else {
-            return Ok(());
+            return html! {};
         };
         let row = |set: &SetRecord| {
             TableRow::new("", &set.name)
@@ -184,51 +176,39 @@ impl StageLog {
             "SSIM (per channel)",
             "Images",
         ];
-        page.put(format_args!(
-            "<h3 class=\"apart\">Sets at the best validation, after iteration {}</h3>\n",
-            thousands(best.iteration as u64)
-        ))?;
-        page.table(
-            &format!("{}: validation sets", self.stage.title()),
-            &headings,
-            &rows,
-        )
+        let label = format!("{}: validation sets", self.stage.title());
+        html! {
+            h3 .apart { "Sets at the best validation, after iteration " (thousands(best.iteration as u64)) }
+            (table(&label, &headings, &rows))
+        }
     }
 
-    /// A file that cannot be read is said to be so; it must not stop a training.
-    fn put_pictures(&self, page: &mut Page) -> Result<()> {
-        if self.pictures.is_empty() {
-            return Ok(());
-        }
-        page.put(format_args!(
-            "<h3 class=\"apart\">Validation pictures</h3>\n"
-        ))?;
-        for path in &self.pictures {
-            let Some((iteration, name)) = iteration_and_name(path) else {
-                continue;
-            };
-            page.put(format_args!(
-                "<article class=\"card\"><h3><bdi>{}</bdi></h3>\n<p class=\"quiet\">After iteration {}</p>\n",
-                Escaped(&name),
-                thousands(iteration as u64)
-            ))?;
-            let composed = open_rgb8(path);
-            match composed.as_ref().ok().and_then(apart) {
-                Some([blurred, restored, sharp]) => {
-                    let pictures = Pictures {
-                        blurred,
-                        restored,
-                        sharp,
-                    };
-                    viewer::put(page, &name, &pictures)?;
+    fn pictures(&self) -> Result<Markup> {
+        Ok(html! {
+            @if !self.pictures.is_empty() { h3 .apart { "Validation pictures" } }
+            @for path in &self.pictures {
+                @if let Some((iteration, name)) = iteration_and_name(path) {
+                    article .card {
+                        h3 { bdi { (name) } }
+                        p .quiet { "After iteration " (thousands(iteration as u64)) }
+                        // A file that cannot be read is said to be so; it must not stop a training.
+                        @match open_rgb8(path).ok().as_ref().and_then(apart) {
+                            Some([blurred, restored, sharp]) => {
+                                (viewer(&name, &Pictures { blurred, restored, sharp })?)
+                            }
+                            None => p .warning { "The picture could not be read." },
+                        }
+                    }
                 }
-                None => page.put(format_args!(
-                    "<p class=\"warning\">The picture could not be read.</p>\n"
-                ))?,
             }
-            page.put(format_args!("</article>\n"))?;
-        }
-        Ok(())
+        })
+    }
+
+    fn section(&self) -> Result<Markup> {
+        let id = format!("stage-{}", self.stage.number());
+        let heading = format!("{}: {}", self.stage.title(), self.progress());
+        let inside = html! { (self.charts()) (self.validations()) (self.pictures()?) };
+        Ok(section(&id, &heading, inside))
     }
 }
 
@@ -254,41 +234,30 @@ pub fn write(out: &mut dyn Write, run: &Run) -> Result<()> {
         facts.push("nothing is logged yet".to_string());
     }
     let heading = format!("Training {}", run.folder.display());
-    let mut page = Page::begin(out, &format!("{heading} · hi-diff"), &heading, &facts)?;
-    for stage in &run.stages {
-        let heading = format!("{}: {}", stage.stage.title(), stage.progress());
-        page.section(&format!("stage-{}", stage.stage.number()), &heading)?;
-        stage.put_charts(&mut page)?;
-        stage.put_validations(&mut page)?;
-        stage.put_pictures(&mut page)?;
-        page.end_section()?;
-    }
-    page.section("origin", "How this was made")?;
-    put_calls(&mut page, &run.calls)?;
-    page.folded_code("Configuration of the run (TOML)", &run.config)?;
-    page.end_section()?;
-    page.end()
+    let origin = html! {
+        (commands(&run.calls))
+        (folded_code("Configuration of the run (TOML)", &run.config))
+    };
+    let main = html! {
+        @for stage in &run.stages { (stage.section()?) }
+        (section("origin", "How this was made", origin))
+    };
+    put(out, &page(&heading, &facts, main).0)
 }
 
 /// The commands, and what ran them.
-pub(super) fn put_calls(page: &mut Page, calls: &[Call]) -> Result<()> {
-    if calls.is_empty() {
-        return page.put(format_args!(
-            "<p class=\"quiet\">The command is not written down.</p>\n"
-        ));
+pub(super) fn commands(calls: &[Call]) -> Markup {
+    html! {
+        @if calls.is_empty() { p .quiet { "The command is not written down." } }
+        // A run that was resumed often has been called alike.
+        @for alike in calls.chunk_by(|a, b| a == b) {
+            @let call = &alike[0];
+            (code(&call.command))
+            p .quiet {
+                (counted(alike.len(), "call", "calls")) ", hi-diff " (call.version) ", backend " (call.backend)
+            }
+        }
     }
-    // A run that was resumed often has been called alike.
-    for alike in calls.chunk_by(|a, b| a == b) {
-        let call = &alike[0];
-        page.code(&call.command)?;
-        page.put(format_args!(
-            "<p class=\"quiet\">{}, hi-diff {}, backend {}</p>\n",
-            counted(alike.len(), "call", "calls"),
-            Escaped(&call.version),
-            Escaped(&call.backend)
-        ))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -324,7 +293,7 @@ mod tests {
             "best validation 30.25 dB after 10",
             "could not be read",
             "# &lt;b&gt;",
-            "train &#39;&lt;b&gt;",
+            "train '&lt;b&gt;",
         ] {
             assert!(page.contains(part), "{part}");
         }

@@ -5,11 +5,15 @@ mod summary;
 
 use std::io::Write;
 
+use maud::{Markup, PreEscaped, html};
+
 use super::Pictures;
-use super::page::{Page, counted};
-use crate::drawing::Escaped;
+use super::page::{code, counted, facts, folded_code, page, put, section};
 use crate::error::{Error, Result};
 use crate::evaluation::results::{DatasetResult, Evaluation, ImageResult, extremes};
+
+/// In the page's markup where the images with pictures go. No text from data can be this, for it is escaped.
+const ARTICLES: PreEscaped<&str> = PreEscaped("<!--articles-->");
 
 /// Writes the page of `evaluation` on `out`.
 ///
@@ -32,21 +36,30 @@ pub fn write(
         .map(|dataset| dataset.name.as_str())
         .collect();
     let heading = format!("Evaluation on {}", names.join(", "));
-    let facts = [
+    let below = [
         format!("weights {}", evaluation.weights),
         format!("backend {}", evaluation.backend),
         format!("seed {}", evaluation.seed),
         format!("hi-diff {}", evaluation.version),
     ];
-    let mut page = Page::begin(out, &format!("{heading} · hi-diff"), &heading, &facts)?;
-    problems(&mut page, datasets)?;
-    summary::summary(&mut page, datasets)?;
-    summary::distribution(&mut page, datasets)?;
-    images::filter(&mut page, datasets)?;
-    images::pictures(&mut page, datasets, most, pictures)?;
-    images::table(&mut page, datasets, most)?;
-    origin(&mut page, evaluation)?;
-    page.end()
+    let shown = images::shown(datasets, most);
+    let main = html! {
+        (problems(datasets))
+        (summary::summary(datasets))
+        (summary::distribution(datasets))
+        (images::filter(datasets))
+        (images::pictures(datasets, shown.len()))
+        (images::table(datasets, most))
+        (origin(evaluation)?)
+    };
+    let page = page(&heading, &below, main).into_string();
+    // Pictures are large: each image's are written and forgotten before the next.
+    let (before, after) = page.split_once(ARTICLES.0).unwrap_or((&page, ""));
+    put(out, before)?;
+    for place in shown {
+        put(out, &images::article(datasets, place, pictures)?.0)?;
+    }
+    put(out, after)
 }
 
 /// Which images of a dataset get pictures, in its order: the `most` images with the largest losses and the largest
@@ -58,57 +71,44 @@ pub fn chosen(dataset: &DatasetResult, most: usize) -> Vec<usize> {
 }
 
 /// What keeps the figures from being all that was asked for stands first.
-fn problems(page: &mut Page, datasets: &[DatasetResult]) -> Result<()> {
-    let failures: usize = datasets.iter().map(|dataset| dataset.failures.len()).sum();
-    let warned = |dataset: &DatasetResult| {
-        dataset
-            .images
-            .iter()
-            .filter(|image| !image.warnings.is_empty())
-            .count()
+fn problems(datasets: &[DatasetResult]) -> Markup {
+    let mut failures = Vec::new();
+    let mut warnings = Vec::new();
+    for dataset in datasets {
+        for failure in &dataset.failures {
+            let place = place(datasets, dataset, &failure.name);
+            failures.push((place, failure.reason.clone()));
+        }
+        for image in &dataset.images {
+            if !image.warnings.is_empty() {
+                let place = place(datasets, dataset, &image.name);
+                warnings.push((place, image.warnings.join("; ")));
+            }
+        }
+    }
+    let list = |problems: &[(String, String)]| {
+        html! { ul { @for (place, reason) in problems { li { bdi { (place) } ": " (reason) } } } }
     };
-    let warnings: usize = datasets.iter().map(warned).sum();
-    if failures + warnings == 0 {
-        return Ok(());
-    }
-    page.put(format_args!("<div class=\"problems\" role=\"note\">\n"))?;
-    if failures > 0 {
-        let count = counted(failures, "image has", "images have");
-        page.put(format_args!(
-            "<p><strong>{count} no scores</strong> and no part in the means.</p>\n<ul>\n"
-        ))?;
-        for dataset in datasets {
-            for failure in &dataset.failures {
-                page.put(format_args!(
-                    "<li><bdi>{}</bdi>: {}</li>\n",
-                    Escaped(&place(datasets, dataset, &failure.name)),
-                    Escaped(&failure.reason)
-                ))?;
+    html! {
+        @if failures.len() + warnings.len() > 0 {
+            div .problems role="note" {
+                @if !failures.is_empty() {
+                    p {
+                        strong { (counted(failures.len(), "image has", "images have")) " no scores" }
+                        " and no part in the means."
+                    }
+                    (list(&failures))
+                }
+                @if !warnings.is_empty() {
+                    p {
+                        strong { (counted(warnings.len(), "image comes", "images come")) " with a warning" }
+                        ", marked in the table."
+                    }
+                    (list(&warnings))
+                }
             }
         }
-        page.put(format_args!("</ul>\n"))?;
     }
-    if warnings > 0 {
-        let count = counted(warnings, "image comes", "images come");
-        page.put(format_args!(
-            "<p><strong>{count} with a warning</strong>, marked in the table.</p>\n<ul>\n"
-        ))?;
-        for dataset in datasets {
-            for image in dataset
-                .images
-                .iter()
-                .filter(|image| !image.warnings.is_empty())
-            {
-                page.put(format_args!(
-                    "<li><bdi>{}</bdi>: {}</li>\n",
-                    Escaped(&place(datasets, dataset, &image.name)),
-                    Escaped(&image.warnings.join("; "))
-                ))?;
-            }
-        }
-        page.put(format_args!("</ul>\n"))?;
-    }
-    page.put(format_args!("</div>\n"))
 }
 
 /// An image's name, with its dataset's where there are several.
@@ -119,25 +119,26 @@ fn place(datasets: &[DatasetResult], dataset: &DatasetResult, name: &str) -> Str
     }
 }
 
-fn origin(page: &mut Page, evaluation: &Evaluation) -> Result<()> {
-    page.section("origin", "How this was made")?;
-    page.code(&evaluation.command)?;
+fn origin(evaluation: &Evaluation) -> Result<Markup> {
     let folders: Vec<String> = evaluation
         .datasets
         .iter()
         .map(|dataset| format!("{} ({})", dataset.folder, dataset.name))
         .collect();
-    page.facts(&[
-        ("Version", Some(format!("hi-diff {}", evaluation.version))),
-        ("Weights", Some(evaluation.weights.clone())),
-        ("Backend", Some(evaluation.backend.clone())),
-        ("Seed of the noise", Some(evaluation.seed.to_string())),
-        ("Data", Some(folders.join(", "))),
-    ])?;
     let config =
         toml::to_string(&evaluation.config).map_err(|error| Error::Training(error.to_string()))?;
-    page.folded_code("Configuration of the model (TOML)", &config)?;
-    page.end_section()
+    let inside = html! {
+        (code(&evaluation.command))
+        (facts(&[
+            ("Version", format!("hi-diff {}", evaluation.version)),
+            ("Weights", evaluation.weights.clone()),
+            ("Backend", evaluation.backend.clone()),
+            ("Seed of the noise", evaluation.seed.to_string()),
+            ("Data", folders.join(", ")),
+        ]))
+        (folded_code("Configuration of the model (TOML)", &config))
+    };
+    Ok(section("origin", "How this was made", inside))
 }
 
 #[cfg(test)]
@@ -287,7 +288,7 @@ mod tests {
             }))
         });
         assert!(!page.contains("<i ") && !page.contains("id=\"x\""));
-        let text = "&lt;i id=&quot;x&quot;&gt;&amp;&#39;&lt;/i&gt;";
+        let text = "&lt;i id=&quot;x&quot;&gt;&amp;'&lt;/i&gt;";
         assert!(page.matches(text).count() > 20);
     }
 

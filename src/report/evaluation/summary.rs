@@ -1,17 +1,16 @@
 //! A model's means by dataset, and how its gains are distributed.
 
-use super::super::page::{Page, TableRow, counted};
-use crate::drawing::Escaped;
+use maud::{Markup, html};
+
+use super::super::page::{TableRow, counted, line, section, table};
 use crate::drawing::histogram;
-use crate::error::Result;
 use crate::evaluation::Protocol;
 use crate::evaluation::published::published;
 use crate::evaluation::results::{DatasetResult, ImageResult};
 use crate::numbers::{fixed, signed};
 
 /// The datasets, each with the paper's rows below it.
-pub(super) fn summary(page: &mut Page, datasets: &[DatasetResult]) -> Result<()> {
-    page.section("summary", "Summary")?;
+pub(super) fn summary(datasets: &[DatasetResult]) -> Markup {
     let headings = [
         "Dataset",
         "PSNR before (dB)",
@@ -53,64 +52,61 @@ pub(super) fn summary(page: &mut Page, datasets: &[DatasetResult]) -> Result<()>
             rows.push(row.text(paper.protocol.name()));
         }
     }
-    page.table("Summary", &headings, &rows)?;
-    page.put(format_args!("<ul class=\"quiet notes\">\n"))?;
-    for protocol in [Protocol::Gopro, Protocol::Basicsr, Protocol::Realblur] {
-        if datasets.iter().any(|dataset| dataset.protocol == protocol) {
-            page.put(format_args!(
-                "<li>Protocol <code>{protocol}</code>: {}.</li>\n",
-                protocol.figures()
-            ))?;
+    let protocols = [Protocol::Gopro, Protocol::Basicsr, Protocol::Realblur];
+    let used = |protocol: &Protocol| datasets.iter().any(|it| it.protocol == *protocol);
+    let inside = html! {
+        (table("Summary", &headings, &rows))
+        ul .quiet.notes {
+            @for protocol in protocols.iter().filter(|it| used(it)) {
+                li { "Protocol " code { (protocol.name()) } ": " (protocol.figures()) "." }
+            }
+            @if datasets.iter().any(|dataset| !published(&dataset.name).is_empty()) {
+                li {
+                    "Lines in lighter type are the HI-Diff paper's (Tables 2 and 3). They compare only with figures by \
+                     the same protocol, over the whole test set."
+                }
+            }
         }
-    }
-    if datasets
-        .iter()
-        .any(|dataset| !published(&dataset.name).is_empty())
-    {
-        page.put(format_args!(
-            "<li>Lines in lighter type are the HI-Diff paper's (Tables 2 and 3). They compare only with figures by the same protocol, over the whole test set.</li>\n"
-        ))?;
-    }
-    page.put(format_args!("</ul>\n"))?;
-    page.end_section()
+    };
+    section("summary", "Summary", inside)
 }
 
 /// A histogram for each dataset.
-pub(super) fn distribution(page: &mut Page, datasets: &[DatasetResult]) -> Result<()> {
+pub(super) fn distribution(datasets: &[DatasetResult]) -> Markup {
     if datasets.iter().all(|dataset| dataset.images.is_empty()) {
-        return Ok(());
+        return html! {};
     }
-    page.section("distribution", "PSNR gain, image by image")?;
-    page.put(format_args!("<div class=\"grid\">\n"))?;
-    for dataset in datasets.iter().filter(|dataset| !dataset.images.is_empty()) {
-        let mut gains: Vec<f64> = dataset.images.iter().map(ImageResult::gain).collect();
-        gains.sort_by(f64::total_cmp);
-        page.put(format_args!(
-            "<div class=\"card\">\n<h3><bdi>{}</bdi></h3>\n",
-            Escaped(&dataset.name)
-        ))?;
-        if let Some(drawing) = histogram::svg(&gains) {
-            page.put(format_args!("{drawing}"))?;
+    let inside = html! {
+        div .grid {
+            @for dataset in datasets.iter().filter(|dataset| !dataset.images.is_empty()) {
+                (gains(dataset))
+            }
         }
-        let count = gains.len();
-        let better = gains.iter().filter(|&&gain| gain > 0.0).count();
-        let median = (gains[(count - 1) / 2] + gains[count / 2]) / 2.0;
-        let mut facts = vec![
-            format!("{better} of {} better", counted(count, "image", "images")),
-            format!("median {} dB", signed(median, 2)),
-            format!("worst {}", signed(gains[0], 2)),
-            format!("best {}", signed(gains[count - 1], 2)),
-        ];
-        let infinite = gains.iter().filter(|gain| gain.is_infinite()).count();
-        if infinite > 0 {
-            facts.push(format!("{infinite} infinite, not drawn"));
-        }
-        page.put(format_args!("<p class=\"quiet facts\">"))?;
-        for fact in facts {
-            page.put(format_args!("<span>{}</span> ", Escaped(&fact)))?;
-        }
-        page.put(format_args!("</p>\n</div>\n"))?;
+    };
+    section("distribution", "PSNR gain, image by image", inside)
+}
+
+fn gains(dataset: &DatasetResult) -> Markup {
+    let mut gains: Vec<f64> = dataset.images.iter().map(ImageResult::gain).collect();
+    gains.sort_by(f64::total_cmp);
+    let count = gains.len();
+    let better = gains.iter().filter(|&&gain| gain > 0.0).count();
+    let median = (gains[(count - 1) / 2] + gains[count / 2]) / 2.0;
+    let mut facts = vec![
+        format!("{better} of {} better", counted(count, "image", "images")),
+        format!("median {} dB", signed(median, 2)),
+        format!("worst {}", signed(gains[0], 2)),
+        format!("best {}", signed(gains[count - 1], 2)),
+    ];
+    let infinite = gains.iter().filter(|gain| gain.is_infinite()).count();
+    if infinite > 0 {
+        facts.push(format!("{infinite} infinite, not drawn"));
     }
-    page.put(format_args!("</div>\n"))?;
-    page.end_section()
+    html! {
+        div .card {
+            h3 { bdi { (dataset.name) } }
+            @if let Some(drawing) = histogram::svg(&gains) { (drawing) }
+            (line(&facts))
+        }
+    }
 }
