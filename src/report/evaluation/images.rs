@@ -76,31 +76,31 @@ pub(super) fn pictures(
             "<article class=\"card\" id=\"{}\" data-dataset=\"{dataset_index}\" data-gain=\"{gain}\" data-name=\"{}\" style=\"--side: {}\">\n\
              <h3><bdi>{}</bdi></h3>\n<p class=\"quiet facts\">",
             anchor(dataset_index, image_index),
-            Escaped(&image.name),
+            Escaped(&image.restored.name),
             image.width,
-            Escaped(&place(datasets, dataset, &image.name)),
+            Escaped(&place(datasets, dataset, &image.restored.name)),
         ))?;
         let class = if gain < 0.0 { "loss" } else { "gain" };
         page.put(format_args!(
             "<span>PSNR {} → {} dB, <strong class=\"{class}\">{}</strong></span> \
              <span>SSIM {} → {}</span> <span>{}×{}</span> <span>{:.2} s</span></p>\n",
             fixed(image.blurred.psnr, 2),
-            fixed(image.restored.psnr, 2),
+            fixed(image.restored.scores.psnr, 2),
             signed(gain, 2),
             fixed(image.blurred.ssim, 4),
-            fixed(image.restored.ssim, 4),
+            fixed(image.restored.scores.ssim, 4),
             image.width,
             image.height,
             image.seconds,
         ))?;
-        for warning in &image.warnings {
+        for warning in &image.restored.warnings {
             page.put(format_args!(
                 "<p class=\"warning\">{}</p>\n",
                 Escaped(warning)
             ))?;
         }
         match pictures(dataset, image)? {
-            Some(pictures) => viewer::put(page, &image.name, &pictures)?,
+            Some(pictures) => viewer::put(page, &image.restored.name, &pictures)?,
             None => page.put(format_args!(
                 "<p class=\"quiet\">No pictures are kept.</p>\n"
             ))?,
@@ -153,7 +153,7 @@ pub(super) fn table(page: &mut Page, datasets: &[DatasetResult], most: usize) ->
                     Escaped(&dataset.name)
                 ))?;
             }
-            let name = Escaped(&image.name);
+            let name = Escaped(&image.restored.name);
             page.put(format_args!("<th scope=\"row\">"))?;
             match pictured.binary_search(&image_index) {
                 Ok(_) => page.put(format_args!(
@@ -162,7 +162,7 @@ pub(super) fn table(page: &mut Page, datasets: &[DatasetResult], most: usize) ->
                 ))?,
                 Err(_) => page.put(format_args!("<bdi>{name}</bdi>"))?,
             }
-            for warning in &image.warnings {
+            for warning in &image.restored.warnings {
                 page.put(format_args!(
                     " <span class=\"warning\">{}</span>",
                     Escaped(warning)
@@ -172,10 +172,10 @@ pub(super) fn table(page: &mut Page, datasets: &[DatasetResult], most: usize) ->
             let class = if gain < 0.0 { "loss" } else { "gain" };
             page.put(format_args!("</th>{}{}<td class=\"number {class}\" data-value=\"{gain}\">{}</td>{}{}{}{}</tr>\n",
                 Figure(image.blurred.psnr, &fixed(image.blurred.psnr, 2)),
-                Figure(image.restored.psnr, &fixed(image.restored.psnr, 2)),
+                Figure(image.restored.scores.psnr, &fixed(image.restored.scores.psnr, 2)),
                 signed(gain, 2),
                 Figure(image.blurred.ssim, &fixed(image.blurred.ssim, 4)),
-                Figure(image.restored.ssim, &fixed(image.restored.ssim, 4)),
+                Figure(image.restored.scores.ssim, &fixed(image.restored.scores.ssim, 4)),
                 Figure((image.width * image.height) as f64, &format!("{}×{}", image.width, image.height)),
                 Figure(image.seconds, &fixed(image.seconds, 2)),
             ))?;

@@ -64,7 +64,7 @@ fn problems(page: &mut Page, datasets: &[DatasetResult]) -> Result<()> {
         dataset
             .images
             .iter()
-            .filter(|image| !image.warnings.is_empty())
+            .filter(|image| !image.restored.warnings.is_empty())
             .count()
     };
     let warnings: usize = datasets.iter().map(warned).sum();
@@ -97,12 +97,12 @@ fn problems(page: &mut Page, datasets: &[DatasetResult]) -> Result<()> {
             for image in dataset
                 .images
                 .iter()
-                .filter(|image| !image.warnings.is_empty())
+                .filter(|image| !image.restored.warnings.is_empty())
             {
                 page.put(format_args!(
                     "<li><bdi>{}</bdi>: {}</li>\n",
-                    Escaped(&place(datasets, dataset, &image.name)),
-                    Escaped(&image.warnings.join("; "))
+                    Escaped(&place(datasets, dataset, &image.restored.name)),
+                    Escaped(&image.restored.warnings.join("; "))
                 ))?;
             }
         }
@@ -145,20 +145,18 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::evaluation::Protocol;
-    use crate::evaluation::results::{Failure, Scores};
+    use crate::evaluation::results::{Failure, ImageScores, Scores};
     use image::{Rgb, RgbImage};
 
     /// A dataset of images that have gained so many dB.
     fn dataset(name: &str, gains: &[f64]) -> DatasetResult {
         let scores = |psnr| Scores { psnr, ssim: 0.9 };
         let images = gains.iter().enumerate().map(|(index, gain)| ImageResult {
-            name: format!("{index:03}.png"),
+            restored: ImageScores::new(format!("{index:03}.png"), scores(25.0 + gain)),
             width: 16,
             height: 12,
             seconds: 0.5,
             blurred: scores(25.0),
-            restored: scores(25.0 + gain),
-            warnings: Vec::new(),
         });
         DatasetResult {
             name: name.into(),
@@ -227,7 +225,7 @@ mod tests {
         ]);
         let mut asked = Vec::new();
         let page = written(&evaluation, 2, &mut |dataset, image| {
-            asked.push(format!("{} {}", dataset.name, image.name));
+            asked.push(format!("{} {}", dataset.name, image.restored.name));
             let [blurred, restored, sharp] = [16; 3].map(plain);
             Ok((dataset.name == "mine").then_some(Pictures {
                 blurred,
@@ -266,8 +264,8 @@ mod tests {
         let mut dataset = dataset(HOSTILE, &[1.0, 2.0]);
         dataset.folder = HOSTILE.into();
         for image in &mut dataset.images {
-            image.name = HOSTILE.into();
-            image.warnings = vec![HOSTILE.into()];
+            image.restored.name = HOSTILE.into();
+            image.restored.warnings = vec![HOSTILE.into()];
         }
         dataset.failures.push(Failure {
             name: HOSTILE.into(),
