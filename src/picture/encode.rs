@@ -136,10 +136,15 @@ pub(crate) fn save_rgb8(picture: &RgbImage, path: &Path, options: &EncodeOptions
     })
 }
 
-/// The bytes of a JPEG of `picture`; `destination` names it in errors.
-pub(crate) fn jpeg_bytes(picture: &RgbImage, quality: u8, destination: &str) -> Result<Vec<u8>> {
+/// The bytes of a file of `picture`, as [`Photograph::to_bytes`] makes them of one of its pixels.
+pub(crate) fn rgb8_bytes(
+    picture: &RgbImage,
+    format: Format,
+    quality: u8,
+    destination: &str,
+) -> Result<Vec<u8>> {
     let mut file = Cursor::new(Vec::new());
-    Raster::of(picture).encode(Format::Jpeg, quality, destination.as_ref(), &mut file)?;
+    Raster::of(picture).encode(format, quality, destination.as_ref(), &mut file)?;
     Ok(file.into_inner())
 }
 

@@ -9,7 +9,7 @@ use image::RgbImage;
 use image::imageops::{self, FilterType};
 
 use crate::error::Result;
-use crate::picture::jpeg_bytes;
+use crate::picture::{Format, rgb8_bytes};
 
 /// What a picture's sides are at most, in pixels.
 pub(super) const LONGEST: u32 = 1280;
@@ -23,7 +23,7 @@ pub(super) struct JpegAddress(Vec<u8>);
 impl JpegAddress {
     /// The picture as a JPEG, which is to be [`fitted`].
     pub fn new(picture: &RgbImage) -> Result<Self> {
-        jpeg_bytes(picture, QUALITY, "a picture of the report").map(Self)
+        rgb8_bytes(picture, Format::Jpeg, QUALITY, "a picture of the report").map(Self)
     }
 }
 
