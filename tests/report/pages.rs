@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use hi_diff::Config;
-use hi_diff::ablation::{Finished, Score};
+use hi_diff::ablation::{Finished, PairScore};
 use hi_diff::ablation::{Report, Row};
 use hi_diff::evaluation::results::{
     DatasetResult, Evaluation, Failure, ImageResult, ImageScores, Scores,
@@ -274,8 +274,8 @@ pub fn training(folder: &Path) -> PathBuf {
 pub fn ablation(folder: &Path) -> PathBuf {
     let study = folder.join("study");
     let names: Vec<String> = (0..20).map(|index| format!("{index:03}.png")).collect();
-    let scores = |psnr: f64| -> Vec<Score> {
-        let scored = names.iter().enumerate().map(|(index, name)| Score {
+    let scores = |psnr: f64| -> Vec<PairScore> {
+        let scored = names.iter().enumerate().map(|(index, name)| PairScore {
             name: name.clone(),
             psnr: psnr + 4.0 * noise(index) + 0.4 * noise(index + psnr.to_bits() as usize % 991),
             ssim_volumetric: psnr / 34.0,

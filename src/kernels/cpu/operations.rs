@@ -103,7 +103,7 @@ impl OnProcessor<3> for ChannelNorm {
         let [x, weight, bias] = all_contiguous(operands);
         let (x, weight, grad) = (x.expect(THERE), weight.expect(THERE), grad.contiguous());
         let dims: Dims = x.shape().dims();
-        let kind = channel_norm::Kind {
+        let kind = channel_norm::NormSettings {
             with_bias: bias.is_some(),
             epsilon: self.epsilon as f32,
         };
