@@ -95,6 +95,11 @@ fn figures_are_those_of_the_images_that_are_written() {
         assert_eq!(images.len(), count);
         let mut sum = 0.0;
         for image in images {
+            let keys: Vec<_> = image.as_object().unwrap().keys().collect();
+            let expected = [
+                "blurred", "height", "name", "psnr", "seconds", "ssim", "width",
+            ];
+            assert_eq!(keys, expected);
             let (set, name) = (
                 dataset["name"].as_str().unwrap(),
                 image["name"].as_str().unwrap(),
@@ -129,6 +134,63 @@ fn figures_are_those_of_the_images_that_are_written() {
         table.contains("hi-diff eval --backend flex --data GoPro photos"),
         "{table}"
     );
+}
+
+/// What `hi-diff metrics` says of two folders.
+fn metrics(folder: &TempDir, restored: &str, protocol: &str) -> Value {
+    let mut command = Command::cargo_bin("hi-diff").unwrap();
+    command.current_dir(folder.path());
+    command.args(["metrics", restored, "photos/target", "--json"]);
+    command.args(["--protocol", protocol]);
+    serde_json::from_slice(&command.assert().success().get_output().stdout).unwrap()
+}
+
+#[test]
+fn metrics_of_the_images_that_are_written_are_the_same() {
+    let folder = TempDir::new().unwrap();
+    let photos = folder.path().join("photos");
+    for (side, file) in [("input", "restored"), ("target", "sharp")] {
+        fs::create_dir_all(photos.join(side).join("deep")).unwrap();
+        // RealBlur's alignment does not converge on the first, which is a warning.
+        for (name, index) in [("a", 0), ("deep/b", 1)] {
+            let fixture = format!("tests/fixtures/metrics/{index}_{file}.png");
+            let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture);
+            fs::copy(from, photos.join(side).join(format!("{name}.png"))).unwrap();
+        }
+    }
+    for protocol in ["gopro", "basicsr", "realblur"] {
+        let mut command = Command::cargo_bin("hi-diff").unwrap();
+        command.current_dir(folder.path());
+        command.args(["eval", "--backend", "flex", "--data", "photos", "--force"]);
+        command.args(["--out", "out", "--save-images", "--protocol", protocol]);
+        command.assert().success();
+        let found = &results(&folder)["datasets"][0];
+        // The model's output is rounded to 8 bits before it is measured, and PNG keeps these: the figures are equal.
+        let restored = metrics(&folder, "out/images/photos", protocol);
+        let blurred = metrics(&folder, "photos/input", protocol);
+        for key in ["protocol", "count", "psnr", "ssim"] {
+            assert_eq!(found[key], restored[key], "{protocol}: {key}");
+        }
+        for key in ["psnr", "ssim"] {
+            assert_eq!(found["blurred"][key], blurred[key], "{protocol}: {key}");
+        }
+        for index in 0..2 {
+            let [found, restored, blurred] =
+                [found, &restored, &blurred].map(|of| &of["images"][index]);
+            for key in ["name", "psnr", "ssim"] {
+                assert_eq!(found[key], restored[key], "{protocol}: {key}");
+            }
+            for key in ["psnr", "ssim"] {
+                assert_eq!(found["blurred"][key], blurred[key], "{protocol}: {key}");
+            }
+            let warnings = |of: &Value| of["warnings"].as_array().cloned().unwrap_or_default();
+            let of_blurred = warnings(blurred).into_iter().map(|warning| {
+                Value::from(format!("blurred input: {}", warning.as_str().unwrap()))
+            });
+            let expected: Vec<_> = warnings(restored).into_iter().chain(of_blurred).collect();
+            assert_eq!(warnings(found), expected, "{protocol}");
+        }
+    }
 }
 
 #[test]

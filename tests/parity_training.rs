@@ -34,7 +34,7 @@ on_each_backend!(
 mod ways {
     use burn::backend::Flex;
     use burn::backend::autodiff::checkpoint::strategy::BalancedCheckpointing;
-    use hi_diff::config::{LossConfig, Precision};
+    use hi_diff::config::{LossConfig, TrainingPrecision};
 
     use super::*;
 
@@ -104,8 +104,11 @@ mod ways {
             };
             StageTwo::new(model, Objective::Joint, 0.0, settings).unwrap()
         };
-        let expected = gradients(&stage(Precision::F32), batch(&fixture, 0));
-        for (precision, bound) in [(Precision::Bf16, 0.05), (Precision::F16, 0.01)] {
+        let expected = gradients(&stage(TrainingPrecision::F32), batch(&fixture, 0));
+        for (precision, bound) in [
+            (TrainingPrecision::Bf16, 0.05),
+            (TrainingPrecision::F16, 0.01),
+        ] {
             let stage = stage(precision);
             let output = stage.step(batch(&fixture, 0));
             let loss = output.item.pixel.unwrap();

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use burn::backend::{Autodiff, Flex};
 use hi_diff::Config;
-use hi_diff::config::{Precision, StageResult, Tables};
+use hi_diff::config::{StageResult, Tables, TrainingPrecision};
 use hi_diff::data::stop::Stop;
 use hi_diff::training::{Devices, Display, Stages, TrainingOptions, TrainingReport, train};
 use small::{MODEL, pairs};
@@ -293,7 +293,7 @@ fn two_replicas_train_as_one_device() {
 fn half_precision_trains_and_resumes() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
-    for precision in [Precision::Bf16, Precision::F16] {
+    for precision in [TrainingPrecision::Bf16, TrainingPrecision::F16] {
         let config = changed(&config(), |config| config.training.precision = precision);
         let whole = options(&folder, &format!("{precision:?}"));
         let report = run(&config, &whole).unwrap();

@@ -24,4 +24,4 @@ pub use budget::{Budget, PatchOverride};
 pub use report::{Finished, Report, ReportRow};
 pub use rows::Row;
 pub use run::{AblationOptions, ablate};
-pub use score::{Difference, Mean, Score};
+pub use score::{Difference, Mean, PairScore};

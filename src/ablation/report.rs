@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::rows::{Published, Row};
-use super::score::{Difference, Mean, Score, difference, mean};
+use super::score::{Difference, Mean, PairScore, difference, mean};
 use crate::config::{Config, PatchConfig};
 use crate::numbers::{signed, thousands};
 
@@ -15,7 +15,7 @@ pub struct Finished {
     /// Multiply-accumulates at 3×256×256, all reverse steps.
     pub macs: u64,
     /// The held-out images, in order.
-    pub scores: Vec<Score>,
+    pub scores: Vec<PairScore>,
 }
 
 /// All rows that are done, and what they have in common.
@@ -71,7 +71,7 @@ impl Report {
     pub fn new(
         config: &Config,
         budget: &str,
-        blurred: &[Score],
+        blurred: &[PairScore],
         finished: &[(Row, Finished)],
         missing: &[Row],
     ) -> Self {
@@ -257,9 +257,9 @@ pub(crate) mod tests {
     pub fn example() -> Report {
         let base = Config::preset("ablation/hi-diff").unwrap();
         let config = scaled(&base, 1_200, PatchOverride::default()).unwrap();
-        let scores = |first: f64, second: f64| -> Vec<Score> {
+        let scores = |first: f64, second: f64| -> Vec<PairScore> {
             [("a", first), ("b", second)]
-                .map(|(name, psnr)| Score {
+                .map(|(name, psnr)| PairScore {
                     name: name.into(),
                     psnr,
                     ssim_volumetric: psnr / 40.0,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::budget::{Budget, PatchOverride, scaled};
 use super::report::{Finished, Report};
 use super::rows::{Row, check_base};
-use super::score::{Score, mean, score};
+use super::score::{PairScore, mean, score};
 use super::timing::steps_within;
 use super::{plot, report};
 use crate::config::Config;
@@ -257,10 +257,10 @@ impl StudyPlan {
 }
 
 /// The scores of the blurred images themselves, which also hold a study to its pairs.
-fn blurred<B: AutodiffBackend>(out: &Path, held_out: &PairReader) -> Result<Vec<Score>> {
+fn blurred<B: AutodiffBackend>(out: &Path, held_out: &PairReader) -> Result<Vec<PairScore>> {
     let path = out.join(BLURRED_FILE);
     if path.is_file() {
-        let scores: Vec<Score> = read_json(&path)?;
+        let scores: Vec<PairScore> = read_json(&path)?;
         let names = scores.iter().map(|score| &score.name);
         if !names.eq(held_out.pairs().iter().map(|pair| &pair.name)) {
             return Err(Error::Data {
@@ -281,7 +281,7 @@ struct Study<'a> {
     options: &'a AblationOptions,
     rows: Vec<Row>,
     held_out: PairReader,
-    blurred: Vec<Score>,
+    blurred: Vec<PairScore>,
     say: Say<'a>,
 }
 

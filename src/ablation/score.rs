@@ -12,7 +12,7 @@ use burn::tensor::backend::Backend;
 
 /// One image against its sharp target, both of 8 bits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Score {
+pub struct PairScore {
     /// The pair.
     pub name: String,
     /// In dB over RGB; infinite for equal images, which JSON has as `null`.
@@ -50,7 +50,7 @@ pub fn score<B: Backend>(
     pairs: &PairReader,
     deblurrer: Option<&Deblurrer<B>>,
     seed: u64,
-) -> Result<Vec<Score>> {
+) -> Result<Vec<PairScore>> {
     let scores = pairs.pairs().iter().enumerate().map(|(index, pair)| {
         let decoded = pairs.read(index)?;
         let restored = match deblurrer {
@@ -61,7 +61,7 @@ pub fn score<B: Backend>(
             None => decoded.blur.clone(),
         };
         let Scores { psnr, ssim } = Protocol::Gopro.measure(&restored, &decoded.sharp)?.scores;
-        Ok(Score {
+        Ok(PairScore {
             name: pair.name.clone(),
             psnr,
             ssim_volumetric: ssim,
@@ -71,9 +71,10 @@ pub fn score<B: Backend>(
 }
 
 /// The means of both measures.
-pub fn mean(scores: &[Score]) -> Mean {
-    let over =
-        |value: &dyn Fn(&Score) -> f64| scores.iter().map(value).sum::<f64>() / scores.len() as f64;
+pub fn mean(scores: &[PairScore]) -> Mean {
+    let over = |value: &dyn Fn(&PairScore) -> f64| {
+        scores.iter().map(value).sum::<f64>() / scores.len() as f64
+    };
     Mean {
         psnr: over(&|score| score.psnr),
         ssim_volumetric: over(&|score| score.ssim_volumetric),
@@ -81,8 +82,8 @@ pub fn mean(scores: &[Score]) -> Mean {
 }
 
 /// The PSNR of `scores` less that of `reference`, image by image. None unless both are of the same images.
-pub fn difference(scores: &[Score], reference: &[Score]) -> Option<Difference> {
-    let names = |scores: &[Score]| -> Vec<String> {
+pub fn difference(scores: &[PairScore], reference: &[PairScore]) -> Option<Difference> {
+    let names = |scores: &[PairScore]| -> Vec<String> {
         scores.iter().map(|score| score.name.clone()).collect()
     };
     if scores.is_empty() || names(scores) != names(reference) {
@@ -104,10 +105,10 @@ pub fn difference(scores: &[Score], reference: &[Score]) -> Option<Difference> {
 mod tests {
     use super::*;
 
-    fn scores(values: &[f64]) -> Vec<Score> {
+    fn scores(values: &[f64]) -> Vec<PairScore> {
         let named = values.iter().enumerate();
         named
-            .map(|(index, &psnr)| Score {
+            .map(|(index, &psnr)| PairScore {
                 name: index.to_string(),
                 psnr,
                 ssim_volumetric: 0.5,
@@ -137,7 +138,7 @@ mod tests {
     fn an_infinite_psnr_survives_the_file() {
         let scores = scores(&[f64::INFINITY, 30.0]);
         let text = serde_json::to_string(&scores).unwrap();
-        let back: Vec<Score> = serde_json::from_str(&text).unwrap();
+        let back: Vec<PairScore> = serde_json::from_str(&text).unwrap();
         assert_eq!(back, scores);
         assert_eq!(mean(&scores).psnr, f64::INFINITY);
         assert_eq!(difference(&scores, &scores), None);

@@ -35,7 +35,7 @@ pub struct TrainingConfig {
     pub early_stopping: usize,
     /// Number format of the Transformer's activations in training. Weights, optimiser, diffusion and losses stay in
     /// single precision.
-    pub precision: Precision,
+    pub precision: TrainingPrecision,
     /// Whether the backward pass computes cheap activations again instead of keeping them: less memory, more time.
     pub gradient_checkpointing: bool,
     /// The devices that share each step's batch, by number.
@@ -59,7 +59,7 @@ impl Default for TrainingConfig {
             ema: 0.0,
             result: StageResult::Last,
             early_stopping: 0,
-            precision: Precision::F32,
+            precision: TrainingPrecision::F32,
             gradient_checkpointing: false,
             devices: vec![0],
             parallel: Parallel::Gather,
@@ -82,7 +82,7 @@ pub enum StageResult {
 /// Number format of activations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Precision {
+pub enum TrainingPrecision {
     /// Single precision.
     #[default]
     F32,
@@ -330,7 +330,7 @@ impl TrainingConfig {
             "one or more device numbers",
         )?;
         check.that(
-            self.parallel == Parallel::Gather || self.precision == Precision::F32,
+            self.parallel == Parallel::Gather || self.precision == TrainingPrecision::F32,
             "training.precision",
             self.precision,
             "\"f32\" with `parallel = \"ddp\"`",

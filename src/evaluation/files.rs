@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::results::{Failure, Scores};
+use super::results::{Failure, ImageScores, Scores};
 use super::{Measurement, Protocol};
 use crate::data::layout::{self, data_error};
 use crate::error::{Error, Result};
@@ -23,22 +23,6 @@ pub struct FilePair {
     pub restored: PathBuf,
     /// The sharp target.
     pub target: PathBuf,
-}
-
-/// The scores of one image.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ImageScores {
-    /// The pair's.
-    pub name: String,
-    /// PSNR and SSIM as the protocol has them; JSON has them beside the name.
-    #[serde(flatten)]
-    pub scores: Scores,
-    /// Where it was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lpips: Option<f64>,
-    /// What keeps the scores from being the protocol's.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
 }
 
 /// What [`score_files`] finds; displays as a table, and serializes to the JSON of `hi-diff metrics`.
@@ -189,16 +173,14 @@ impl MetricsReport {
     ) -> Self {
         let (mut images, mut failures) = (Vec::new(), Vec::new());
         for (pair, outcome) in pairs.iter().zip(outcomes) {
-            let name = pair.name.clone();
             match outcome {
                 Ok((measurement, lpips)) => images.push(ImageScores {
-                    name,
-                    scores: measurement.scores,
                     lpips,
                     warnings: measurement.warnings(),
+                    ..ImageScores::new(&pair.name, measurement.scores)
                 }),
                 Err(error) => failures.push(Failure {
-                    name,
+                    name: pair.name.clone(),
                     reason: error.to_string(),
                 }),
             }

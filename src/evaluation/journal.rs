@@ -144,7 +144,7 @@ impl Journal {
         let mut done = Done::new();
         for (index, line) in lines.enumerate() {
             let line: Line = parse(path, index + 2, line)?;
-            done.insert((line.dataset, line.image.name.clone()), line.image);
+            done.insert((line.dataset, line.image.restored.name.clone()), line.image);
         }
         if whole < bytes.len() {
             write_whole(path, true, |file| {
@@ -189,7 +189,7 @@ fn parse<'de, T: Deserialize<'de>>(path: &Path, number: usize, line: &'de [u8]) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluation::results::Scores;
+    use crate::evaluation::results::{ImageScores, Scores};
     use tempfile::TempDir;
 
     fn plan() -> EvaluationPlan {
@@ -212,13 +212,11 @@ mod tests {
     fn image(name: &str) -> ImageResult {
         let scores = |psnr| Scores { psnr, ssim: 0.9 };
         ImageResult {
-            name: name.into(),
+            restored: ImageScores::new(name, scores(f64::INFINITY)),
             width: 3,
             height: 2,
             seconds: 0.5,
             blurred: scores(28.5),
-            restored: scores(f64::INFINITY),
-            warnings: Vec::new(),
         }
     }
 

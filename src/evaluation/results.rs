@@ -42,11 +42,40 @@ pub(crate) fn infinite_if_null<'de, D: Deserializer<'de>>(value: D) -> Result<f6
     Ok(Option::deserialize(value)?.unwrap_or(f64::INFINITY))
 }
 
+/// A restored image against its sharp target, as `hi-diff metrics` and `hi-diff eval` have it alike.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImageScores {
+    /// The pair's.
+    pub name: String,
+    /// PSNR and SSIM as the protocol has them; JSON has them beside the name.
+    #[serde(flatten)]
+    pub scores: Scores,
+    /// Where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lpips: Option<f64>,
+    /// What keeps the scores from being the protocol's, such as an alignment that did not converge.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+impl ImageScores {
+    /// Without LPIPS and warnings.
+    pub fn new(name: impl Into<String>, scores: Scores) -> Self {
+        Self {
+            name: name.into(),
+            scores,
+            lpips: None,
+            warnings: Vec::new(),
+        }
+    }
+}
+
 /// One image of a dataset, before and after.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageResult {
-    /// The pair's name within its dataset.
-    pub name: String,
+    /// After; JSON has it beside the rest. Warnings are of both.
+    #[serde(flatten)]
+    pub restored: ImageScores,
     /// In pixels.
     pub width: usize,
     /// In pixels.
@@ -55,21 +84,13 @@ pub struct ImageResult {
     pub seconds: f64,
     /// The blurry input against the sharp target.
     pub blurred: Scores,
-    /// The restored image against the sharp target; JSON has these scores beside the name.
-    #[serde(flatten)]
-    pub restored: Scores,
-    /// What keeps the scores from being the protocol's, such as an alignment that did not converge.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
 }
 
 impl ImageResult {
     /// Restored less blurred PSNR in dB. An image that was right before and after has gained nothing.
     pub fn gain(&self) -> f64 {
-        match self.blurred.psnr == self.restored.psnr {
-            true => 0.0,
-            false => self.restored.psnr - self.blurred.psnr,
-        }
+        let (before, after) = (self.blurred.psnr, self.restored.scores.psnr);
+        if before == after { 0.0 } else { after - before }
     }
 }
 
@@ -138,7 +159,7 @@ pub fn extremes(images: &[ImageResult], most: usize) -> Vec<usize> {
     let gain = |index: &usize| images[*index].gain();
     let mut order: Vec<usize> = (0..images.len()).collect();
     order.sort_by(|a, b| {
-        let names = || images[*a].name.cmp(&images[*b].name);
+        let names = || images[*a].restored.name.cmp(&images[*b].restored.name);
         gain(a).total_cmp(&gain(b)).then_with(names)
     });
     if order.len() > most {
@@ -156,20 +177,16 @@ mod tests {
 
     #[test]
     fn the_extremes_of_more_images_are_among_those_of_fewer_and_the_new_ones() {
+        let scores = |psnr| Scores { psnr, ssim: 0.0 };
         let image = |number: usize| ImageResult {
-            name: format!("{number:03}"),
+            restored: ImageScores::new(
+                format!("{number:03}"),
+                scores(20.0 + (number * 37 % 101) as f64 / 10.0),
+            ),
             width: 1,
             height: 1,
             seconds: 0.0,
-            blurred: Scores {
-                psnr: 20.0,
-                ssim: 0.0,
-            },
-            restored: Scores {
-                psnr: 20.0 + (number * 37 % 101) as f64 / 10.0,
-                ssim: 0.0,
-            },
-            warnings: Vec::new(),
+            blurred: scores(20.0),
         };
         let images: Vec<_> = (0..40).map(image).collect();
         for most in [0, 1, 4, 5] {
@@ -188,7 +205,7 @@ mod tests {
         let chosen = extremes(&images, 4);
         let gains: Vec<_> = chosen
             .iter()
-            .map(|&index| images[index].restored.psnr)
+            .map(|&index| images[index].restored.scores.psnr)
             .collect();
         assert!(gains.is_sorted(), "{gains:?}");
         assert_eq!((gains[0], gains[3]), (20.0, 30.0));

@@ -11,7 +11,9 @@ use image::RgbImage;
 
 use super::datasets::Dataset;
 use super::journal::{Done, EvaluationPlan, Journal};
-use super::results::{DatasetResult, Evaluation, Failure, ImageResult, Scores, extremes};
+use super::results::{
+    DatasetResult, Evaluation, Failure, ImageResult, ImageScores, Scores, extremes,
+};
 use super::table;
 use crate::data::dataset::{DecodedPair, PairReader};
 use crate::data::stop::Stop;
@@ -235,8 +237,11 @@ impl Notes<'_> {
     fn jobs(&self) -> Vec<PairJob> {
         let mut jobs = Vec::new();
         for (dataset, (found, result)) in self.datasets.iter().zip(&self.results).enumerate() {
-            let done: std::collections::HashSet<_> =
-                result.images.iter().map(|image| &image.name).collect();
+            let done: std::collections::HashSet<_> = result
+                .images
+                .iter()
+                .map(|image| &image.restored.name)
+                .collect();
             let pairs = found.pairs.iter().enumerate();
             let left = pairs.filter(|(_, pair)| !done.contains(&pair.name));
             jobs.extend(left.map(|(pair, _)| PairJob { dataset, pair }));
@@ -286,14 +291,14 @@ impl Notes<'_> {
             let before = extremes(earlier, self.most);
             for gone in before.into_iter().filter(|index| !chosen.contains(index)) {
                 // A picture too many does no harm.
-                let _ = fs::remove_file(self.folder.file(dataset, &images[gone].name));
+                let _ = fs::remove_file(self.folder.file(dataset, &images[gone].restored.name));
             }
         }
         let options = EncodeOptions {
             force: true,
             ..EncodeOptions::default()
         };
-        let file = self.folder.file(dataset, &newest.name);
+        let file = self.folder.file(dataset, &newest.restored.name);
         save_rgb8(picture, &file, &options)
     }
 
@@ -301,11 +306,13 @@ impl Notes<'_> {
     fn finish(self) -> Vec<DatasetResult> {
         let mut results = self.results;
         for result in &mut results {
-            result.images.sort_by(|a, b| a.name.cmp(&b.name));
+            result
+                .images
+                .sort_by(|a, b| a.restored.name.cmp(&b.restored.name));
             result.failures.sort_by(|a, b| a.name.cmp(&b.name));
             result.count = result.images.len();
             result.blurred = Scores::mean(result.images.iter().map(|image| image.blurred));
-            result.restored = Scores::mean(result.images.iter().map(|image| image.restored));
+            result.restored = Scores::mean(result.images.iter().map(|image| image.restored.scores));
         }
         results
     }
@@ -331,17 +338,18 @@ fn measure(dataset: &Dataset, name: &str, restored: &Restored) -> Result<ImageRe
     let sharp = &restored.pair.sharp;
     let before = dataset.protocol.measure(&restored.pair.blur, sharp)?;
     let after = dataset.protocol.measure(&restored.image, sharp)?;
-    let blurred = before
+    let of_blurred = before
         .warnings()
         .into_iter()
         .map(|warning| format!("blurred input: {warning}"));
     Ok(ImageResult {
-        name: name.to_string(),
+        restored: ImageScores {
+            warnings: after.warnings().into_iter().chain(of_blurred).collect(),
+            ..ImageScores::new(name, after.scores)
+        },
         width: sharp.width() as usize,
         height: sharp.height() as usize,
         seconds: restored.seconds,
         blurred: before.scores,
-        restored: after.scores,
-        warnings: after.warnings().into_iter().chain(blurred).collect(),
     })
 }

@@ -91,7 +91,7 @@ fn notes(evaluation: &Evaluation) -> String {
         let warned = dataset
             .images
             .iter()
-            .filter(|image| !image.warnings.is_empty());
+            .filter(|image| !image.restored.warnings.is_empty());
         match warned.count() {
             0 => {}
             warned => {
@@ -164,7 +164,7 @@ pub fn decibels(psnr: f64) -> String {
 mod tests {
     use super::*;
     use crate::evaluation::Protocol;
-    use crate::evaluation::results::{DatasetResult, Failure, ImageResult};
+    use crate::evaluation::results::{DatasetResult, Failure, ImageResult, ImageScores};
 
     fn dataset(name: &str, protocol: Protocol, psnr: f64) -> DatasetResult {
         let blurred = Scores {
@@ -183,13 +183,11 @@ mod tests {
             restored: Some(restored),
             count: 1,
             images: vec![ImageResult {
-                name: "1".into(),
+                restored: ImageScores::new("1", restored),
                 width: 1280,
                 height: 720,
                 seconds: 15.04,
                 blurred,
-                restored,
-                warnings: Vec::new(),
             }],
             failures: Vec::new(),
         }

@@ -55,22 +55,15 @@ fn bias_gradient<B: Backend>(
     bias.map(|_| primitive(sum_of_channels(grad.clone())))
 }
 
-fn convolve_each<B: Backend>(
-    x: Tensor<B, 4>,
-    weight: Tensor<B, 4>,
-    bias: Option<Tensor<B, 1>>,
-) -> Tensor<B, 4> {
-    let channels = x.dims()[1];
-    let options = ConvOptions::new([1, 1], [1, 1], [1, 1], channels);
-    conv2d(x, weight, bias, options)
-}
-
+/// The 3×3 convolution; of each channel by itself where the weight is for one channel.
 fn convolve<B: Backend>(
     x: Tensor<B, 4>,
     weight: Tensor<B, 4>,
     bias: Option<Tensor<B, 1>>,
 ) -> Tensor<B, 4> {
-    conv2d(x, weight, bias, ConvOptions::new([1, 1], [1, 1], [1, 1], 1))
+    let groups = x.dims()[1] / weight.dims()[1];
+    let options = ConvOptions::new([1, 1], [1, 1], [1, 1], groups);
+    conv2d(x, weight, bias, options)
 }
 
 impl OnGpu<3> for Depthwise {
@@ -79,11 +72,7 @@ impl OnGpu<3> for Depthwise {
         &self,
         [x, weight, bias]: Operands<FloatTensor<B>, 3>,
     ) -> FloatTensor<B> {
-        primitive(convolve_each::<B>(
-            given(x),
-            given(weight),
-            bias.map(tensor),
-        ))
+        primitive(convolve::<B>(given(x), given(weight), bias.map(tensor)))
     }
 
     /// The input's gradient is the convolution of `grad` with the weights turned by 180°; the weight's is nine products of
@@ -100,7 +89,7 @@ impl OnGpu<3> for Depthwise {
         );
         let [_, channels, height, width] = x.dims();
         let bias = bias_gradient(bias, &grad);
-        let grad_x = convolve_each(grad.clone(), weight.flip([2, 3]), None);
+        let grad_x = convolve(grad.clone(), weight.flip([2, 3]), None);
 
         let padded = framed(x);
         let taps = (0..9)

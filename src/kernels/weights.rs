@@ -72,6 +72,24 @@ impl<F> NormWeights<F> {
             modulation: self.modulation.map(|parts| parts.map(&mut f)),
         }
     }
+
+    /// Weight, bias, and the modulation's two.
+    fn into_parts(self) -> [Option<F>; 4] {
+        let [scale, shift] = match self.modulation {
+            Some(parts) => parts.map(Some),
+            None => [None, None],
+        };
+        [Some(self.weight), self.bias, scale, shift]
+    }
+
+    fn from_parts([weight, bias, scale, shift]: [Option<F>; 4], epsilon: f64) -> Self {
+        Self {
+            weight: weight.expect("a normalisation has a weight"),
+            bias,
+            epsilon,
+            modulation: scale.zip(shift).map(|(scale, shift)| [scale, shift]),
+        }
+    }
 }
 
 impl<F> LayerWeights<F> {
@@ -83,7 +101,11 @@ impl<F> LayerWeights<F> {
         }
     }
 
-    fn from_parts(weight: Option<F>, bias: Option<F>) -> Self {
+    fn into_parts(self) -> [Option<F>; 2] {
+        [Some(self.weight), self.bias]
+    }
+
+    fn from_parts([weight, bias]: [Option<F>; 2]) -> Self {
         Self {
             weight: weight.expect("a layer has a weight"),
             bias,
@@ -150,49 +172,22 @@ impl<F> HimWeights<F> {
 impl<F> BranchWeights<F> {
     /// Every tensor in a row: LN's weight and bias, the modulation's two, then weight and bias of each layer.
     pub(super) fn into_parts(self) -> ([Option<F>; 10], f64) {
-        let [scale, shift] = match self.norm.modulation {
-            Some(parts) => parts.map(Some),
-            None => [None, None],
-        };
-        let parts = [
-            Some(self.norm.weight),
-            self.norm.bias,
-            scale,
-            shift,
-            Some(self.expand.weight),
-            self.expand.bias,
-            Some(self.depthwise.weight),
-            self.depthwise.bias,
-            Some(self.project.weight),
-            self.project.bias,
-        ];
-        (parts, self.norm.epsilon)
+        let epsilon = self.norm.epsilon;
+        let [a, b, c, d] = self.norm.into_parts();
+        let layers = [self.expand, self.depthwise, self.project];
+        let [[e, f], [g, h], [i, j]] = layers.map(LayerWeights::into_parts);
+        ([a, b, c, d, e, f, g, h, i, j], epsilon)
     }
 
     /// The inverse of [`into_parts`](Self::into_parts).
     pub(super) fn from_parts(parts: [Option<F>; 10], epsilon: f64) -> Self {
-        let [
-            norm,
-            norm_bias,
-            scale,
-            shift,
-            expand,
-            expand_bias,
-            depthwise,
-            depthwise_bias,
-            project,
-            project_bias,
-        ] = parts;
+        let [norm @ .., e, f, g, h, i, j] = parts;
+        let [expand, depthwise, project] = [[e, f], [g, h], [i, j]].map(LayerWeights::from_parts);
         Self {
-            norm: NormWeights {
-                weight: norm.expect("a normalisation has a weight"),
-                bias: norm_bias,
-                epsilon,
-                modulation: scale.zip(shift).map(|(scale, shift)| [scale, shift]),
-            },
-            expand: LayerWeights::from_parts(expand, expand_bias),
-            depthwise: LayerWeights::from_parts(depthwise, depthwise_bias),
-            project: LayerWeights::from_parts(project, project_bias),
+            norm: NormWeights::from_parts(norm, epsilon),
+            expand,
+            depthwise,
+            project,
         }
     }
 }
@@ -200,50 +195,23 @@ impl<F> BranchWeights<F> {
 impl<F> HimWeights<F> {
     /// Every tensor in a row: LN's weight and bias, the modulation's two, the query's, keys, values, the projection's.
     pub(super) fn into_parts(self) -> ([Option<F>; 10], f64, usize) {
-        let [scale, shift] = match self.norm.modulation {
-            Some(parts) => parts.map(Some),
-            None => [None, None],
-        };
-        let parts = [
-            Some(self.norm.weight),
-            self.norm.bias,
-            scale,
-            shift,
-            Some(self.query.weight),
-            self.query.bias,
-            Some(self.keys),
-            Some(self.values),
-            Some(self.project.weight),
-            self.project.bias,
-        ];
-        (parts, self.norm.epsilon, self.heads)
+        let epsilon = self.norm.epsilon;
+        let [a, b, c, d] = self.norm.into_parts();
+        let [[e, f], [i, j]] = [self.query, self.project].map(LayerWeights::into_parts);
+        let [g, h] = [self.keys, self.values].map(Some);
+        ([a, b, c, d, e, f, g, h, i, j], epsilon, self.heads)
     }
 
     /// The inverse of [`into_parts`](Self::into_parts).
     pub(super) fn from_parts(parts: [Option<F>; 10], epsilon: f64, heads: usize) -> Self {
-        let [
-            norm,
-            norm_bias,
-            scale,
-            shift,
-            query,
-            query_bias,
-            keys,
-            values,
-            project,
-            project_bias,
-        ] = parts;
+        let [norm @ .., e, f, keys, values, i, j] = parts;
+        let [query, project] = [[e, f], [i, j]].map(LayerWeights::from_parts);
         Self {
-            norm: NormWeights {
-                weight: norm.expect("a normalisation has a weight"),
-                bias: norm_bias,
-                epsilon,
-                modulation: scale.zip(shift).map(|(scale, shift)| [scale, shift]),
-            },
-            query: LayerWeights::from_parts(query, query_bias),
+            norm: NormWeights::from_parts(norm, epsilon),
+            query,
             keys: keys.expect("there are keys"),
             values: values.expect("there are values"),
-            project: LayerWeights::from_parts(project, project_bias),
+            project,
             heads,
         }
     }

@@ -72,12 +72,12 @@ impl Photograph {
     }
 
     /// What the samples become in `format`, if it can hold them.
-    fn layout(&self, format: Format, quality: u8, path: &Path) -> Result<Layout> {
+    fn layout(&self, format: Format, quality: u8, path: &Path) -> Result<SampleLayout> {
         if !(1..=100).contains(&quality) {
             let reason = format!("JPEG quality {quality}, expected 1 to 100");
             return Err(Error::image(path, reason));
         }
-        let layout = Layout::of(self, format);
+        let layout = SampleLayout::of(self, format);
         if format == Format::Jpeg && layout.alpha {
             let reason = "JPEG cannot keep the alpha channel, write PNG instead";
             return Err(Error::image(path, reason));
@@ -87,7 +87,7 @@ impl Photograph {
 
     fn encode(
         &self,
-        layout: Layout,
+        layout: SampleLayout,
         quality: u8,
         path: &Path,
         file: impl Write + Seek,
@@ -102,7 +102,7 @@ impl Photograph {
     }
 
     /// The interleaved samples in native byte order.
-    fn samples(&self, layout: Layout) -> Vec<u8> {
+    fn samples(&self, layout: SampleLayout) -> Vec<u8> {
         let colours = if layout.tone == Tone::Gray { 1 } else { 3 };
         let planes: Vec<&[f32]> = self.rgb.chunks_exact(self.pixels()).take(colours).collect();
         let channels = colours + usize::from(layout.alpha);
@@ -136,10 +136,15 @@ pub(crate) fn save_rgb8(picture: &RgbImage, path: &Path, options: &EncodeOptions
     })
 }
 
-/// The bytes of a JPEG of `picture`; `destination` names it in errors.
-pub(crate) fn jpeg_bytes(picture: &RgbImage, quality: u8, destination: &str) -> Result<Vec<u8>> {
+/// The bytes of a file of `picture`, as [`Photograph::to_bytes`] makes them of one of its pixels.
+pub(crate) fn rgb8_bytes(
+    picture: &RgbImage,
+    format: Format,
+    quality: u8,
+    destination: &str,
+) -> Result<Vec<u8>> {
     let mut file = Cursor::new(Vec::new());
-    Raster::of(picture).encode(Format::Jpeg, quality, destination.as_ref(), &mut file)?;
+    Raster::of(picture).encode(format, quality, destination.as_ref(), &mut file)?;
     Ok(file.into_inner())
 }
 
@@ -209,15 +214,15 @@ impl<'a> Raster<'a> {
 
 /// What a photograph's samples become in a format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Layout {
+struct SampleLayout {
     format: Format,
     tone: Tone,
     alpha: bool,
     depth: Depth,
 }
 
-impl Layout {
-    fn of(photograph: &Photograph, format: Format) -> Layout {
+impl SampleLayout {
+    fn of(photograph: &Photograph, format: Format) -> SampleLayout {
         let opaque = photograph.depth.max();
         let alpha = match &photograph.alpha {
             None => false,
@@ -232,7 +237,7 @@ impl Layout {
             Format::Png | Format::Tiff => photograph.depth,
             Format::Jpeg | Format::WebP | Format::Bmp => Depth::Eight,
         };
-        Layout {
+        SampleLayout {
             format,
             tone,
             alpha,

@@ -22,7 +22,7 @@ mod region;
 pub use decode::Limits;
 pub(crate) use decode::{open_rgb8, size};
 pub use encode::EncodeOptions;
-pub(crate) use encode::{jpeg_bytes, save_rgb8};
+pub(crate) use encode::{rgb8_bytes, save_rgb8};
 pub use format::Format;
 pub(crate) use region::{Region, open_region};
 

@@ -180,7 +180,7 @@ mod tests {
     use crate::picture::size;
 
     /// A PNG of these samples, as the `png` crate writes it.
-    fn write_png(path: &Path, size: (u32, u32), kind: Kind, samples: &[u8]) {
+    fn write_png(path: &Path, size: (u32, u32), kind: PngKind, samples: &[u8]) {
         let (width, height) = size;
         let mut info = png::Info::with_size(width, height);
         (info.color_type, info.bit_depth) = (kind.colour, kind.depth);
@@ -197,23 +197,23 @@ mod tests {
     }
 
     #[derive(Debug, Clone, Copy)]
-    struct Kind {
+    struct PngKind {
         colour: png::ColorType,
         depth: png::BitDepth,
         transparent: bool,
     }
 
-    impl Kind {
+    impl PngKind {
         fn row_bytes(self, width: u32) -> usize {
             let bits = self.colour.samples() * self.depth as usize * width as usize;
             bits.div_ceil(8)
         }
     }
 
-    fn kinds() -> Vec<Kind> {
+    fn kinds() -> Vec<PngKind> {
         use png::BitDepth::{Eight, Four, One, Sixteen, Two};
         use png::ColorType::{Grayscale, GrayscaleAlpha, Indexed, Rgb, Rgba};
-        let kind = |colour, depth| Kind {
+        let kind = |colour, depth| PngKind {
             colour,
             depth,
             transparent: false,
@@ -227,7 +227,7 @@ mod tests {
         }
         kinds.push(kind(Indexed, Four));
         kinds.push(kind(Indexed, Eight));
-        kinds.push(Kind {
+        kinds.push(PngKind {
             transparent: true,
             ..kind(Indexed, Eight)
         });

@@ -8,7 +8,7 @@ use image::RgbImage;
 use image::imageops::{self, FilterType};
 
 use crate::error::Result;
-use crate::picture::jpeg_bytes;
+use crate::picture::{Format, rgb8_bytes};
 
 /// What a picture's sides are at most, in pixels.
 pub(super) const LONGEST: u32 = 1280;
@@ -18,7 +18,7 @@ pub(super) const QUALITY: u8 = 92;
 
 /// A picture, which is to be [`fitted`], as a JPEG in the address of an `img`.
 pub(super) fn jpeg_address(picture: &RgbImage) -> Result<String> {
-    let jpeg = jpeg_bytes(picture, QUALITY, "a picture of the report")?;
+    let jpeg = rgb8_bytes(picture, Format::Jpeg, QUALITY, "a picture of the report")?;
     Ok(format!("data:image/jpeg;base64,{}", STANDARD.encode(jpeg)))
 }
 

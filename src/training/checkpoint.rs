@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
-use crate::data::loader::Scores;
+use crate::data::loader::ValidationScores;
 use crate::data::stop::Stop;
 use crate::error::{Error, Result};
 use crate::whole;
@@ -377,7 +377,7 @@ pub struct KeepLastAndBest {
     state: RunState,
     /// A validation comes before the first step.
     validate_first: bool,
-    scores: Scores,
+    scores: ValidationScores,
     early_stopping: EarlyStopping,
     stop: Stop,
     interrupter: Interrupter,
@@ -392,7 +392,7 @@ impl KeepLastAndBest {
         keep: usize,
         interval: Interval,
         state: RunState,
-        scores: Scores,
+        scores: ValidationScores,
         early_stopping: EarlyStopping,
         stop: Stop,
         interrupter: Interrupter,
@@ -476,7 +476,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::data::loader::Score;
+    use crate::data::loader::ValidationScore;
 
     type B = burn::backend::Flex;
 
@@ -485,7 +485,7 @@ mod tests {
             every: 10,
             iterations: 95,
         };
-        let scores = Scores::default();
+        let scores = ValidationScores::default();
         let (stop, interrupter) = (Stop::new(), Interrupter::new());
         let early = EarlyStopping::new(0);
         KeepLastAndBest::new(
@@ -529,7 +529,7 @@ mod tests {
         let mut remaining = Vec::new();
         for (number, psnr) in (1..).zip(scores) {
             strategy.scores.begin(1);
-            let score = Score {
+            let score = ValidationScore {
                 psnr,
                 ssim: 0.5,
                 gain: 0.0,

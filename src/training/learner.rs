@@ -30,7 +30,7 @@ use super::resume;
 use super::run::{LOG, PICTURES, Run, TENSORBOARD};
 use super::stage::Stage;
 use super::step::{LossScale, StepSettings};
-use crate::config::{Parallel, Precision, StageConfig, StageResult, TrainingConfig};
+use crate::config::{Parallel, StageConfig, StageResult, TrainingConfig, TrainingPrecision};
 use crate::data::loader::{Batch, ValidationImage};
 use crate::error::{Error, Result};
 
@@ -108,8 +108,8 @@ impl<'a> StageRun<'a> {
         );
         let loss_scale = LossScale::default();
         let overflow = match training.precision {
-            Precision::F16 => Overflow::Skip(loss_scale.clone()),
-            Precision::F32 | Precision::Bf16 => Overflow::Stop,
+            TrainingPrecision::F16 => Overflow::Skip(loss_scale.clone()),
+            TrainingPrecision::F32 | TrainingPrecision::Bf16 => Overflow::Stop,
         };
         let optimizer = config
             .optimizer

@@ -15,7 +15,7 @@ use image::RgbImage;
 
 use super::log::{Picture, Recorder, Step, TrainRecord};
 use super::optimizer::GradientNorms;
-use crate::data::loader::{Score, ValidationImage};
+use crate::data::loader::{ValidationImage, ValidationScore};
 use crate::evaluation::{psnr, ssim_per_channel};
 
 /// A number of each item as Burn's metric: the current value, and the mean over the epoch.
@@ -79,7 +79,7 @@ impl Number<ImageScore> {
     /// channel. Of several sets, by their names, each has its own.
     pub fn scores(sets: &[&str]) -> Vec<Self> {
         let of_set = |(set, name): (usize, &str)| {
-            let score = |quantity: &str, unit, value: fn(&Score) -> f64| Self {
+            let score = |quantity: &str, unit, value: fn(&ValidationScore) -> f64| Self {
                 unit,
                 higher_is_better: true,
                 ..Self::new(format!("{quantity}{name}"), move |image: &ImageScore| {
@@ -197,7 +197,7 @@ impl Adaptor<StepNumbers> for StepNumbers {
 #[derive(Debug, Clone)]
 pub struct ImageScore {
     set: usize,
-    score: Score,
+    score: ValidationScore,
     /// Shared, since each metric gets a copy of what it is told.
     picture: Option<Arc<Picture>>,
 }
@@ -214,7 +214,7 @@ impl ImageScore {
         let blurred = || rgb(item.blur.clone());
         let before = *item.blurred_psnr.get_or_init(|| decibels(&blurred()));
         let psnr = decibels(&restored);
-        let score = Score {
+        let score = ValidationScore {
             psnr,
             ssim: ssim_per_channel(&restored, &sharp).unwrap_or(f64::NAN),
             gain: psnr - before,
@@ -308,7 +308,7 @@ pub(super) struct ValidationRecording {
     name: MetricName,
     recorder: SharedRecorder,
     /// The sets' names, with their scores so far.
-    sets: Vec<(String, Vec<Score>)>,
+    sets: Vec<(String, Vec<ValidationScore>)>,
     pictures: Vec<Picture>,
 }
 

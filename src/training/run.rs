@@ -19,12 +19,12 @@ use super::resume;
 use super::stage::{Stage, Stages};
 use super::stage_one::StageOne;
 use super::stage_two::StageTwo;
-use crate::config::{Config, Precision, Prior};
+use crate::config::{Config, Prior, TrainingPrecision};
 use crate::data::pairs::{Pair, Source, TrainingPairs, ValidationSet, training_pairs};
 use crate::error::{Error, Result};
 use crate::lock::Lock;
 use crate::model::HiDiff;
-use crate::weights::{Precision as Stored, StateDict, save_safetensors};
+use crate::weights::{Precision, StateDict, save_safetensors};
 
 /// What a run leaves in its folder, beside a folder for each stage.
 pub(crate) const CONFIG_FILE: &str = "config.toml";
@@ -143,11 +143,14 @@ fn train_here<B: AutodiffBackend>(
 }
 
 /// Refuses a number format that the backend does not compute in.
-fn check_precision<B: AutodiffBackend>(precision: Precision, devices: &Devices<B>) -> Result<()> {
+fn check_precision<B: AutodiffBackend>(
+    precision: TrainingPrecision,
+    devices: &Devices<B>,
+) -> Result<()> {
     let (dtype, name) = match precision {
-        Precision::F32 => return Ok(()),
-        Precision::F16 => (DType::F16, "f16"),
-        Precision::Bf16 => (DType::BF16, "bf16"),
+        TrainingPrecision::F32 => return Ok(()),
+        TrainingPrecision::F16 => (DType::F16, "f16"),
+        TrainingPrecision::Bf16 => (DType::BF16, "bf16"),
     };
     let device = devices.main();
     if B::supports_dtype(&device, dtype) {
@@ -270,7 +273,7 @@ fn save<B: AutodiffBackend>(model: &HiDiff<B>, config: &Config, path: &Path) -> 
         path,
         config,
         &StateDict::of_model(model),
-        Stored::Full,
+        Precision::Full,
         true,
     )
 }

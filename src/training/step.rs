@@ -13,7 +13,7 @@ use burn::train::TrainOutput;
 use super::loss::frequency;
 use super::metrics::StepLosses;
 use super::share;
-use crate::config::{LossConfig, Precision};
+use crate::config::{LossConfig, TrainingPrecision};
 use crate::data::loader::Batch;
 use crate::kernels;
 use crate::model::HiDiff;
@@ -24,7 +24,7 @@ pub struct StepSettings {
     /// Parts of the batch, one after the other.
     pub accumulation: usize,
     /// Of the Transformer's activations.
-    pub precision: Precision,
+    pub precision: TrainingPrecision,
     /// Shared with the optimiser, which adapts it.
     pub loss_scale: LossScale,
     /// What is minimised.
@@ -79,9 +79,9 @@ where
     M: AutodiffModule<B> + Sync,
 {
     let half = match settings.precision {
-        Precision::F32 => None,
-        Precision::F16 => Some(FloatDType::F16),
-        Precision::Bf16 => Some(FloatDType::BF16),
+        TrainingPrecision::F32 => None,
+        TrainingPrecision::F16 => Some(FloatDType::F16),
+        TrainingPrecision::Bf16 => Some(FloatDType::BF16),
     };
     let scale = settings.loss_scale.factor(settings.precision);
     let with_own_leaves = || {
@@ -278,10 +278,10 @@ impl Default for ScaleState {
 const GROWTH_INTERVAL: usize = 2_000;
 
 impl LossScale {
-    fn factor(&self, precision: Precision) -> f64 {
+    fn factor(&self, precision: TrainingPrecision) -> f64 {
         match precision {
-            Precision::F16 => self.state().factor,
-            Precision::F32 | Precision::Bf16 => 1.0,
+            TrainingPrecision::F16 => self.state().factor,
+            TrainingPrecision::F32 | TrainingPrecision::Bf16 => 1.0,
         }
     }
 
@@ -483,17 +483,17 @@ mod tests {
     #[test]
     fn the_loss_scale_yields_to_overflow_and_grows_back() {
         let scale = LossScale::default();
-        assert_eq!(scale.factor(Precision::Bf16), 1.0);
-        assert_eq!(scale.factor(Precision::F16), 65_536.0);
+        assert_eq!(scale.factor(TrainingPrecision::Bf16), 1.0);
+        assert_eq!(scale.factor(TrainingPrecision::F16), 65_536.0);
         scale.update(false);
-        assert_eq!(scale.factor(Precision::F16), 32_768.0);
+        assert_eq!(scale.factor(TrainingPrecision::F16), 32_768.0);
         for _ in 0..GROWTH_INTERVAL {
             scale.update(true);
         }
-        assert_eq!(scale.factor(Precision::F16), 65_536.0);
+        assert_eq!(scale.factor(TrainingPrecision::F16), 65_536.0);
         let copy = LossScale::default();
         scale.update(false);
         copy.load_record(scale.to_record());
-        assert_eq!(copy.factor(Precision::F16), 32_768.0);
+        assert_eq!(copy.factor(TrainingPrecision::F16), 32_768.0);
     }
 }

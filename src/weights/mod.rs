@@ -99,11 +99,11 @@ pub struct LoadOptions {
 #[derive(Debug)]
 pub struct Weights {
     path: PathBuf,
-    source: Source,
+    source: Opened,
 }
 
 #[derive(Debug)]
-enum Source {
+enum Opened {
     /// Each file is read when its network is asked for.
     Folder {
         networks: Vec<Network>,
@@ -129,7 +129,7 @@ impl Weights {
                     format!("holds none of {}", expected()),
                 ));
             }
-            Source::Folder {
+            Opened::Folder {
                 networks,
                 config: folder_config(path)?,
             }
@@ -160,7 +160,7 @@ impl Weights {
         let content = safetensors::read(bytes).map_err(|reason| Error::weights(&path, reason))?;
         Ok(Self {
             path,
-            source: Source::File(content),
+            source: Opened::File(content),
         })
     }
 
@@ -172,16 +172,16 @@ impl Weights {
     /// The configuration that came with the weights: model and diffusion. Published folders have none.
     pub fn config(&self) -> Option<&Config> {
         match &self.source {
-            Source::Folder { config, .. } => config.as_ref(),
-            Source::File(content) => content.config.as_ref(),
+            Opened::Folder { config, .. } => config.as_ref(),
+            Opened::File(content) => content.config.as_ref(),
         }
     }
 
     /// The networks it has weights for.
     pub fn networks(&self) -> Vec<Network> {
         match &self.source {
-            Source::Folder { networks, .. } => networks.clone(),
-            Source::File(content) => content.networks.keys().copied().collect(),
+            Opened::Folder { networks, .. } => networks.clone(),
+            Opened::File(content) => content.networks.keys().copied().collect(),
         }
     }
 
@@ -234,13 +234,13 @@ impl Weights {
             Error::weights(&self.path, reason)
         };
         match &self.source {
-            Source::Folder { networks, .. } if networks.contains(&network) => {
+            Opened::Folder { networks, .. } if networks.contains(&network) => {
                 let path = self.path.join(network.file_name());
                 let tensors = pytorch::read(tensors::read_file(&path)?);
                 tensors.map_err(|reason| Error::weights(&path, reason))
             }
-            Source::Folder { .. } => Err(absent(network.file_name())),
-            Source::File(content) => {
+            Opened::Folder { .. } => Err(absent(network.file_name())),
+            Opened::File(content) => {
                 let tensors = content.networks.get(&network).cloned();
                 tensors.ok_or_else(|| absent(format!("keys that begin with {}.", network.stem())))
             }
@@ -250,9 +250,9 @@ impl Weights {
     /// Where a user finds a key: in which file, or under which prefix.
     fn label(&self, network: Network, key: Option<&str>) -> String {
         match (&self.source, key) {
-            (Source::Folder { .. }, Some(key)) => format!("{}: `{key}`", network.file_name()),
-            (Source::Folder { .. }, None) => network.file_name(),
-            (Source::File(_), key) => format!("`{}.{}`", network.stem(), key.unwrap_or("*")),
+            (Opened::Folder { .. }, Some(key)) => format!("{}: `{key}`", network.file_name()),
+            (Opened::Folder { .. }, None) => network.file_name(),
+            (Opened::File(_), key) => format!("`{}.{}`", network.stem(), key.unwrap_or("*")),
         }
     }
 }

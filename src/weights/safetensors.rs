@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use safetensors::tensor::{Dtype as Kind, Metadata};
+use safetensors::tensor::{Dtype as FileDtype, Metadata};
 use serde_json::json;
 
 use super::tensors::{Dtype, Entry, Tensors};
@@ -101,12 +101,12 @@ fn read_config(metadata: &Metadata) -> Result<Option<Config>, String> {
     config.map(Some).map_err(|error| error.to_string())
 }
 
-fn dtype(kind: Kind) -> Dtype {
+fn dtype(kind: FileDtype) -> Dtype {
     match kind {
-        Kind::F16 => Dtype::F16,
-        Kind::BF16 => Dtype::Bf16,
-        Kind::F32 => Dtype::F32,
-        Kind::F64 => Dtype::F64,
+        FileDtype::F16 => Dtype::F16,
+        FileDtype::BF16 => Dtype::Bf16,
+        FileDtype::F32 => Dtype::F32,
+        FileDtype::F64 => Dtype::F64,
         other => Dtype::Other {
             name: other.to_string(),
             bytes: other.bitsize().div_ceil(8),
@@ -122,8 +122,8 @@ pub(super) fn write(
     precision: Precision,
 ) -> io::Result<()> {
     let kind = match precision {
-        Precision::Full => Kind::F32,
-        Precision::Half => Kind::F16,
+        Precision::Full => FileDtype::F32,
+        Precision::Half => FileDtype::F16,
     };
     // Written here rather than with the safetensors crate, whose metadata comes in a random order: the same weights
     // shall make the same file.

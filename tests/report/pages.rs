@@ -4,9 +4,11 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use hi_diff::Config;
-use hi_diff::ablation::{Finished, Score};
+use hi_diff::ablation::{Finished, PairScore};
 use hi_diff::ablation::{Report, Row};
-use hi_diff::evaluation::results::{DatasetResult, Evaluation, Failure, ImageResult, Scores};
+use hi_diff::evaluation::results::{
+    DatasetResult, Evaluation, Failure, ImageResult, ImageScores, Scores,
+};
 use hi_diff::evaluation::{Protocol, psnr, ssim_volumetric};
 use hi_diff::report;
 use hi_diff::report::Pictures;
@@ -96,16 +98,17 @@ fn dataset(name: &str, examples: &[(String, Pictures)]) -> DatasetResult {
         .iter()
         .enumerate()
         .map(|(index, (name, pictures))| ImageResult {
-            name: name.clone(),
+            restored: ImageScores {
+                warnings: match index {
+                    1 => vec!["the alignment did not converge".to_string()],
+                    _ => Vec::new(),
+                },
+                ..ImageScores::new(name, scores(&pictures.restored, &pictures.sharp))
+            },
             width: pictures.sharp.width() as usize,
             height: pictures.sharp.height() as usize,
             seconds: 0.2 + 0.013 * (index * 7 % 11) as f64,
             blurred: scores(&pictures.blurred, &pictures.sharp),
-            restored: scores(&pictures.restored, &pictures.sharp),
-            warnings: match index {
-                1 => vec!["the alignment did not converge".to_string()],
-                _ => Vec::new(),
-            },
         });
     let images: Vec<ImageResult> = images.collect();
     let mean = |of: fn(&ImageResult) -> Scores| {
@@ -123,7 +126,7 @@ fn dataset(name: &str, examples: &[(String, Pictures)]) -> DatasetResult {
         folder: format!("/data/{name}"),
         protocol: Protocol::Gopro,
         blurred: mean(|image| image.blurred),
-        restored: mean(|image| image.restored),
+        restored: mean(|image| image.restored.scores),
         count: images.len(),
         failures: vec![Failure {
             name: "GOPR0871_11_00/000299.png".into(),
@@ -147,7 +150,7 @@ pub fn evaluation(folder: &Path) -> PathBuf {
             .images
             .iter_mut()
             .take(count)
-            .for_each(|image| image.warnings.clear());
+            .for_each(|image| image.restored.warnings.clear());
     }
     let evaluation = Evaluation {
         command: "hi-diff eval --weights gopro.safetensors --data /data/GoPro --data /data/HIDE --backend flex".into(),
@@ -165,7 +168,9 @@ pub fn evaluation(folder: &Path) -> PathBuf {
         } else {
             &hide
         };
-        let found = examples.iter().find(|(name, _)| *name == image.name);
+        let found = examples
+            .iter()
+            .find(|(name, _)| *name == image.restored.name);
         Ok(found.map(|(_, pictures)| pictures.clone()))
     };
     let mut out = File::create(&path).unwrap();
@@ -269,8 +274,8 @@ pub fn training(folder: &Path) -> PathBuf {
 pub fn ablation(folder: &Path) -> PathBuf {
     let study = folder.join("study");
     let names: Vec<String> = (0..20).map(|index| format!("{index:03}.png")).collect();
-    let scores = |psnr: f64| -> Vec<Score> {
-        let scored = names.iter().enumerate().map(|(index, name)| Score {
+    let scores = |psnr: f64| -> Vec<PairScore> {
+        let scored = names.iter().enumerate().map(|(index, name)| PairScore {
             name: name.clone(),
             psnr: psnr + 4.0 * noise(index) + 0.4 * noise(index + psnr.to_bits() as usize % 991),
             ssim_volumetric: psnr / 34.0,

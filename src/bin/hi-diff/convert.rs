@@ -50,7 +50,7 @@ pub struct Args {
 
 /// Always true: all is converted, or it is an error.
 pub fn run(args: Args) -> hi_diff::Result<bool> {
-    let kind = Kind::of(&args.to)?;
+    let kind = Destination::of(&args.to)?;
     if is_same(&args.from, &args.to) {
         return Err(refused(&args.to, "is the input as well"));
     }
@@ -61,8 +61,8 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
         Precision::Full
     };
     match kind {
-        Kind::File => save_safetensors(&args.to, &config, &states, precision, args.force)?,
-        Kind::Folder => save_pytorch(&args.to, &config, &states, precision, args.force)?,
+        Destination::File => save_safetensors(&args.to, &config, &states, precision, args.force)?,
+        Destination::Folder => save_pytorch(&args.to, &config, &states, precision, args.force)?,
     }
     for state in &states {
         output::line(format!(
@@ -162,12 +162,12 @@ fn from_run(args: &Args, checkpoints: &Checkpoints) -> hi_diff::Result<(Config, 
 }
 
 /// What is written.
-enum Kind {
+enum Destination {
     File,
     Folder,
 }
 
-impl Kind {
+impl Destination {
     fn of(path: &Path) -> hi_diff::Result<Self> {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("safetensors") => Ok(Self::File),

@@ -142,14 +142,14 @@ fn run_on<B: Backend>(
 fn line(dataset: &str, image: &ImageResult) -> String {
     let mut text = format!(
         "{dataset}, {}: {} dB, was {}; SSIM {:.4}, was {:.4}; {:.2} s",
-        image.name,
-        decibels(image.restored.psnr),
+        image.restored.name,
+        decibels(image.restored.scores.psnr),
         decibels(image.blurred.psnr),
-        image.restored.ssim,
+        image.restored.scores.ssim,
         image.blurred.ssim,
         image.seconds
     );
-    for warning in &image.warnings {
+    for warning in &image.restored.warnings {
         text.push_str(&format!("; warning: {warning}"));
     }
     text
@@ -167,13 +167,13 @@ fn write_report(
         let dataset = datasets.iter().find(|dataset| dataset.name == result.name);
         let found = dataset.and_then(|dataset| {
             let mut pairs = dataset.pairs.iter();
-            let pair = pairs.find(|pair| pair.name == image.name)?;
+            let pair = pairs.find(|pair| pair.name == image.restored.name)?;
             Some((dataset, pair))
         });
         let Some((dataset, pair)) = found else {
             return Ok(None);
         };
-        let Some(restored) = kept.read(dataset, &image.name)? else {
+        let Some(restored) = kept.read(dataset, &image.restored.name)? else {
             return Ok(None);
         };
         let Some(blur) = &pair.blur else {

@@ -9,6 +9,6 @@ mod workers;
 pub use batch::Batch;
 pub(crate) use batch::NoiseShape;
 pub(crate) use patches::{PatchLoader, PatchLoaderSettings};
-pub use scores::{Score, Scores};
+pub use scores::{ValidationScore, ValidationScores};
 pub use validation::ValidationImage;
 pub(crate) use validation::ValidationLoader;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How close a validation image came to its sharp one.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Score {
+pub struct ValidationScore {
     /// PSNR in dB over 8-bit RGB, at most 100.
     pub psnr: f64,
     /// SSIM per channel.
@@ -13,7 +13,7 @@ pub struct Score {
     pub gain: f64,
 }
 
-impl Score {
+impl ValidationScore {
     /// The mean, or `None` of nothing.
     pub fn mean(scores: &[Self]) -> Option<Self> {
         let mean =
@@ -28,19 +28,19 @@ impl Score {
 
 /// The scores of the images of one validation.
 #[derive(Debug, Clone, Default)]
-pub struct Scores(Arc<Mutex<ScoreList>>);
+pub struct ValidationScores(Arc<Mutex<ScoreList>>);
 
 #[derive(Debug, Default)]
 struct ScoreList {
     /// Each set's.
-    sets: Vec<Vec<Score>>,
+    sets: Vec<Vec<ValidationScore>>,
     /// How many there will be in all.
     expected: usize,
 }
 
-impl Scores {
+impl ValidationScores {
     /// Adds the score of an image of a set, which is counted from 0.
-    pub fn push(&self, set: usize, score: Score) {
+    pub fn push(&self, set: usize, score: ValidationScore) {
         let sets = &mut self.list().sets;
         if sets.len() <= set {
             sets.resize_with(set + 1, Vec::new);
@@ -55,14 +55,14 @@ impl Scores {
     }
 
     /// The mean over the sets of their means so far, in which each set counts alike; `None` before the first image.
-    pub fn mean(&self) -> Option<Score> {
+    pub fn mean(&self) -> Option<ValidationScore> {
         let means = self
             .list()
             .sets
             .iter()
-            .filter_map(|set| Score::mean(set))
+            .filter_map(|set| ValidationScore::mean(set))
             .collect::<Vec<_>>();
-        Score::mean(&means)
+        ValidationScore::mean(&means)
     }
 
     pub(crate) fn begin(&self, expected: usize) {

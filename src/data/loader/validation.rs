@@ -10,7 +10,7 @@ use rand::Rng;
 use rand_distr::StandardNormal;
 
 use super::batch::NoiseShape;
-use super::scores::Scores;
+use super::scores::ValidationScores;
 use crate::data::dataset::PairReader;
 use crate::data::random::{Purpose, generator_at};
 use crate::data::stop::Stop;
@@ -35,7 +35,7 @@ pub struct ValidationImage<B: Backend> {
     /// The PSNR of the blurry image in dB, once it has been computed: it is the same at every validation.
     pub blurred_psnr: Arc<OnceLock<f64>>,
     /// Where the image's score is written.
-    pub scores: Scores,
+    pub scores: ValidationScores,
 }
 
 /// Serves validation pairs one by one, each cropped about its centre to multiples of 8, so that no network needs to
@@ -47,7 +47,7 @@ pub struct ValidationLoader<B: Backend> {
     seed: u64,
     noise: NoiseShape,
     stop: Stop,
-    scores: Scores,
+    scores: ValidationScores,
     device: B::Device,
 }
 
@@ -97,13 +97,13 @@ impl<B: Backend> ValidationLoader<B> {
             seed,
             noise,
             stop,
-            scores: Scores::default(),
+            scores: ValidationScores::default(),
             device,
         }
     }
 
     /// The scores of the current or last validation.
-    pub fn scores(&self) -> Scores {
+    pub fn scores(&self) -> ValidationScores {
         self.scores.clone()
     }
 
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
     use crate::data::dataset::DEFAULT_CACHE_BYTES;
     use crate::data::dataset::examples::gradient_pairs;
-    use crate::data::loader::Score;
+    use crate::data::loader::ValidationScore;
 
     #[test]
     fn validation_images_are_centred_and_have_the_same_noise_each_time() {
@@ -264,7 +264,7 @@ mod tests {
         );
         let pictured: Vec<_> = images.iter().map(|image| image.pictured).collect();
         assert_eq!(pictured, [true, true, false]);
-        let score = |psnr| Score {
+        let score = |psnr| ValidationScore {
             psnr,
             ssim: 0.5,
             gain: psnr - 1.0,
@@ -305,7 +305,7 @@ mod tests {
             served,
             expected.map(|(name, set, pictured)| (name.to_string(), set, pictured))
         );
-        let score = Score {
+        let score = ValidationScore {
             psnr: 1.0,
             ssim: 0.5,
             gain: 0.0,

@@ -110,7 +110,7 @@ struct Noise {
 /// What random numbers of a shot are for: each has a generator of its own, so that no kind of blur depends on whether
 /// another happens.
 #[derive(Clone, Copy)]
-enum Kind {
+enum Draw {
     Sharp,
     Shrink,
     Shake,
@@ -123,14 +123,14 @@ enum Kind {
     Pixels,
 }
 
-impl Kind {
+impl Draw {
     fn generator(self, seed: u64) -> StdRng {
         generator_at(seed, Purpose::Blur, self as u64, 0)
     }
 }
 
 /// A generator, unless the event of this probability does not happen.
-fn happens(kind: Kind, seed: u64, probability: f64) -> Option<StdRng> {
+fn happens(kind: Draw, seed: u64, probability: f64) -> Option<StdRng> {
     let mut rng = kind.generator(seed);
     (rng.random::<f64>() < probability).then_some(rng)
 }
@@ -143,7 +143,7 @@ impl Shot {
     /// What `seed` gives for a photograph of `size`, width and height, which is not shrunk to a side of less than
     /// `least` pixels.
     pub(super) fn new(model: &BlurModel, size: [usize; 2], least: usize, seed: u64) -> Self {
-        let size = match happens(Kind::Shrink, seed, model.shrink.probability) {
+        let size = match happens(Draw::Shrink, seed, model.shrink.probability) {
             Some(mut rng) => {
                 let most = size[0].min(size[1]) as f64 / least.max(1) as f64;
                 let factor = uniform(model.shrink.factor, &mut rng).min(most).max(1.0);
@@ -151,14 +151,14 @@ impl Shot {
             }
             None => size,
         };
-        let is_sharp = happens(Kind::Sharp, seed, model.sharp).is_some();
+        let is_sharp = happens(Draw::Sharp, seed, model.sharp).is_some();
         let blur = |kind, probability| happens(kind, seed, probability).filter(|_| !is_sharp);
 
-        let camera = match blur(Kind::Shake, model.shake.probability) {
+        let camera = match blur(Draw::Shake, model.shake.probability) {
             Some(mut rng) => shake(model, size, &mut rng),
-            None => Motion::still(size, &mut Kind::Shake.generator(seed)),
+            None => Motion::still(size, &mut Draw::Shake.generator(seed)),
         };
-        let object = blur(Kind::Object, model.object.probability).map(|mut rng| {
+        let object = blur(Draw::Object, model.object.probability).map(|mut rng| {
             let config = &model.object;
             let side = size[0].min(size[1]) as f64;
             let radius = uniform(config.size, &mut rng) * side / 2.0;
@@ -173,25 +173,25 @@ impl Shot {
             };
             (outline, camera.clone().with(path))
         });
-        let defocus = blur(Kind::Defocus, model.defocus.probability).map(|mut rng| {
+        let defocus = blur(Draw::Defocus, model.defocus.probability).map(|mut rng| {
             let config = &model.defocus;
             let radius = uniform(config.radius, &mut rng);
             let variation = uniform(config.variation, &mut rng);
             let softness = uniform(config.softness, &mut rng);
             Defocus::random(size, radius, variation, softness, config.polygon, &mut rng)
         });
-        let highlights = blur(Kind::Highlights, model.highlights.probability).map(|mut rng| {
+        let highlights = blur(Draw::Highlights, model.highlights.probability).map(|mut rng| {
             let config = &model.highlights;
             Highlights {
                 threshold: uniform(config.threshold, &mut rng) as f32,
                 gain: uniform(config.gain, &mut rng) as f32,
             }
         });
-        let noise = happens(Kind::Noise, seed, model.noise.probability).map(|mut rng| Noise {
+        let noise = happens(Draw::Noise, seed, model.noise.probability).map(|mut rng| Noise {
             shot: uniform(model.noise.shot, &mut rng) as f32,
             read: uniform(model.noise.read, &mut rng) as f32,
         });
-        let jpeg = happens(Kind::Jpeg, seed, model.jpeg.probability).map(|mut rng| {
+        let jpeg = happens(Draw::Jpeg, seed, model.jpeg.probability).map(|mut rng| {
             let [low, high] = model.jpeg.quality;
             rng.random_range(low..=high)
         });
@@ -261,7 +261,7 @@ impl Shot {
         };
         let (sharp, mut blurred) = self.expose(photograph, exposed, wanted);
         if let Some(Noise { shot, read }) = self.noise {
-            let mut rng = Kind::Pixels.generator(self.seed);
+            let mut rng = Draw::Pixels.generator(self.seed);
             light::add_noise(&mut blurred.pixels, read, shot, &mut rng);
         }
         let blur = match self.jpeg {
@@ -667,7 +667,7 @@ mod tests {
             model.jpeg.probability = f64::from(u8::from(jpeg));
             let photograph = picture(width, height);
             let shot = Shot::new(&model, [width as usize, height as usize], side, seed);
-            let region = shot.place(side, &mut Kind::Sharp.generator(seed));
+            let region = shot.place(side, &mut Draw::Sharp.generator(seed));
             let [across, down] = shot.size.map(|side| side as u32);
             let whole = Region { top: 0, left: 0, height: down, width: across };
             let (whole, patch) = (shot.render(&photograph, whole).unwrap(), shot.render(&photograph, region).unwrap());
@@ -685,7 +685,7 @@ mod tests {
             let mut model = full();
             model.shrink.probability = 0.0;
             let shot = Shot::new(&model, [300, 220], side, seed);
-            let region = shot.place(side, &mut Kind::Sharp.generator(seed));
+            let region = shot.place(side, &mut Draw::Sharp.generator(seed));
             let (_, motion) = shot.object.as_ref().unwrap();
             let whole = Rect::of_size([300, 220]);
             let margin = motion.poses(whole).farthest(whole).ceil() as u32 + shot.spread() as u32;

@@ -7,7 +7,7 @@ use std::process::{ChildStdout, Stdio};
 use image::{ImageBuffer, RgbImage};
 
 use super::ffmpeg::{Ffmpeg, Running, add_input, command};
-use super::probe::{Source, check_size};
+use super::probe::{Streams, check_size};
 use crate::error::{Error, Result};
 use crate::picture::Photograph;
 
@@ -20,7 +20,7 @@ pub(super) struct Frames {
 
 impl Frames {
     /// Starts to decode. The first `skipped` frames are decoded and left out.
-    pub fn start(ffmpeg: Ffmpeg, path: &Path, source: &Source, skipped: usize) -> Result<Self> {
+    pub fn start(ffmpeg: Ffmpeg, path: &Path, source: &Streams, skipped: usize) -> Result<Self> {
         let first = &source.video[0];
         let pixels = if first.is_deep() { "rgb48be" } else { "rgb24" };
         let mut decode = command("ffmpeg");

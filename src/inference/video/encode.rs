@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::ffmpeg::{Ffmpeg, Running, add_input, command, file};
 use super::format::{Container, Subtitle};
-use super::probe::{Source, Timeline};
+use super::probe::{Streams, Timeline};
 use crate::error::{Error, Result};
 
 /// The four letters by which ffmpeg knows frames that are PNG files.
@@ -18,7 +18,7 @@ pub(super) struct Encoding<'a> {
     pub ffmpeg: Ffmpeg,
     /// The video that sound, subtitles, chapters and tags are taken from.
     pub input: &'a Path,
-    pub source: &'a Source,
+    pub source: &'a Streams,
     pub timeline: &'a Timeline,
     pub container: Container,
     /// 1 to 100, see [`Container::encoder`].

@@ -35,7 +35,7 @@ pub use plan::{plan, split};
 use decode::Frames;
 use encode::Encoding;
 use ffmpeg::Ffmpeg;
-use probe::{Source, Timeline};
+use probe::{Streams, Timeline};
 use work::{State, Work};
 
 /// How a video is restored and written.
@@ -142,7 +142,7 @@ pub fn deblur(
     }
     Work::check(output, options.resume, options.force)?;
     let ffmpeg = Ffmpeg::find(input)?;
-    let source = Source::probe(input)?;
+    let source = Streams::probe(input)?;
     let timeline = Timeline::read(ffmpeg, input, &source)?;
     let state = State::new(input, timeline.ticks.len(), &options.recipe)?;
     let work = Work::open(output, &state, options.resume)?;

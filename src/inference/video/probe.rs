@@ -12,7 +12,7 @@ use crate::picture::Limits;
 
 /// A video's streams.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct Streams {
     /// The streams that are pictures in motion; the first is the one to deblur.
     pub video: Vec<Stream>,
     pub subtitles: Vec<Stream>,
@@ -74,7 +74,7 @@ pub(super) struct Colour {
     pub conversion: &'static str,
 }
 
-impl Source {
+impl Streams {
     /// Reads the headers of a video.
     pub fn probe(path: &Path) -> Result<Self> {
         #[derive(Deserialize)]
@@ -263,7 +263,7 @@ pub(super) struct Timeline {
 impl Timeline {
     /// Decodes the first video stream once: what its container says of the number of frames and their times may be
     /// missing or wrong.
-    pub fn read(ffmpeg: Ffmpeg, path: &Path, source: &Source) -> Result<Self> {
+    pub fn read(ffmpeg: Ffmpeg, path: &Path, source: &Streams) -> Result<Self> {
         let mut decode = command("ffmpeg");
         add_input(&mut decode, path);
         decode.args(["-map", &format!("0:{}", source.video[0].index)]);

@@ -18,7 +18,7 @@ type Strip = [f32; STRIP];
 
 /// The kind and its constant.
 #[derive(Clone, Copy)]
-pub(super) struct Kind {
+pub(super) struct NormSettings {
     pub with_bias: bool,
     pub epsilon: f32,
 }
@@ -53,7 +53,7 @@ impl Statistics {
 
     /// What the bias-free kind takes off: nothing.
     #[inline(always)]
-    fn offset(&self, kind: Kind) -> Strip {
+    fn offset(&self, kind: NormSettings) -> Strip {
         if kind.with_bias {
             self.mean
         } else {
@@ -123,7 +123,7 @@ pub(super) fn backward(
     weight: &[f32],
     grad: &[f32],
     residual: Option<&[f32]>,
-    kind: Kind,
+    kind: NormSettings,
     dims: Dims,
 ) -> Gradients {
     let [_, channels, height, width] = dims;
@@ -172,7 +172,7 @@ fn backward_strip<'a>(
     grad: impl Fn(usize) -> &'a [f32],
     residual: Option<impl Fn(usize) -> &'a [f32]>,
     weight: &[f32],
-    kind: Kind,
+    kind: NormSettings,
     grad_x: Vec<&mut [f32]>,
 ) -> Vec<[f32; 2]> {
     let channels = weight.len();

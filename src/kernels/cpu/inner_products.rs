@@ -9,10 +9,10 @@ use rayon::prelude::*;
 use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
-use super::panels::Source;
+use super::panels::Addressing;
 use super::product::Into;
 
-/// Rows of pixels in a slice, which begin at [`Source::channel`].
+/// Rows of pixels in a slice, which begin at [`Addressing::channel`].
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a, S> {
     pub data: &'a [f32],
@@ -20,7 +20,7 @@ pub(super) struct Rows<'a, S> {
     pub count: usize,
 }
 
-impl<S: Source> Rows<'_, S> {
+impl<S: Addressing> Rows<'_, S> {
     fn check(&self, pixels: usize) {
         let last = (0..self.count).map(|row| self.source.channel(row)).max();
         assert!(last.is_none_or(|last| last + pixels <= self.data.len()));
@@ -39,7 +39,7 @@ const PIXELS: usize = 2048;
 ///
 /// # Panics
 /// If a row of pixels or of the output is outside its slice.
-pub(super) fn inner_products<L: Source, R: Source>(
+pub(super) fn inner_products<L: Addressing, R: Addressing>(
     into: Into,
     left: Rows<'_, L>,
     right: Rows<'_, R>,
@@ -54,7 +54,7 @@ pub(super) fn inner_products<L: Source, R: Source>(
 
 /// As [`inner_products`], on all threads. (They take rows of the output, so that each element is the same sum for any
 /// number.)
-pub(super) fn wide_inner_products<L: Source + Sync, R: Source + Sync>(
+pub(super) fn wide_inner_products<L: Addressing + Sync, R: Addressing + Sync>(
     into: Into,
     left: Rows<'_, L>,
     right: Rows<'_, R>,
@@ -91,7 +91,7 @@ struct InnerProducts<'a, L, R> {
     stride: usize,
 }
 
-impl<L: Source, R: Source> SimdOp for InnerProducts<'_, L, R> {
+impl<L: Addressing, R: Addressing> SimdOp for InnerProducts<'_, L, R> {
     type Output = ();
 
     #[inline(always)]
@@ -112,7 +112,7 @@ impl<L: Source, R: Source> SimdOp for InnerProducts<'_, L, R> {
     }
 }
 
-impl<'a, L: Source, R: Source> InnerProducts<'a, L, R> {
+impl<'a, L: Addressing, R: Addressing> InnerProducts<'a, L, R> {
     /// All of them, if there are any.
     fn new(
         into: Into,

@@ -103,7 +103,7 @@ impl OnProcessor<3> for ChannelNorm {
         let [x, weight, bias] = all_contiguous(operands);
         let (x, weight, grad) = (x.expect(THERE), weight.expect(THERE), grad.contiguous());
         let dims: Dims = x.shape().dims();
-        let kind = channel_norm::Kind {
+        let kind = channel_norm::NormSettings {
             with_bias: bias.is_some(),
             epsilon: self.epsilon as f32,
         };
@@ -173,11 +173,26 @@ impl OnProcessor<12> for Mdta {
 
     fn backward<T: CpuTensor>(&self, operands: Operands<T, 12>, grad: T) -> Operands<T, 12> {
         let [x, temperature, weights @ ..] = operands;
-        let weights = BranchWeights::from_parts(weights, self.epsilon);
-        let (x, temperature) = (x.expect(THERE), temperature.expect(THERE));
-        let (x, temperature, weights) = mdta_backward(x, temperature, weights, grad);
-        let ([a, b, c, d, e, f, g, h, i, j], _) = weights.into_parts();
-        [Some(x), Some(temperature), a, b, c, d, e, f, g, h, i, j]
+        let temperature = temperature.expect(THERE).contiguous();
+        let weights = BranchWeights::from_parts(all_contiguous(weights), self.epsilon);
+        let mut gradients = weights.each_ref().map(Gradient::zero);
+        let mut of_temperature = Gradient::zero(&temperature);
+        let (x, norm) = back_through_images(x, &weights.norm, grad, |_, x, size, norm, grad| {
+            backward::mdta(
+                x,
+                size,
+                norm,
+                temperature.elements(),
+                &branch(&weights),
+                grad,
+                &mut gradients,
+                &mut of_temperature,
+            )
+        });
+        gradients.norm = norm;
+        let ([a, b, c, d, e, f, g, h, i, j], _) = gradients.map(Gradient::into_tensor).into_parts();
+        let temperature = Some(of_temperature.into_tensor());
+        [Some(x), temperature, a, b, c, d, e, f, g, h, i, j]
     }
 }
 
@@ -192,9 +207,13 @@ impl OnProcessor<11> for Gdfn {
 
     fn backward<T: CpuTensor>(&self, operands: Operands<T, 11>, grad: T) -> Operands<T, 11> {
         let [x, weights @ ..] = operands;
-        let weights = BranchWeights::from_parts(weights, self.epsilon);
-        let (x, weights) = gdfn_backward(x.expect(THERE), weights, grad);
-        let ([a, b, c, d, e, f, g, h, i, j], _) = weights.into_parts();
+        let weights = BranchWeights::from_parts(all_contiguous(weights), self.epsilon);
+        let mut gradients = weights.each_ref().map(Gradient::zero);
+        let (x, norm) = back_through_images(x, &weights.norm, grad, |_, x, size, norm, grad| {
+            backward::gdfn(x, size, norm, &branch(&weights), grad, &mut gradients)
+        });
+        gradients.norm = norm;
+        let ([a, b, c, d, e, f, g, h, i, j], _) = gradients.map(Gradient::into_tensor).into_parts();
         [Some(x), a, b, c, d, e, f, g, h, i, j]
     }
 }
@@ -213,9 +232,17 @@ impl OnProcessor<11> for Him {
 
     fn backward<T: CpuTensor>(&self, operands: Operands<T, 11>, grad: T) -> Operands<T, 11> {
         let [x, weights @ ..] = operands;
-        let weights = HimWeights::from_parts(weights, self.epsilon, self.heads);
-        let (x, weights) = him_backward(x.expect(THERE), weights, grad);
-        let ([a, b, c, d, e, f, g, h, i, j], ..) = weights.into_parts();
+        let weights = HimWeights::from_parts(all_contiguous(weights), self.epsilon, self.heads);
+        let dims: Dims = grad.shape().dims();
+        let mut gradients = weights.each_ref().map(Gradient::zero);
+        let (x, norm) =
+            back_through_images(x, &weights.norm, grad, |image, x, size, norm, grad| {
+                let him = him_of_image(&weights, image, dims);
+                backward::him(x, size, norm, &him, grad, image, &mut gradients)
+            });
+        gradients.norm = norm;
+        let ([a, b, c, d, e, f, g, h, i, j], ..) =
+            gradients.map(Gradient::into_tensor).into_parts();
         [Some(x), a, b, c, d, e, f, g, h, i, j]
     }
 }
@@ -310,74 +337,29 @@ fn convolve_backward<T: CpuTensor>(
     )
 }
 
-fn mdta_backward<T: CpuTensor>(
-    x: T,
-    temperature: T,
-    weights: BranchWeights<T>,
+/// The gradients of a batch and of its normalisation, by `backward` of each image: its number, the image, its size
+/// `[channels, height, width]`, its normalisation, and the gradient of what was made of it.
+fn back_through_images<T: CpuTensor>(
+    x: Option<T>,
+    weights: &NormWeights<T>,
     grad: T,
-) -> (T, T, BranchWeights<T>) {
+    mut backward: impl FnMut(usize, &[f32], [usize; 3], &Norm, &[f32]) -> Through,
+) -> (T, NormWeights<Gradient>) {
+    let [x, grad] = [x.expect(THERE), grad].map(contiguous);
     let dims: Dims = x.shape().dims();
-    let [x, temperature, grad] = [x, temperature, grad].map(contiguous);
-    let weights = weights.map(contiguous);
-    let mut x_gradient = Vec::new();
-    let mut temperature_gradient = Gradient::zero(&temperature);
-    let mut gradients = weights.each_ref().map(Gradient::zero);
-    for (index, x, grad, size) in pairs_of_images(&x, &grad, dims) {
-        let through = backward::mdta(
-            x,
-            size,
-            &norm(&weights.norm, index),
-            temperature.elements(),
-            &branch(&weights),
-            grad,
-            &mut gradients,
-            &mut temperature_gradient,
-        );
-        add_norm_gradients(&mut gradients.norm, &weights.norm, index, &through);
-        append(&mut x_gradient, through.x);
-    }
-    (
-        T::from_elements(x_gradient, dims),
-        temperature_gradient.into_tensor(),
-        gradients.map(Gradient::into_tensor),
-    )
-}
-
-fn gdfn_backward<T: CpuTensor>(x: T, weights: BranchWeights<T>, grad: T) -> (T, BranchWeights<T>) {
-    let dims: Dims = x.shape().dims();
-    let [x, grad] = [x, grad].map(contiguous);
-    let weights = weights.map(contiguous);
+    let [_, channels, height, width] = dims;
+    let length = (channels * height * width).max(1);
+    let images = x.elements().chunks_exact(length);
+    let pairs = images.zip(grad.elements().chunks_exact(length));
     let mut x_gradient = Vec::new();
     let mut gradients = weights.each_ref().map(Gradient::zero);
-    for (index, x, grad, size) in pairs_of_images(&x, &grad, dims) {
-        let norm = norm(&weights.norm, index);
-        let through = backward::gdfn(x, size, &norm, &branch(&weights), grad, &mut gradients);
-        add_norm_gradients(&mut gradients.norm, &weights.norm, index, &through);
+    for (image, (x, grad)) in pairs.enumerate() {
+        let norm = norm(weights, image);
+        let through = backward(image, x, [channels, height, width], &norm, grad);
+        add_norm_gradients(&mut gradients, weights, image, &through);
         append(&mut x_gradient, through.x);
     }
-    (
-        T::from_elements(x_gradient, dims),
-        gradients.map(Gradient::into_tensor),
-    )
-}
-
-fn him_backward<T: CpuTensor>(x: T, weights: HimWeights<T>, grad: T) -> (T, HimWeights<T>) {
-    let dims: Dims = x.shape().dims();
-    let [x, grad] = [x, grad].map(contiguous);
-    let weights = weights.map(contiguous);
-    let mut x_gradient = Vec::new();
-    let mut gradients = weights.each_ref().map(Gradient::zero);
-    for (index, x, grad, size) in pairs_of_images(&x, &grad, dims) {
-        let norm = norm(&weights.norm, index);
-        let him = him_of_image(&weights, index, dims);
-        let through = backward::him(x, size, &norm, &him, grad, index, &mut gradients);
-        add_norm_gradients(&mut gradients.norm, &weights.norm, index, &through);
-        append(&mut x_gradient, through.x);
-    }
-    (
-        T::from_elements(x_gradient, dims),
-        gradients.map(Gradient::into_tensor),
-    )
+    (T::from_elements(x_gradient, dims), gradients)
 }
 
 /// Puts an image's gradient behind those of the images before; alone it is all there is, and is not copied.
@@ -474,16 +456,4 @@ fn norm<T: CpuTensor>(weights: &NormWeights<T>, image: usize) -> Norm {
         centered: weights.bias.is_some(),
         epsilon: weights.epsilon as f32,
     }
-}
-
-/// Each image of a batch and the gradient of what was made of it, with its number and its size.
-fn pairs_of_images<'a, T: CpuTensor>(
-    x: &'a T,
-    grad: &'a T,
-    [_, channels, height, width]: Dims,
-) -> impl Iterator<Item = (usize, &'a [f32], &'a [f32], [usize; 3])> {
-    let length = (channels * height * width).max(1);
-    let images = x.elements().chunks_exact(length);
-    let pairs = images.zip(grad.elements().chunks_exact(length)).enumerate();
-    pairs.map(move |(index, (x, grad))| (index, x, grad, [channels, height, width]))
 }

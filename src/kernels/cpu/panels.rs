@@ -34,7 +34,7 @@ const ROWS: usize = 6;
 const CHANNELS: usize = 144;
 
 /// Where a product finds its pixels.
-pub(super) trait Source: Copy {
+pub(super) trait Addressing: Copy {
     /// Of the first channel.
     fn pixel(self, pixel: usize) -> usize;
 
@@ -70,11 +70,11 @@ impl PanelLayout {
 
     #[inline(always)]
     pub fn offset(self, channel: usize, pixel: usize) -> usize {
-        self.pixel(pixel) + Source::channel(self, channel)
+        self.pixel(pixel) + Addressing::channel(self, channel)
     }
 }
 
-impl Source for PanelLayout {
+impl Addressing for PanelLayout {
     #[inline(always)]
     fn pixel(self, pixel: usize) -> usize {
         pixel / PANEL * self.panel + pixel % PANEL
@@ -90,7 +90,7 @@ impl Source for PanelLayout {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Offsets<'a>(pub &'a [usize]);
 
-impl Source for Offsets<'_> {
+impl Addressing for Offsets<'_> {
     #[inline(always)]
     fn pixel(self, pixel: usize) -> usize {
         pixel
@@ -225,7 +225,7 @@ impl Lines<'_> {
 ///
 /// # Panics
 /// If `pixels` or the target are too small, or a row's weights do not lie side by side.
-pub(super) fn multiply<S: Source>(
+pub(super) fn multiply<S: Addressing>(
     into: Into,
     weights: Matrix<'_>,
     bias: Option<&[f32]>,
@@ -254,7 +254,7 @@ pub(super) fn multiply<S: Source>(
 }
 
 /// As [`multiply`], into planes `stride` apart, on all threads, which take rows of weights.
-pub(super) fn wide_multiply<S: Source + Sync>(
+pub(super) fn wide_multiply<S: Addressing + Sync>(
     into: Into,
     weights: Matrix<'_>,
     bias: Option<&[f32]>,
@@ -323,7 +323,7 @@ struct Multiply<'a, S> {
     target: Lines<'a>,
 }
 
-impl<S: Source> SimdOp for Multiply<'_, S> {
+impl<S: Addressing> SimdOp for Multiply<'_, S> {
     type Output = ();
 
     #[inline(always)]
@@ -335,7 +335,7 @@ impl<S: Source> SimdOp for Multiply<'_, S> {
     }
 }
 
-impl<S: Source> Multiply<'_, S> {
+impl<S: Addressing> Multiply<'_, S> {
     /// With `N` vectors of pixels at once.
     #[inline(always)]
     fn strips<I: Isa, const N: usize>(&mut self, isa: I) {

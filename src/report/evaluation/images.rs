@@ -84,20 +84,20 @@ pub(super) fn article(
     let gain = image.gain();
     Ok(html! {
         article .card id=(anchor(dataset_index, image_index)) data-dataset=(dataset_index) data-gain=(gain)
-            data-name=(image.name) style={ "--side: " (image.width) } {
-            h3 { bdi { (place(datasets, dataset, &image.name)) } }
+            data-name=(image.restored.name) style={ "--side: " (image.width) } {
+            h3 { bdi { (place(datasets, dataset, &image.restored.name)) } }
             p .quiet.facts {
                 span {
-                    "PSNR " (fixed(image.blurred.psnr, 2)) " → " (fixed(image.restored.psnr, 2)) " dB, "
+                    "PSNR " (fixed(image.blurred.psnr, 2)) " → " (fixed(image.restored.scores.psnr, 2)) " dB, "
                     strong class=(class(gain)) { (signed(gain, 2)) }
                 } " "
-                span { "SSIM " (fixed(image.blurred.ssim, 4)) " → " (fixed(image.restored.ssim, 4)) } " "
+                span { "SSIM " (fixed(image.blurred.ssim, 4)) " → " (fixed(image.restored.scores.ssim, 4)) } " "
                 span { (size(image)) } " "
                 span { (fixed(image.seconds, 2)) " s" }
             }
-            @for warning in &image.warnings { p .warning { (warning) } }
+            @for warning in &image.restored.warnings { p .warning { (warning) } }
             @match pictures(dataset, image)? {
-                Some(pictures) => (viewer(&image.name, &pictures)?),
+                Some(pictures) => (viewer(&image.restored.name, &pictures)?),
                 None => p .quiet { "No pictures are kept." },
             }
         }
@@ -149,11 +149,11 @@ pub(super) fn table(datasets: &[DatasetResult], most: usize) -> Markup {
                                 @if several { td { bdi { (dataset.name) } } }
                                 th scope="row" {
                                     @if pictured.contains(&image_index) {
-                                        a href={ "#" (anchor(dataset_index, image_index)) } { bdi { (image.name) } }
+                                        a href={ "#" (anchor(dataset_index, image_index)) } { bdi { (image.restored.name) } }
                                     } @else {
-                                        bdi { (image.name) }
+                                        bdi { (image.restored.name) }
                                     }
-                                    @for warning in &image.warnings { " " span .warning { (warning) } }
+                                    @for warning in &image.restored.warnings { " " span .warning { (warning) } }
                                 }
                                 (figures(image))
                             }
@@ -173,7 +173,7 @@ fn heading(text: &str, class: &str, sorted: &str) -> Markup {
 
 /// An image's numbers: how each is written, and to sort by.
 fn figures(image: &ImageResult) -> Markup {
-    let (before, after, gain) = (&image.blurred, &image.restored, image.gain());
+    let (before, after, gain) = (&image.blurred, &image.restored.scores, image.gain());
     let figure = |value: f64, text: String| html! { td .number data-value=(value) { (text) } };
     html! {
         (figure(before.psnr, fixed(before.psnr, 2)))

@@ -80,9 +80,9 @@ fn problems(datasets: &[DatasetResult]) -> Markup {
             failures.push((place, failure.reason.clone()));
         }
         for image in &dataset.images {
-            if !image.warnings.is_empty() {
-                let place = place(datasets, dataset, &image.name);
-                warnings.push((place, image.warnings.join("; ")));
+            if !image.restored.warnings.is_empty() {
+                let place = place(datasets, dataset, &image.restored.name);
+                warnings.push((place, image.restored.warnings.join("; ")));
             }
         }
     }
@@ -146,20 +146,18 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::evaluation::Protocol;
-    use crate::evaluation::results::{Failure, Scores};
+    use crate::evaluation::results::{Failure, ImageScores, Scores};
     use image::{Rgb, RgbImage};
 
     /// A dataset of images that have gained so many dB.
     fn dataset(name: &str, gains: &[f64]) -> DatasetResult {
         let scores = |psnr| Scores { psnr, ssim: 0.9 };
         let images = gains.iter().enumerate().map(|(index, gain)| ImageResult {
-            name: format!("{index:03}.png"),
+            restored: ImageScores::new(format!("{index:03}.png"), scores(25.0 + gain)),
             width: 16,
             height: 12,
             seconds: 0.5,
             blurred: scores(25.0),
-            restored: scores(25.0 + gain),
-            warnings: Vec::new(),
         });
         DatasetResult {
             name: name.into(),
@@ -228,7 +226,7 @@ mod tests {
         ]);
         let mut asked = Vec::new();
         let page = written(&evaluation, 2, &mut |dataset, image| {
-            asked.push(format!("{} {}", dataset.name, image.name));
+            asked.push(format!("{} {}", dataset.name, image.restored.name));
             let [blurred, restored, sharp] = [16; 3].map(plain);
             Ok((dataset.name == "mine").then_some(Pictures {
                 blurred,
@@ -267,8 +265,8 @@ mod tests {
         let mut dataset = dataset(HOSTILE, &[1.0, 2.0]);
         dataset.folder = HOSTILE.into();
         for image in &mut dataset.images {
-            image.name = HOSTILE.into();
-            image.warnings = vec![HOSTILE.into()];
+            image.restored.name = HOSTILE.into();
+            image.restored.warnings = vec![HOSTILE.into()];
         }
         dataset.failures.push(Failure {
             name: HOSTILE.into(),

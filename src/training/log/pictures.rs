@@ -1,14 +1,12 @@
 //! Validation images as files: blur, output and sharp side by side.
 
-use std::io::Write;
 use std::path::PathBuf;
 
-use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder, ImageResult, Rgb, RgbImage, imageops};
+use image::{Rgb, RgbImage, imageops};
 
 use super::{Picture, Record, Sink};
-use crate::error::{Error, Result};
-use crate::whole::write_whole;
+use crate::error::Result;
+use crate::picture::{EncodeOptions, save_rgb8};
 
 /// Pixels between two images.
 const GAP: u32 = 4;
@@ -56,14 +54,6 @@ impl Picture {
     }
 }
 
-pub(super) fn png(image: &RgbImage) -> ImageResult<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let (width, height) = image.dimensions();
-    let colour = ExtendedColorType::Rgb8;
-    PngEncoder::new(&mut bytes).write_image(image.as_raw(), width, height, colour)?;
-    Ok(bytes)
-}
-
 /// Saves the pictures of each validation as `<iteration>-<name>.png`, the iteration with six digits or more.
 pub struct Pictures {
     folder: PathBuf,
@@ -79,11 +69,11 @@ impl Pictures {
 
     fn save(&self, iteration: usize, picture: &Picture) -> Result<()> {
         let name = format!("{iteration:06}-{}.png", file_name(&picture.name));
-        let path = self.folder.join(name);
-        let bytes = png(&picture.image).map_err(|error| Error::image(&path, error.to_string()))?;
-        write_whole(&path, true, |file| {
-            file.write_all(&bytes).map_err(Error::io(&path))
-        })
+        let options = EncodeOptions {
+            force: true,
+            ..EncodeOptions::default()
+        };
+        save_rgb8(&picture.image, &self.folder.join(name), &options)
     }
 }
 
@@ -113,6 +103,7 @@ mod tests {
 
     use super::super::tests::{train, validation};
     use super::*;
+    use crate::error::Error;
 
     fn plain(width: u32, height: u32, value: u8) -> RgbImage {
         RgbImage::from_pixel(width, height, Rgb([value; 3]))

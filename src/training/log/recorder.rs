@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Picture, Record, SetRecord, Sink, TrainRecord, ValidationRecord};
 use crate::config::StageConfig;
-use crate::data::loader::Score;
+use crate::data::loader::ValidationScore;
 use crate::data::schedule::PatchSchedule;
 use crate::error::Error;
 
@@ -145,16 +145,16 @@ impl Recorder {
     /// Reports the validation after the steps so far, with the name of each set and the scores of its images, and
     /// pictures of some of them. The time since the last step does not count as training. Sets without scores are left
     /// out, and without any there is nothing to report.
-    pub fn validated(&mut self, sets: &[(String, Vec<Score>)], pictures: Vec<Picture>) {
+    pub fn validated(&mut self, sets: &[(String, Vec<ValidationScore>)], pictures: Vec<Picture>) {
         self.report_if_due();
         let means = sets.iter().filter_map(|(name, scores)| {
-            let mean = Score::mean(scores)?;
+            let mean = ValidationScore::mean(scores)?;
             Some((name, mean, scores.len()))
         });
         let means: Vec<_> = means.collect();
-        let of_sets: Vec<Score> = means.iter().map(|(_, mean, _)| *mean).collect();
-        if let Some(mean) = Score::mean(&of_sets) {
-            let set = |(name, mean, images): (&String, Score, usize)| SetRecord {
+        let of_sets: Vec<ValidationScore> = means.iter().map(|(_, mean, _)| *mean).collect();
+        if let Some(mean) = ValidationScore::mean(&of_sets) {
+            let set = |(name, mean, images): (&String, ValidationScore, usize)| SetRecord {
                 name: name.clone(),
                 psnr: mean.psnr,
                 ssim: mean.ssim,
@@ -401,7 +401,7 @@ mod tests {
             name: "a".into(),
             image: RgbImage::new(2, 1),
         }];
-        let score = |psnr, ssim, gain| Score { psnr, ssim, gain };
+        let score = |psnr, ssim, gain| ValidationScore { psnr, ssim, gain };
         let sets = [
             ("a", vec![score(20.0, 0.5, -1.0), score(30.0, 0.75, 2.0)]),
             ("none", Vec::new()),

@@ -10,8 +10,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use image::RgbImage;
 
-use super::{Record, Sink, TrainRecord, ValidationRecord, pictures};
+use super::{Record, Sink, TrainRecord, ValidationRecord};
 use crate::error::{Error, Result};
+use crate::picture::{Format, rgb8_bytes};
 
 /// Names of event files begin so, with the seconds of their beginning.
 const PREFIX: &str = "events.out.tfevents.";
@@ -50,12 +51,6 @@ impl TensorBoard {
         }
         self.file.write_all(&frames).map_err(Error::io(&self.path))
     }
-
-    fn image(&self, tag: &str, image: &RgbImage) -> Result<Message> {
-        let png = pictures::png(image)
-            .map_err(|error| Error::image(&self.path, format!("{tag}: {error}")))?;
-        Ok(image_value(tag, image.dimensions(), &png))
-    }
 }
 
 /// TensorBoard reads the files of a run in the order of their names: the present second, or the one after the newest
@@ -91,7 +86,7 @@ impl Sink for TensorBoard {
                 let mut values: Vec<_> = validation_scalars(record).collect();
                 for picture in &record.pictures {
                     let tag = format!("validation/{}", picture.name);
-                    values.push(self.image(&tag, &picture.image)?);
+                    values.push(image_value(&tag, &picture.image)?);
                 }
                 let summary = Message::default().messages(1, values);
                 self.append(&[event(record.iteration).message(5, &summary)])
@@ -168,16 +163,18 @@ fn scalar_value(tag: &str, value: f64) -> Message {
 }
 
 /// `Summary.Value { tag = 1, image = 4 }`, `Image { height = 1, width = 2, colorspace = 3, encoded_image_string = 4 }`.
-fn image_value(tag: &str, (width, height): (u32, u32), png: &[u8]) -> Message {
+fn image_value(tag: &str, image: &RgbImage) -> Result<Message> {
     const RGB: u64 = 3;
+    let (width, height) = image.dimensions();
+    let png = rgb8_bytes(image, Format::Png, 100, tag)?; // without loss, whatever the quality
     let image = Message::default()
         .integer(1, height.into())
         .integer(2, width.into())
         .integer(3, RGB)
-        .bytes(4, png);
-    Message::default()
+        .bytes(4, &png);
+    Ok(Message::default()
         .bytes(1, tag.as_bytes())
-        .message(4, &image)
+        .message(4, &image))
 }
 
 /// A protocol buffer message, field by field.

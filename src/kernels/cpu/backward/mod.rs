@@ -281,7 +281,7 @@ fn through_norm(
     normalized_gradient: &[f32],
     grad: &[f32],
 ) -> Through {
-    let kind = channel_norm::Kind {
+    let kind = channel_norm::NormSettings {
         with_bias: norm.centered,
         epsilon: norm.epsilon,
     };
