@@ -47,6 +47,10 @@ macro_rules! on_each_backend {
         mod cpu {
             $(#[test] fn $test() { super::$test::<burn_cpu::Cpu>(); })*
         }
+        #[cfg(burn_tch)]
+        mod tch {
+            $(#[test] fn $test() { super::$test::<burn_tch::LibTorch>(); })*
+        }
     };
 }
 
