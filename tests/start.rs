@@ -5,7 +5,7 @@ mod small;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::backend::{Autodiff, Flex};
 use burn::module::Module;
@@ -53,8 +53,15 @@ fn text(replacements: &[(&str, &str)]) -> String {
 
 const UNGUIDED: (&str, &str) = ("[model]", "[model]\nprior = \"none\"");
 
+/// One draws initial values at a time: a backend's seed is the process's, and a training's would not be its own.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn model(config: &Config) -> HiDiff<B> {
     let device = Default::default();
+    let _alone = alone();
     config.init_training(&device).fork(&device)
 }
 
@@ -337,10 +344,8 @@ fn options(folder: &TempDir, out: &str) -> TrainingOptions {
     }
 }
 
-/// One training at a time: a backend's seed is the process's, and another training would draw from it too.
 fn run(config: &Config, options: &TrainingOptions) -> hi_diff::Result<TrainingReport> {
-    static ONE: Mutex<()> = Mutex::new(());
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     train::<B>(config, options, &Devices::default())
 }
 
