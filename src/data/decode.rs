@@ -2,24 +2,22 @@
 
 use std::path::Path;
 
-use image::RgbImage;
-
 use super::pairs::Pair;
 use crate::error::{Error, Result};
-use crate::picture::{Region, open_region, open_rgb8};
+use crate::picture::{Region, Rgb8, open_region, open_rgb8};
 
 /// The whole picture at `path`, one of `pair`'s.
-pub(super) fn decode(path: &Path, pair: &Pair) -> Result<RgbImage> {
+pub(super) fn decode(path: &Path, pair: &Pair) -> Result<Rgb8> {
     let picture = open_rgb8(path)?;
-    check_size(path, pair, picture.dimensions())?;
+    check_size(path, pair, picture.pixels.dimensions())?;
     Ok(picture)
 }
 
 /// A region of the picture at `path`, one of `pair`'s: the same pixels as [`decode`]'s there.
-pub(super) fn decode_region(path: &Path, pair: &Pair, region: Region) -> Result<RgbImage> {
-    let (pixels, size) = open_region(path, region)?;
+pub(super) fn decode_region(path: &Path, pair: &Pair, region: Region) -> Result<Rgb8> {
+    let (part, size) = open_region(path, region)?;
     check_size(path, pair, size)?;
-    Ok(pixels)
+    Ok(part)
 }
 
 fn check_size(path: &Path, pair: &Pair, (width, height): (u32, u32)) -> Result<()> {
@@ -37,6 +35,8 @@ fn check_size(path: &Path, pair: &Pair, (width, height): (u32, u32)) -> Result<(
 
 #[cfg(test)]
 mod tests {
+    use image::RgbImage;
+
     use super::*;
 
     #[test]
@@ -58,7 +58,7 @@ mod tests {
             width: 11,
         };
         for found in [decode(&path, &pair), decode_region(&path, &pair, region)] {
-            let error = found.unwrap_err().to_string();
+            let error = found.map(|_| ()).unwrap_err().to_string();
             assert!(error.contains("31×23 now, was 31×24"), "{error}");
         }
     }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::Protocol;
 use super::results::{Failure, ImageScores, Scores};
-use super::{Measurement, Protocol};
 use crate::data::layout::{self, data_error};
 use crate::error::{Error, Result};
 use crate::picture::{self, open_rgb8};
@@ -121,9 +121,7 @@ pub fn score_files(
     protocol: Protocol,
     progress: &(dyn Fn(usize) + Sync),
 ) -> MetricsReport {
-    let measured = measure_files(pairs, protocol, progress).into_iter();
-    let outcomes = measured.map(|outcome| outcome.map(|measurement| (measurement, None)));
-    MetricsReport::new(protocol, pairs, outcomes)
+    MetricsReport::new(protocol, pairs, measure_files(pairs, protocol, progress))
 }
 
 /// What the protocol finds of each pair.
@@ -131,7 +129,7 @@ pub(super) fn measure_files(
     pairs: &[FilePair],
     protocol: Protocol,
     progress: &(dyn Fn(usize) + Sync),
-) -> Vec<Result<Measurement>> {
+) -> Vec<Result<ImageScores>> {
     let done = AtomicUsize::new(0);
     let mut outcomes = Vec::with_capacity(pairs.len());
     // In groups, since a thread that waits for others begins another pair, if there is one.
@@ -146,8 +144,14 @@ pub(super) fn measure_files(
 }
 
 impl FilePair {
-    fn measure(&self, protocol: Protocol) -> Result<Measurement> {
-        protocol.measure(&open_rgb8(&self.restored)?, &open_rgb8(&self.target)?)
+    fn measure(&self, protocol: Protocol) -> Result<ImageScores> {
+        let (restored, target) = (open_rgb8(&self.restored)?, open_rgb8(&self.target)?);
+        let measurement = protocol.measure(&restored.pixels, &target.pixels)?;
+        let warnings = [measurement.warnings(), restored.warnings, target.warnings];
+        Ok(ImageScores {
+            warnings: warnings.concat(),
+            ..ImageScores::new(&self.name, measurement.scores)
+        })
     }
 
     /// How the sizes differ, if both can be read.
@@ -165,20 +169,16 @@ impl FilePair {
 }
 
 impl MetricsReport {
-    /// Of what was found of each pair, with its LPIPS where that was asked for.
+    /// Of what was found of each pair.
     pub(super) fn new(
         protocol: Protocol,
         pairs: &[FilePair],
-        outcomes: impl IntoIterator<Item = Result<(Measurement, Option<f64>)>>,
+        outcomes: impl IntoIterator<Item = Result<ImageScores>>,
     ) -> Self {
         let (mut images, mut failures) = (Vec::new(), Vec::new());
         for (pair, outcome) in pairs.iter().zip(outcomes) {
             match outcome {
-                Ok((measurement, lpips)) => images.push(ImageScores {
-                    lpips,
-                    warnings: measurement.warnings(),
-                    ..ImageScores::new(&pair.name, measurement.scores)
-                }),
+                Ok(scores) => images.push(scores),
                 Err(error) => failures.push(Failure {
                     name: pair.name.clone(),
                     reason: error.to_string(),

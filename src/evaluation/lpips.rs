@@ -219,9 +219,13 @@ pub fn score_files_with_lpips<B: Backend>(
     let measured = measure_files(pairs, protocol, progress);
     let outcomes = pairs.iter().zip(measured).enumerate();
     let outcomes = outcomes.map(|(index, (pair, measured))| {
-        let outcome = measured.and_then(|measurement| {
-            let distance = lpips.measure(&open_rgb8(&pair.restored)?, &open_rgb8(&pair.target)?)?;
-            Ok((measurement, Some(distance)))
+        let outcome = measured.and_then(|scores| {
+            let (restored, target) = (open_rgb8(&pair.restored)?, open_rgb8(&pair.target)?);
+            let distance = lpips.measure(&restored.pixels, &target.pixels)?;
+            Ok(ImageScores {
+                lpips: Some(distance),
+                ..scores
+            })
         });
         progress(pairs.len() + index + 1);
         outcome

@@ -344,7 +344,12 @@ fn measure(dataset: &Dataset, name: &str, restored: &Restored) -> Result<ImageRe
         .map(|warning| format!("blurred input: {warning}"));
     Ok(ImageResult {
         restored: ImageScores {
-            warnings: after.warnings().into_iter().chain(of_blurred).collect(),
+            warnings: after
+                .warnings()
+                .into_iter()
+                .chain(of_blurred)
+                .chain(restored.pair.warnings.iter().cloned())
+                .collect(),
             ..ImageScores::new(name, after.scores)
         },
         width: sharp.width() as usize,

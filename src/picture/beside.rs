@@ -1,6 +1,6 @@
 //! Two photographs as one picture.
 
-use super::{Depth, Photograph, Tone};
+use super::{Carried, Depth, Photograph, Tone};
 use crate::error::{Error, Result};
 
 /// Pixels of the white line between the two.
@@ -36,8 +36,11 @@ impl Photograph {
             alpha,
             tone: if colour { Tone::Colour } else { Tone::Gray },
             depth: self.depth,
-            icc: self.icc.clone(),
-            format: self.format,
+            hidden: None,
+            carried: Carried {
+                colour: self.carried.colour.clone(),
+                ..Carried::new(self.carried.format)
+            },
         })
     }
 

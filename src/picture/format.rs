@@ -6,38 +6,43 @@ use std::path::Path;
 
 use image::ImageFormat;
 
+use super::foreign::foreign;
+
 /// An image file format that is both read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Format {
-    /// Lossless; 8 and 16 bits, gray and colour, alpha, ICC profile.
+    /// Lossless; 8 and 16 bits, gray and colour, alpha, ICC profile, animations.
     Png,
     /// Lossy; 8 bits, gray and colour, ICC profile, no alpha. At most 65,535 pixels a side.
     #[cfg_attr(feature = "cli", value(alias = "jpg"))]
     Jpeg,
-    /// Written losslessly (also where the original was lossy); 8 bits, alpha, ICC profile, no gray
-    /// of its own. At most 16,383 pixels a side.
+    /// Lossy where the original was, else lossless; 8 bits, alpha, ICC profile, animations, no gray of its own. At most
+    /// 16,383 pixels a side.
     #[cfg_attr(feature = "cli", value(name = "webp"))]
     WebP,
-    /// Written uncompressed; 8 and 16 bits, gray and colour, alpha with colour only, ICC profile.
+    /// Lossless, compressed as the original was; 8 and 16 bits, gray and colour, alpha, ICC profile, several pages.
     #[cfg_attr(feature = "cli", value(alias = "tif"))]
     Tiff,
     /// Uncompressed; 8 bits, gray and colour, alpha with colour only, no ICC profile.
     Bmp,
+    /// At most 256 colours a frame; animations, pixels that are seen or not, no ICC profile.
+    Gif,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Format; 5] = [
+    pub const ALL: [Format; 6] = [
         Format::Png,
         Format::Jpeg,
         Format::WebP,
         Format::Tiff,
         Format::Bmp,
+        Format::Gif,
     ];
 
     /// The formats in words, for messages.
-    pub const LIST: &str = "PNG, JPEG, WebP, TIFF or BMP";
+    pub const LIST: &str = "PNG, JPEG, WebP, TIFF, BMP or GIF";
 
     /// The extensions that mean this format, lower case; the usual one first.
     pub fn extensions(self) -> &'static [&'static str] {
@@ -47,6 +52,7 @@ impl Format {
             Format::WebP => &["webp"],
             Format::Tiff => &["tif", "tiff"],
             Format::Bmp => &["bmp", "dib"],
+            Format::Gif => &["gif"],
         }
     }
 
@@ -65,14 +71,24 @@ impl Format {
     ///
     /// # Errors
     ///
-    /// The reason, where the bytes are of no format or of one that is not supported.
+    /// The reason, where the bytes are of no format or of one that is not supported, with what to do where that is known.
     pub(super) fn of_content(bytes: &[u8]) -> Result<Format, String> {
+        // First, as some raw formats begin as a TIFF does.
+        if let Some(found) = foreign(bytes) {
+            let (name, way_out) = (found.name, found.way_out);
+            return Err(format!("found {name}, expected {}: {way_out}", Self::LIST));
+        }
+        const BIG_TIFF: [&[u8]; 2] = [b"II+\0", b"MM\0+"];
+        if BIG_TIFF.iter().any(|magic| bytes.starts_with(magic)) {
+            return Ok(Format::Tiff);
+        }
         match image::guess_format(bytes) {
             Ok(ImageFormat::Png) => Ok(Format::Png),
             Ok(ImageFormat::Jpeg) => Ok(Format::Jpeg),
             Ok(ImageFormat::WebP) => Ok(Format::WebP),
             Ok(ImageFormat::Tiff) => Ok(Format::Tiff),
             Ok(ImageFormat::Bmp) => Ok(Format::Bmp),
+            Ok(ImageFormat::Gif) => Ok(Format::Gif),
             Ok(other) => Err(format!(
                 "{other:?} images are not supported, expected {}",
                 Self::LIST
@@ -81,9 +97,35 @@ impl Format {
         }
     }
 
+    /// That an image of this size, in pixels, can be written in this format: a JPEG and a GIF have at most 65,535 pixels a
+    /// side, a WebP 16,383.
+    ///
+    /// # Errors
+    ///
+    /// The reason, and what to do.
+    pub fn check_size(self, width: usize, height: usize) -> Result<(), String> {
+        let most = match self {
+            Format::Jpeg | Format::Gif => 65_535,
+            Format::WebP => 16_383,
+            // Their sides have 31 bits or more, and `Limits` ends before that.
+            Format::Png | Format::Tiff | Format::Bmp => return Ok(()),
+        };
+        if width.max(height) <= most {
+            return Ok(());
+        }
+        Err(format!(
+            "{width}×{height} pixels, and a {self} has at most {most} a side: write PNG or TIFF instead"
+        ))
+    }
+
+    /// Whether files of this format can say that their values are linear in light, with enough bits for it.
+    pub(super) fn keeps_light(self) -> bool {
+        matches!(self, Format::Png | Format::Tiff)
+    }
+
     /// Whether files of this format can say that they are gray.
     ///
-    /// A gray BMP is a palette of grays and a gray WebP is colour with equal channels, so that only
+    /// A gray BMP or GIF is a palette of grays and a gray WebP is colour with equal channels, so that only
     /// their pixels tell.
     pub(super) fn names_gray(self) -> bool {
         matches!(self, Format::Png | Format::Jpeg | Format::Tiff)
@@ -98,6 +140,7 @@ impl fmt::Display for Format {
             Format::WebP => "WebP",
             Format::Tiff => "TIFF",
             Format::Bmp => "BMP",
+            Format::Gif => "GIF",
         })
     }
 }
@@ -118,16 +161,47 @@ mod tests {
                 }
             }
         }
-        for name in ["png", "a", "a.", "a.gif", "a.png.txt", ".png"] {
+        for name in ["png", "a", "a.", "a.heic", "a.png.txt", ".png"] {
             assert_eq!(Format::of_path(Path::new(name)), None, "{name}");
         }
     }
 
     #[test]
-    fn content_of_other_formats_is_named() {
-        let gif = Format::of_content(b"GIF89a......").unwrap_err();
-        assert!(gif.contains("Gif") && gif.contains("expected PNG"), "{gif}");
+    fn content_of_other_formats_is_named_with_a_way_out() {
+        let qoi = Format::of_content(b"qoif........").unwrap_err();
+        assert!(
+            qoi.starts_with("found QOI, expected PNG") && qoi.contains("convert it"),
+            "{qoi}"
+        );
+        let raw = Format::of_content(b"II*\0\x10\0\0\0CR\x02\0").unwrap_err();
+        assert!(
+            raw.starts_with("found CR2") && raw.contains("export it as TIFF"),
+            "{raw}"
+        );
         let text = Format::of_content(b"hello, world").unwrap_err();
         assert!(text.starts_with("not an image"), "{text}");
+    }
+
+    #[test]
+    fn sizes_end_where_the_formats_do() {
+        for (format, most) in [
+            (Format::Jpeg, 65_535),
+            (Format::Gif, 65_535),
+            (Format::WebP, 16_383),
+        ] {
+            assert_eq!(format.check_size(most, 1), Ok(()));
+            assert_eq!(format.check_size(1, most), Ok(()));
+            for (width, height) in [(most + 1, 1), (1, most + 1)] {
+                let error = format.check_size(width, height).unwrap_err();
+                let size = format!("{width}×{height} pixels");
+                assert!(
+                    error.starts_with(&size) && error.contains(&most.to_string()),
+                    "{error}"
+                );
+            }
+        }
+        for format in [Format::Png, Format::Tiff, Format::Bmp] {
+            assert_eq!(format.check_size(70_000, 70_000), Ok(()));
+        }
     }
 }

@@ -1,10 +1,12 @@
 //! Pictures read and written: a photograph as the model sees it and as it goes back to disk.
 //!
-//! PNG, JPEG, WebP, TIFF and BMP are recognised by content, whatever the file's name. Of an
-//! animation or a file of several pages, the first picture is read. What the model does not see
-//! stays with the photograph: its bits, alpha, grayness and ICC profile. The EXIF orientation is
-//! applied to the pixels; other EXIF entries are not kept. Values are not converted between colour
-//! spaces, the model sees them as stored.
+//! PNG, JPEG, WebP, TIFF, GIF and BMP are recognised by content, whatever the file's name. What the model does not see
+//! stays with the photograph: its bits, alpha, grayness, what its values mean (ICC profile, or PNG's chunks), how it was
+//! compressed, and its metadata. The EXIF orientation is applied to the pixels, and the metadata are made true. Values are
+//! not converted between colour spaces: the model sees them as stored, but for linear light, which it sees in a curve like
+//! sRGB's, and for inks (CMYK), which become RGB. docs/formats.md has the table.
+//!
+//! [`Photograph`] is one picture; [`Frames`] are all pictures of a file.
 
 use std::io::Read;
 use std::path::Path;
@@ -13,17 +15,31 @@ use image::{DynamicImage, ImageBuffer, Rgb, RgbImage};
 
 use crate::error::{Error, Result};
 
+mod alpha;
+mod animation;
 mod beside;
+mod colour;
 mod decode;
 mod encode;
+mod foreign;
 mod format;
+mod frames;
+mod ifd;
+mod metadata;
 mod region;
+mod webp_lossy;
 
+use colour::{Colour, Light};
 pub use decode::Limits;
-pub(crate) use decode::{open_rgb8, size};
-pub use encode::EncodeOptions;
+pub use decode::guard::panics_are_caught;
+use decode::{Extent, Stored};
+pub(crate) use decode::{Rgb8, open_rgb8, size};
+pub use encode::{EncodeOptions, Saved};
 pub(crate) use encode::{rgb8_bytes, save_rgb8};
+pub(crate) use foreign::foreign_extension;
 pub use format::Format;
+pub use frames::{Frames, Timing};
+use metadata::Metadata;
 pub(crate) use region::{Region, open_region};
 
 /// Whether a photograph has colour.
@@ -79,12 +95,54 @@ impl Depth {
 pub struct Photograph {
     width: u32,
     height: u32,
-    rgb: Vec<f32>,           // [3, height, width]; equal planes where `tone` is gray
-    alpha: Option<Vec<u16>>, // [height, width], samples of `depth`
+    rgb: Vec<f32>,            // [3, height, width]; equal planes where `tone` is gray
+    alpha: Option<Vec<u16>>,  // [height, width], samples of `depth`
+    hidden: Option<Vec<u16>>, // [pixels of alpha 0, 3], the samples that they were stored with
     tone: Tone,
     depth: Depth,
-    icc: Option<Vec<u8>>,
+    carried: Carried,
+}
+
+/// What the model does not see, and the result gets.
+#[derive(Debug, Clone, PartialEq)]
+struct Carried {
     format: Format,
+    /// Whether the file was compressed with loss.
+    lossy: bool,
+    /// Whether colours were stored multiplied by alpha.
+    associated: bool,
+    /// Whether colours were stored as inks.
+    inks: bool,
+    colour: Colour,
+    metadata: Metadata,
+    /// Of a TIFF.
+    compression: Option<Storage>,
+    warnings: Vec<String>,
+}
+
+/// Where a BMP has pixels a metre, across and down.
+const BMP_RESOLUTION: [usize; 2] = [38, 42];
+
+/// How a TIFF was compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Storage {
+    compression: decode::tiff::Compression,
+    predictor: bool,
+}
+
+impl Carried {
+    fn new(format: Format) -> Carried {
+        Carried {
+            format,
+            lossy: false,
+            associated: false,
+            inks: false,
+            colour: Colour::default(),
+            metadata: Metadata::default(),
+            compression: None,
+            warnings: Vec::new(),
+        }
+    }
 }
 
 impl Photograph {
@@ -92,8 +150,9 @@ impl Photograph {
     ///
     /// # Errors
     ///
-    /// The file cannot be read, is not an image of a [`Format`], is truncated or damaged, exceeds
-    /// `limits`, or has samples that are neither 8 nor 16 bits (fewer are read as 8).
+    /// The file cannot be read, is not an image of a [`Format`], is truncated, cannot be decoded, exceeds `limits`, or has
+    /// samples that are neither 8 nor 16 bits (fewer are read as 8). What is damaged and can be read all the same has a
+    /// [warning](Self::warnings), as has a file with further pictures.
     pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<Photograph> {
         let path = path.as_ref();
         Self::decode(&decode::read(path, limits)?, path, limits)
@@ -119,10 +178,19 @@ impl Photograph {
     ///
     /// As for [`open`](Self::open).
     pub fn decode(bytes: &[u8], origin: impl AsRef<Path>, limits: &Limits) -> Result<Photograph> {
-        let decoded = decode::decode(bytes, origin.as_ref(), limits)?;
+        let origin = origin.as_ref();
+        let decoded = decode::decode(bytes, origin, limits, Extent::First)?;
+        let first = decoded.pictures.into_iter().next();
+        let first = first.ok_or("no picture in this file".to_string());
+        first
+            .and_then(Self::of_stored)
+            .map_err(|reason| Error::image(origin, reason))
+    }
+
+    fn of_stored(stored: Stored) -> Result<Photograph, String> {
         let (gray, colour) = (Tone::Gray, Tone::Colour);
         let (eight, sixteen) = (Depth::Eight, Depth::Sixteen);
-        let mut photograph = match &decoded.pixels {
+        let mut photograph = match &stored.pixels {
             DynamicImage::ImageLuma8(image) => unpack(image, gray, false, eight),
             DynamicImage::ImageLumaA8(image) => unpack(image, gray, true, eight),
             DynamicImage::ImageRgb8(image) => unpack(image, colour, false, eight),
@@ -132,15 +200,25 @@ impl Photograph {
             DynamicImage::ImageRgb16(image) => unpack(image, colour, false, sixteen),
             DynamicImage::ImageRgba16(image) => unpack(image, colour, true, sixteen),
             other => {
-                let reason = format!("samples of type {:?}, expected 8 or 16 bits", other.color());
-                return Err(Error::image(origin.as_ref(), reason));
+                return Err(format!(
+                    "samples of type {:?}, expected 8 or 16 bits",
+                    other.color()
+                ));
             }
         };
-        photograph.icc = decoded.icc;
-        photograph.format = decoded.format;
-        if !decoded.format.names_gray() && photograph.has_equal_planes() {
+        photograph.carried = stored.carried;
+        if !photograph.format().names_gray() && photograph.has_equal_planes() {
             photograph.tone = Tone::Gray;
         }
+        photograph.set_hidden_aside();
+        if photograph.carried.associated {
+            photograph.divide_by_alpha();
+        }
+        let light = photograph.carried.colour.light();
+        if !light.is_display() {
+            light.to_model(&mut photograph.rgb);
+        }
+        photograph.fill_hidden();
         Ok(photograph)
     }
 
@@ -168,10 +246,10 @@ impl Photograph {
             height: rows,
             rgb: values.repeat(3),
             alpha: None,
+            hidden: None,
             tone: Tone::Gray,
             depth: Depth::Eight,
-            icc: None,
-            format: Format::Png,
+            carried: Carried::new(Format::Png),
         })
     }
 
@@ -189,7 +267,7 @@ impl Photograph {
         })
     }
 
-    /// This photograph with other pixels: same alpha, profile, bits and grayness.
+    /// This photograph with other pixels: same alpha, profile, metadata, bits and grayness. What is under an alpha of 0 stays.
     ///
     /// `rgb` is `[3, height, width]`, clamped to [0, 1] here and rounded to the photograph's bits
     /// when written. Of a gray photograph, the mean of the three channels is taken.
@@ -229,7 +307,8 @@ impl Photograph {
         Ok(Photograph {
             rgb,
             alpha: self.alpha.clone(),
-            icc: self.icc.clone(),
+            hidden: self.hidden.clone(),
+            carried: self.carried.clone(),
             ..*self
         })
     }
@@ -244,7 +323,8 @@ impl Photograph {
         self.height as usize
     }
 
-    /// What the model sees: `[3, height, width]`, red, green and blue in [0, 1].
+    /// What the model sees: `[3, height, width]`, red, green and blue in [0, 1]. Linear light is in a curve like sRGB's by now,
+    /// and pixels under an alpha of 0 continue the visible ones.
     pub fn rgb(&self) -> &[f32] {
         &self.rgb
     }
@@ -254,7 +334,7 @@ impl Photograph {
         self.alpha.as_deref()
     }
 
-    /// Whether it has colour. A BMP or WebP, which cannot say so, is gray if all its pixels are.
+    /// Whether it has colour. A BMP, WebP or GIF, which cannot say so, is gray if all its pixels are.
     pub fn tone(&self) -> Tone {
         self.tone
     }
@@ -266,16 +346,50 @@ impl Photograph {
 
     /// Its ICC profile. One that describes CMYK is left out, as the pixels are RGB by now.
     pub fn icc(&self) -> Option<&[u8]> {
-        self.icc.as_deref()
+        self.carried.colour.icc.as_deref()
+    }
+
+    /// What a user should know of the file that it was read from: damage, pictures or metadata that are left out, colours that
+    /// are approximate. A sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.carried.warnings
     }
 
     /// The format of the file it was read from.
     pub fn format(&self) -> Format {
-        self.format
+        self.carried.format
     }
 
     fn pixels(&self) -> usize {
         self.width() * self.height()
+    }
+
+    /// Keeps the samples of pixels that nobody sees.
+    fn set_hidden_aside(&mut self) {
+        let Some(alpha) = &self.alpha else { return };
+        let pixels = self.pixels();
+        let mut hidden = Vec::new();
+        for (pixel, _) in alpha.iter().enumerate().filter(|(_, alpha)| **alpha == 0) {
+            hidden.extend([0, 1, 2].map(|c| self.depth.quantize(self.rgb[c * pixels + pixel])));
+        }
+        self.hidden = (!hidden.is_empty()).then_some(hidden);
+    }
+
+    fn divide_by_alpha(&mut self) {
+        let Some(alpha) = &self.alpha else { return };
+        let most = f32::from(self.depth.max());
+        for plane in self.rgb.chunks_exact_mut(alpha.len()) {
+            for (value, &alpha) in plane.iter_mut().zip(alpha) {
+                *value = (*value * most / f32::from(alpha.max(1))).min(1.0);
+            }
+        }
+    }
+
+    fn fill_hidden(&mut self) {
+        if let (Some(alpha), Some(_)) = (&self.alpha, &self.hidden) {
+            let visible: Vec<bool> = alpha.iter().map(|&alpha| alpha > 0).collect();
+            alpha::fill_hidden(&mut self.rgb, &visible, self.width as usize);
+        }
     }
 
     fn has_equal_planes(&self) -> bool {
@@ -327,16 +441,11 @@ where
         height,
         rgb,
         alpha,
+        hidden: None,
         tone,
         depth,
-        icc: None,
-        format: Format::Png,
+        carried: Carried::new(Format::Png),
     }
-}
-
-/// The colour space of the data that an ICC profile describes (ICC.1:2022, 7.2.6).
-fn profile_space(profile: &[u8]) -> Option<&[u8; 4]> {
-    profile.get(16..20)?.try_into().ok()
 }
 
 #[cfg(test)]

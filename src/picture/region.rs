@@ -10,7 +10,9 @@ use image::{
     ColorType, DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageResult, RgbImage, imageops,
 };
 
-use super::decode::{Limits, check_file, check_size, open_rgb8, reason};
+use super::colour::Colour;
+use super::decode::guard::guarded;
+use super::decode::{Limits, Rgb8, check_file, check_size, open_rgb8, reason};
 use super::format::Format;
 use crate::error::{Error, Result};
 
@@ -27,23 +29,23 @@ pub(crate) struct Region {
 ///
 /// Of a PNG, rows are decoded only down to the region's last. Interlaced, animated and turned ones are decoded whole, as are
 /// other formats.
-pub(crate) fn open_region(path: &Path, region: Region) -> Result<(RgbImage, (u32, u32))> {
+pub(crate) fn open_region(path: &Path, region: Region) -> Result<(Rgb8, (u32, u32))> {
     let limits = Limits::default();
     check_file(path, &limits)?;
     let mut file = BufReader::new(File::open(path).map_err(Error::io(path))?);
     let head = file.fill_buf().map_err(Error::io(path))?;
     if Format::of_content(head) == Ok(Format::Png) {
-        let fail = |error: ImageError| Error::image(path, reason(Format::Png, &error));
-        let rows = PngRows::new(file, &limits).map_err(fail)?;
-        let (width, height) = rows.reader.info().size();
-        let bytes = u64::from(width) * u64::from(height) * u64::from(rows.colour.bytes_per_pixel());
-        check_size(width, height, bytes, &limits).map_err(|reason| Error::image(path, reason))?;
-        if let Some(rows) = rows.of(region) {
-            let pixels = DynamicImage::from_decoder(rows).map_err(fail)?.into_rgb8();
-            return Ok((pixels, (width, height)));
+        let part = guarded(|| png_region(file, region, &limits));
+        if let Some(part) = part.map_err(|reason| Error::image(path, reason))? {
+            let (pixels, size) = part;
+            let warnings = Vec::new();
+            return Ok((Rgb8 { pixels, warnings }, size));
         }
     }
-    let whole = open_rgb8(path)?;
+    let Rgb8 {
+        pixels: whole,
+        warnings,
+    } = open_rgb8(path)?;
     let Region {
         top,
         left,
@@ -51,7 +53,26 @@ pub(crate) fn open_region(path: &Path, region: Region) -> Result<(RgbImage, (u32
         width,
     } = region;
     let pixels = imageops::crop_imm(&whole, left, top, width, height).to_image();
-    Ok((pixels, whole.dimensions()))
+    let size = whole.dimensions();
+    Ok((Rgb8 { pixels, warnings }, size))
+}
+
+/// The region of a PNG and the size of the whole, unless the whole has to be decoded for it.
+fn png_region(
+    file: BufReader<File>,
+    region: Region,
+    limits: &Limits,
+) -> Result<Option<(RgbImage, (u32, u32))>, String> {
+    let fail = |error: ImageError| reason(Format::Png, &error);
+    let rows = PngRows::new(file, limits).map_err(fail)?;
+    let (width, height) = rows.reader.info().size();
+    let bytes = u64::from(width) * u64::from(height) * u64::from(rows.colour.bytes_per_pixel());
+    check_size(width, height, bytes, limits)?;
+    let Some(rows) = rows.of(region) else {
+        return Ok(None);
+    };
+    let pixels = DynamicImage::from_decoder(rows).map_err(fail)?.into_rgb8();
+    Ok(Some((pixels, (width, height))))
 }
 
 /// A PNG whose header has been read, with the samples that `image` takes from it.
@@ -66,8 +87,6 @@ impl PngRows {
             bytes: usize::try_from(limits.max_alloc).unwrap_or(usize::MAX),
         };
         let mut decoder = png::Decoder::new_with_limits(file, limits);
-        decoder.set_ignore_text_chunk(true);
-        decoder.set_ignore_iccp_chunk(true);
         // As `image` does: palettes to colours, and fewer bits than 8 to 8.
         decoder.set_transformations(png::Transformations::EXPAND);
         let reader = decoder.read_info().map_err(image_error)?;
@@ -94,10 +113,43 @@ impl PngRows {
         let inside = fits(region.top, region.height, info.height)
             && fits(region.left, region.width, info.width);
         let plain = !info.interlaced && info.animation_control.is_none();
+        // ImageMagick's place for an orientation.
+        let raw = |keyword: &str| keyword.starts_with("Raw profile type");
+        let plain = plain
+            && !info
+                .compressed_latin1_text
+                .iter()
+                .any(|text| raw(&text.keyword))
+            && !info.utf8_text.iter().any(|text| raw(&text.keyword))
+            && !info
+                .uncompressed_latin1_text
+                .iter()
+                .any(|text| raw(&text.keyword));
         let exif = info.exif_metadata.as_deref();
         let orientation = exif.and_then(Orientation::from_exif_chunk);
         let upright = orientation.is_none_or(|found| found == Orientation::NoTransforms);
+        // Neither what is hidden under alpha nor linear light is shown as it is stored.
+        let opaque = !self.colour.has_alpha();
+        let plain = plain && opaque && colour_of(info).light().is_display();
         (inside && plain && upright).then_some(PngRegion { rows: self, region })
+    }
+}
+
+/// What the header says of the values.
+fn colour_of(info: &png::Info) -> Colour {
+    Colour {
+        icc: info.icc_profile.as_deref().map(<[u8]>::to_vec),
+        cicp: info.coding_independent_code_points.map(|points| {
+            [
+                points.color_primaries,
+                points.transfer_function,
+                points.matrix_coefficients,
+                u8::from(points.is_video_full_range_image),
+            ]
+        }),
+        srgb: info.srgb.map(|intent| intent as u8),
+        gamma: info.gama_chunk.map(png::ScaledFloat::into_scaled),
+        ..Colour::default()
     }
 }
 
@@ -264,9 +316,10 @@ mod tests {
             write_png(&path, (width, height), kind, &samples);
             let region = Region { top, left, height: rows, width: columns };
             let (part, size) = open_region(&path, region).unwrap();
-            let whole = image::open(&path).unwrap().into_rgb8();
+            let whole = open_rgb8(&path).unwrap().pixels;
             let expected = imageops::crop_imm(&whole, left, top, columns, rows).to_image();
             prop_assert_eq!(size, (width, height));
+            let part = part.pixels;
             prop_assert_eq!(part.dimensions(), expected.dimensions());
             prop_assert!(part == expected, "{kind:?}");
         }
@@ -324,9 +377,9 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("a.png");
         write_interlaced(&path, &stripes());
-        assert!(open_rgb8(&path).unwrap() == stripes());
+        assert!(open_rgb8(&path).unwrap().pixels == stripes());
         let expected = imageops::crop_imm(&stripes(), 5, 3, 11, 7).to_image();
-        assert!(open_region(&path, REGION).unwrap().0 == expected);
+        assert!(open_region(&path, REGION).unwrap().0.pixels == expected);
     }
 
     const REGION: Region = Region {
@@ -348,7 +401,7 @@ mod tests {
             let path = folder.path().join(name);
             stripes().save_with_format(&path, format).unwrap();
             let (region, _) = open_region(&path, REGION).unwrap();
-            assert!(region == expected, "{name}");
+            assert!(region.pixels == expected, "{name}");
         }
     }
 
@@ -366,7 +419,7 @@ mod tests {
         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
         assert!(open_rgb8(&path).is_err(), "half of it is gone");
         let (region, _) = open_region(&path, REGION).unwrap();
-        assert_eq!(*region.get_pixel(2, 1), noise(7, 4));
+        assert_eq!(*region.pixels.get_pixel(2, 1), noise(7, 4));
         let below = Region { top: 290, ..REGION };
         let error = open_region(&path, below).unwrap_err();
         assert!(error.to_string().contains("a.png"), "{error}");
@@ -389,6 +442,6 @@ mod tests {
         assert_eq!(size(&path).unwrap(), upright.dimensions());
         let (region, whole) = open_region(&path, REGION).unwrap();
         assert_eq!(whole, upright.dimensions());
-        assert!(region == imageops::crop_imm(&upright, 5, 3, 11, 7).to_image());
+        assert!(region.pixels == imageops::crop_imm(&upright, 5, 3, 11, 7).to_image());
     }
 }

@@ -192,7 +192,7 @@ impl StageLog {
                         h3 { bdi { (name) } }
                         p .quiet { "After iteration " (thousands(iteration as u64)) }
                         // A file that cannot be read is said to be so; it must not stop a training.
-                        @match open_rgb8(path).ok().as_ref().and_then(apart) {
+                        @match open_rgb8(path).ok().map(|read| read.pixels).as_ref().and_then(apart) {
                             Some([blurred, restored, sharp]) => {
                                 (viewer(&name, &Pictures { blurred, restored, sharp })?)
                             }

@@ -6,7 +6,8 @@ use burn::tensor::backend::AutodiffBackend;
 
 use super::devices::Devices;
 use super::learner::StageRun;
-use crate::data::dataset::{DEFAULT_CACHE_BYTES, PairReader, SampleStream, StreamConfig};
+use super::options::Display;
+use crate::data::dataset::{DEFAULT_CACHE_BYTES, Notes, PairReader, SampleStream, StreamConfig};
 use crate::data::loader::{NoiseShape, PatchLoader, PatchLoaderSettings, ValidationLoader};
 use crate::data::pairs::Pair;
 use crate::data::random::{Purpose, seed_at};
@@ -70,7 +71,14 @@ impl StageRun<'_> {
     }
 
     fn reader(&self, pairs: Vec<Pair>, cache_bytes: usize) -> PairReader {
-        PairReader::new(pairs, cache_bytes).blurring(self.run.config.data.blur.clone())
+        let notes = match self.run.options.display {
+            Display::Lines => Notes::new(|note| eprintln!("warning: {note}")),
+            // The dashboard has the whole terminal.
+            _ => Notes::default(),
+        };
+        PairReader::new(pairs, cache_bytes)
+            .blurring(self.run.config.data.blur.clone())
+            .telling(notes)
     }
 
     fn seed(&self) -> u64 {

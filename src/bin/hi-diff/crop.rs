@@ -66,6 +66,7 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
     for failure in &report.failures {
         output::error(failure);
     }
+    output::warnings(&report.warnings, args.quiet);
     if args.json {
         output::line(json(&args, &report));
     } else if !args.quiet {
@@ -91,5 +92,6 @@ fn json(args: &Args, report: &CropReport) -> serde_json::Value {
         "overlap": args.overlap,
         "out": args.out.display().to_string(),
         "failures": failures,
+        "warnings": report.warnings,
     })
 }

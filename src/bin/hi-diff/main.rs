@@ -53,6 +53,7 @@ enum Command {
 
 /// 0: all done; 1: something failed; 2 (by clap): wrong usage.
 fn main() -> ExitCode {
+    output::quiet_decoders();
     let done = match Cli::parse().command {
         Command::Demo(args) => demo::run(args),
         Command::Deblur(args) => deblur::run(args),

@@ -16,6 +16,25 @@ pub fn warning(path: &Path, text: &str) {
     eprintln!("warning: {}: {text}", path.display());
 }
 
+/// Prints on standard error what a user should know of files, each named in its text.
+pub fn warnings(warnings: &[String], quiet: bool) {
+    if !quiet {
+        warnings
+            .iter()
+            .for_each(|text| eprintln!("warning: {text}"));
+    }
+}
+
+/// Leaves out what a panicking decoder prints: it becomes the error of the picture.
+pub fn quiet_decoders() {
+    let others = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !hi_diff::picture::panics_are_caught() {
+            others(panic);
+        }
+    }));
+}
+
 /// Prints a line of results. A reader that has gone away (`hi-diff … | head`) ends the program quietly.
 pub fn line(text: impl std::fmt::Display) {
     or_end(writeln!(std::io::stdout(), "{text}"));

@@ -1,19 +1,21 @@
 //! Pairs as pixels, kept in memory as far as a bound allows.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use image::RgbImage;
 use rand::Rng;
 
+use super::notes::Notes;
 use super::patch::Crop;
 use crate::data::decode::{decode, decode_region};
 use crate::data::pairs::Pair;
 use crate::data::random::{Purpose, seed_at};
 use crate::data::synthesis::{BlurModel, Shot};
 use crate::error::{Error, Result};
-use crate::picture::Region;
+use crate::picture::{Region, Rgb8};
 
 /// Decoded images are kept in memory up to this many bytes, 3 a pixel.
 pub const DEFAULT_CACHE_BYTES: usize = 2 << 30;
@@ -28,6 +30,20 @@ pub struct DecodedPair {
     pub blur: RgbImage,
     /// The sharp image.
     pub sharp: RgbImage,
+    /// What a user should know of the files, each with its name.
+    pub warnings: Vec<String>,
+}
+
+impl DecodedPair {
+    fn of(blur: Rgb8, sharp: Rgb8) -> Self {
+        let mut warnings = blur.warnings;
+        warnings.extend(sharp.warnings);
+        Self {
+            blur: blur.pixels,
+            sharp: sharp.pixels,
+            warnings,
+        }
+    }
 }
 
 /// Reads pairs, and keeps the first ones read in memory as far as the bound allows. Pairs without a blurry image are
@@ -40,6 +56,9 @@ pub struct PairReader {
     photographs: Vec<Slot<RgbImage>>,
     free: AtomicUsize,
     blur: BlurModel,
+    notes: Notes,
+    /// Pairs whose pictures cannot be decoded, with the reason.
+    unreadable: Mutex<BTreeMap<usize, String>>,
 }
 
 /// A place in memory.
@@ -54,6 +73,8 @@ impl PairReader {
             pairs,
             free: AtomicUsize::new(cache_bytes),
             blur: BlurModel::default(),
+            notes: Notes::default(),
+            unreadable: Mutex::default(),
         }
     }
 
@@ -63,6 +84,52 @@ impl PairReader {
             blur: model,
             ..self
         }
+    }
+
+    /// The same, where `notes` hear what a user should know of the files.
+    pub fn telling(self, notes: Notes) -> Self {
+        Self { notes, ..self }
+    }
+
+    /// What `read` gives of pair `index`, or, if its pictures cannot be decoded, of the next one whose can. The same pairs are
+    /// passed over each time, so that a training goes on and is repeated alike.
+    ///
+    /// # Errors
+    /// Those of `read` but [`Error::Image`], and [`Error::Training`] if no pair can be decoded.
+    pub(super) fn readable<T>(
+        &self,
+        index: usize,
+        mut read: impl FnMut(usize) -> Result<T>,
+    ) -> Result<T> {
+        for index in (0..self.len()).map(|step| (index + step) % self.len()) {
+            if self.unreadable().contains_key(&index) {
+                continue;
+            }
+            match read(index) {
+                Err(error @ Error::Image { .. }) => {
+                    self.notes.tell(format!("{error}; the pair is passed over"));
+                    self.unreadable().insert(index, error.to_string());
+                }
+                done => return done,
+            }
+        }
+        let first = self.unreadable().values().next().cloned();
+        let reason = first.unwrap_or_else(|| "there is none".into());
+        Err(Error::Training(format!(
+            "no training picture can be decoded: {reason}"
+        )))
+    }
+
+    /// What hears of the files.
+    #[cfg(feature = "train")]
+    pub(in crate::data) fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
+    fn unreadable(&self) -> std::sync::MutexGuard<'_, BTreeMap<usize, String>> {
+        self.unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The pairs, in order.
@@ -96,16 +163,19 @@ impl PairReader {
 
     fn whole(&self, index: usize, pair: &Pair) -> Result<DecodedPair> {
         let sharp = decode(&pair.sharp, pair)?;
-        match &pair.blur {
-            Some(blur) => Ok(DecodedPair {
-                blur: decode(blur, pair)?,
-                sharp,
-            }),
+        let decoded = match &pair.blur {
+            Some(blur) => Ok(DecodedPair::of(decode(blur, pair)?, sharp)),
             None => {
                 let seed = seed_at(BLUR_SEED, Purpose::Blur, index as u64, 0);
-                self.blur.pair(&sharp, seed)
+                let made = self.blur.pair(&sharp.pixels, seed)?;
+                Ok(DecodedPair {
+                    warnings: sharp.warnings,
+                    ..made
+                })
             }
-        }
+        }?;
+        self.notes.tell_all(&decoded.warnings);
+        Ok(decoded)
     }
 
     /// The pixels of pair `index` that `crop` needs, and where `crop` lies in them.
@@ -129,10 +199,11 @@ impl PairReader {
             height: crop.side.min(pair.height) as u32,
             width: crop.side.min(pair.width) as u32,
         };
-        let decoded = DecodedPair {
-            blur: decode_region(blur, pair, region)?,
-            sharp: decode_region(&pair.sharp, pair, region)?,
-        };
+        let decoded = DecodedPair::of(
+            decode_region(blur, pair, region)?,
+            decode_region(&pair.sharp, pair, region)?,
+        );
+        self.notes.tell_all(&decoded.warnings);
         let crop = Crop {
             top: 0,
             left: 0,
@@ -151,7 +222,11 @@ impl PairReader {
         random: &mut impl Rng,
     ) -> Result<DecodedPair> {
         let pair = self.get(index)?;
-        let decode = || decode(&pair.sharp, pair);
+        let decode = || {
+            let read = decode(&pair.sharp, pair)?;
+            self.notes.tell_all(&read.warnings);
+            Ok(read.pixels)
+        };
         let photograph = match self.cached(&self.photographs[index], bytes(pair), decode)? {
             Some(photograph) => photograph,
             None => Arc::new(decode()?),

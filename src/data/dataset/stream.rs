@@ -159,7 +159,21 @@ impl SampleStream {
         blur: &mut [f32],
         sharp: &mut [f32],
     ) -> Result<()> {
-        let index = self.pair_at(iteration, slot);
+        self.reader
+            .readable(self.pair_at(iteration, slot), |index| {
+                self.fill_patches_of(index, iteration, slot, patch, blur, sharp)
+            })
+    }
+
+    fn fill_patches_of(
+        &self,
+        index: usize,
+        iteration: usize,
+        slot: usize,
+        patch: usize,
+        blur: &mut [f32],
+        sharp: &mut [f32],
+    ) -> Result<()> {
         let pair = self.reader.get(index)?;
         let mut random = self.generator(Purpose::Patch, iteration, slot);
         let (decoded, crop) = match &pair.blur {

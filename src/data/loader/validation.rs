@@ -15,7 +15,7 @@ use crate::data::dataset::PairReader;
 use crate::data::random::{Purpose, generator_at};
 use crate::data::stop::Stop;
 use crate::diffusion::ChainNoise;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A validation image.
 #[derive(Debug, Clone)]
@@ -193,18 +193,24 @@ impl<B: Backend> Iterator for ValidationIterator<'_, B> {
 
     fn next(&mut self) -> Option<ValidationImage<B>> {
         let loader = self.loader;
-        let served = loader.served.get(self.position)?;
-        if loader.stop.is_asked() {
-            return None;
-        }
-        match loader.image(served) {
-            Ok(image) => {
-                self.position += 1;
-                Some(image)
+        loop {
+            let served = loader.served.get(self.position)?;
+            if loader.stop.is_asked() {
+                return None;
             }
-            Err(error) => {
-                loader.stop.fail(error, None);
-                None
+            self.position += 1;
+            match loader.image(served) {
+                Ok(image) => return Some(image),
+                // One picture does not end a training.
+                Err(error @ Error::Image { .. }) => {
+                    let note = format!("{error}; it is not validated on");
+                    loader.reader.notes().tell(note);
+                    loader.scores.pass_over();
+                }
+                Err(error) => {
+                    loader.stop.fail(error, None);
+                    return None;
+                }
             }
         }
     }

@@ -43,6 +43,8 @@ pub struct SynthesisReport {
     pub pairs: usize,
     /// What was wrong with each photograph of which not all pairs could be made, in order of the photographs' names.
     pub failures: Vec<Error>,
+    /// What a user should know of the photographs, each with its name.
+    pub warnings: Vec<String>,
 }
 
 /// Writes `out/input/NAME.png` (blurred) and `out/target/NAME.png` (sharp), both 8-bit RGB, for each file below `sharp`.
@@ -73,22 +75,23 @@ pub fn synthesize_folder(
 
     let total = tasks.len() * options.count;
     let done = AtomicUsize::new(0);
-    let outcomes: Vec<(usize, Option<Error>)> = tasks
+    let outcomes: Vec<_> = tasks
         .par_iter()
         .map(|(name, photograph)| {
             let mut advance =
                 |pairs| progress(done.fetch_add(pairs, Ordering::Relaxed) + pairs, total);
-            let (pairs, failure) = make_pairs(photograph, name, out, model, options, &mut advance);
-            if pairs < options.count {
-                advance(options.count - pairs);
+            let made = make_pairs(photograph, name, out, model, options, &mut advance);
+            if made.pairs < options.count {
+                advance(options.count - made.pairs);
             }
-            (pairs, failure)
+            made
         })
         .collect();
     let mut report = SynthesisReport::default();
-    for (pairs, failure) in outcomes {
-        report.pairs += pairs;
-        report.failures.extend(failure);
+    for made in outcomes {
+        report.pairs += made.pairs;
+        report.failures.extend(made.failures);
+        report.warnings.extend(made.warnings);
     }
     Ok(report)
 }
@@ -224,7 +227,7 @@ fn check_outputs(
     Ok(())
 }
 
-/// The number of pairs made of one photograph, and what stopped it from being `options.count`.
+/// The pairs made of one photograph, and what stopped them from being `options.count`.
 fn make_pairs(
     photograph: &Path,
     name: &str,
@@ -232,10 +235,17 @@ fn make_pairs(
     model: &BlurModel,
     options: &SynthesisOptions,
     advance: &mut dyn FnMut(usize),
-) -> (usize, Option<Error>) {
+) -> SynthesisReport {
+    let mut report = SynthesisReport::default();
     let photograph = match open_rgb8(photograph) {
-        Ok(photograph) => shrink(photograph, options.max_size),
-        Err(error) => return (0, Some(error)),
+        Ok(read) => {
+            report.warnings = read.warnings;
+            shrink(read.pixels, options.max_size)
+        }
+        Err(error) => {
+            report.failures.push(error);
+            return report;
+        }
     };
     let encode = EncodeOptions {
         force: options.force,
@@ -249,11 +259,13 @@ fn make_pairs(
             save_rgb8(&pair.blur, &input, &encode)
         };
         if let Err(error) = pair() {
-            return (index, Some(error));
+            report.failures.push(error);
+            return report;
         }
+        report.pairs += 1;
         advance(1);
     }
-    (options.count, None)
+    report
 }
 
 /// FNV-1a over the seed, the name and the index, written out because the standard library's hashes may change.

@@ -273,7 +273,11 @@ impl Shot {
             }
             None => blurred.image(wanted),
         };
-        Ok(DecodedPair { blur, sharp })
+        Ok(DecodedPair {
+            blur,
+            sharp,
+            warnings: Vec::new(),
+        })
     }
 
     /// The blurred light in `rect`, and the sharp picture in `wanted`, which lies within it.

@@ -1,14 +1,15 @@
 //! Photograph after photograph: read, computed and written at the same time.
 
+use std::fs::{self, File};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use burn::tensor::backend::Backend;
-use hi_diff::Result;
 use hi_diff::inference::files::Job;
-use hi_diff::inference::{Deblurrer, Restored, pipeline};
-use hi_diff::picture::{Limits, Photograph};
+use hi_diff::inference::{Deblurrer, Disagreement, pipeline};
+use hi_diff::picture::{Format, Frames, Limits};
+use hi_diff::{Error, Result};
 
 use super::report::{Map, Report};
 use super::settings::{COMPARE, DISAGREEMENT, Settings, is_stream};
@@ -21,8 +22,10 @@ const TILING: &str = "with `--tile` each tile is restored by itself, without see
 /// A photograph's result on its way to disk.
 struct Computed {
     /// The photograph, where it is written beside its result.
-    blurred: Option<Photograph>,
-    restored: Restored,
+    blurred: Option<Frames>,
+    restored: Frames,
+    /// Of the first picture.
+    disagreement: Option<Disagreement>,
     seconds: f64,
 }
 
@@ -39,13 +42,16 @@ pub fn deblur_all<B: Backend>(
     let mut failures = 0;
     pipeline(
         jobs,
-        |job| (job, read(&job.input)),
+        |job| (job, read(job, settings)),
         |(job, blurred)| {
             bar.set_message(job.input.display().to_string());
             let computed = blurred.and_then(|blurred| {
-                let size = (blurred.height(), blurred.width());
+                let mut pictures = blurred.photographs().iter();
                 let tiling = settings.deblur.tiling;
-                if !warned && tiling.is_some_and(|tiling| tiling.divides(size.0, size.1)) {
+                let divided = tiling.is_some_and(|tiling| {
+                    pictures.any(|one| tiling.divides(one.height(), one.width()))
+                });
+                if !warned && divided {
                     warned = true;
                     bar.suspend(|| reports.warning(TILING));
                 }
@@ -56,7 +62,12 @@ pub fn deblur_all<B: Backend>(
         |(job, computed)| {
             let written = computed.and_then(|computed| write(job, &computed, settings));
             bar.suspend(|| match written {
-                Ok(report) => reports.done(&report),
+                Ok(report) => {
+                    for warning in &report.warnings {
+                        reports.warning_of(&job.input, warning);
+                    }
+                    reports.done(&report);
+                }
                 Err(error) => {
                     failures += 1;
                     reports.failure(&job.input, &error);
@@ -69,60 +80,98 @@ pub fn deblur_all<B: Backend>(
     Ok(failures == 0)
 }
 
-fn read(input: &Path) -> Result<Photograph> {
+/// Reads the pictures, and refuses what could not be written.
+fn read(job: &Job, settings: &Settings) -> Result<Frames> {
     let limits = Limits::default();
-    match is_stream(input) {
-        true => Photograph::from_reader(std::io::stdin().lock(), "standard input", &limits),
-        false => Photograph::open(input, &limits),
-    }
+    let frames = match is_stream(&job.input) {
+        true => Frames::from_reader(std::io::stdin().lock(), "standard input", &limits),
+        false => Frames::open(&job.input, &limits),
+    }?;
+    let format = format(job, &frames, settings);
+    frames.check_format(format).map_err(|reason| Error::Image {
+        path: job.input.clone(),
+        reason,
+    })?;
+    Ok(frames)
+}
+
+/// Of the result.
+fn format(job: &Job, frames: &Frames, settings: &Settings) -> Format {
+    let named = Format::of_path(&job.output).filter(|_| !is_stream(&job.output));
+    named
+        .or(settings.format)
+        .unwrap_or(frames.photographs()[0].format())
 }
 
 fn compute<B: Backend>(
     deblurrer: &Deblurrer<B>,
-    blurred: Photograph,
+    blurred: Frames,
     settings: &Settings,
 ) -> Result<Computed> {
     let start = Instant::now();
-    let restored = deblurrer.deblur_with(&blurred, &settings.deblur)?;
+    let mut photographs = Vec::new();
+    let mut disagreement = None;
+    for picture in blurred.photographs() {
+        let restored = deblurrer.deblur_with(picture, &settings.deblur)?;
+        photographs.push(restored.photograph);
+        disagreement = disagreement.or(restored.disagreement);
+    }
     Ok(Computed {
         seconds: start.elapsed().as_secs_f64(),
+        restored: blurred.with_photographs(photographs)?,
         blurred: settings.compare.then_some(blurred),
-        restored,
+        disagreement,
     })
 }
 
 /// Writes the result and what belongs beside it.
 fn write(job: &Job, computed: &Computed, settings: &Settings) -> Result<Report> {
-    let result = &computed.restored.photograph;
-    let (width, height) = (result.width(), result.height());
-    let mut report = Report::new(job, width, height, computed.seconds);
+    let results = &computed.restored;
+    let mut report = Report::new(job, results.photographs(), computed.seconds);
     if is_stream(&job.output) {
-        let format = settings.format.unwrap_or(result.format());
-        let bytes = result.to_bytes(format, settings.encode.quality, "standard output")?;
+        let format = format(job, results, settings);
+        let (bytes, saved) = results.to_bytes(format, &settings.encode, "standard output")?;
         output::bytes(&bytes);
+        report.warnings.extend(saved.warnings);
         return Ok(report);
     }
     let _whole = writing();
-    save(result, &job.output, settings)?;
+    report
+        .warnings
+        .extend(save(results, &job.output, settings)?);
+    if settings.preserve_time {
+        report.warnings.extend(preserve_time(job));
+    }
     if let Some(blurred) = &computed.blurred {
         let file = job.beside(COMPARE);
-        save(&blurred.beside(result)?, &file, settings)?;
+        save(&blurred.beside(results)?, &file, settings)?;
         report.compare = Some(file);
     }
-    if let Some(disagreement) = &computed.restored.disagreement {
+    if let Some(disagreement) = &computed.disagreement {
         let file = job.beside(DISAGREEMENT);
-        save(&disagreement.picture()?, &file, settings)?;
+        save(&disagreement.picture()?.into(), &file, settings)?;
         let white = disagreement.white();
         report.disagreement = Some(Map { file, white });
     }
     Ok(report)
 }
 
-fn save(photograph: &Photograph, path: &Path, settings: &Settings) -> Result<()> {
-    if settings.resume && path.is_file() {
-        return Ok(());
-    }
-    photograph.save(path, &settings.encode)
+/// Gives warnings.
+fn save(pictures: &Frames, path: &Path, settings: &Settings) -> Result<Vec<String>> {
+    Ok(pictures.save(path, &settings.encode)?.warnings)
+}
+
+/// Gives the result the time at which the input was last changed. A warning where there is none to give.
+fn preserve_time(job: &Job) -> Option<String> {
+    let times = || -> std::io::Result<()> {
+        let changed = fs::metadata(&job.input)?.modified()?;
+        File::options()
+            .write(true)
+            .open(&job.output)?
+            .set_modified(changed)
+    };
+    let error = times().err()?;
+    Some(format!("the result has the present time: {error}"))
 }
 
 /// Held while the files of a photograph are written.

@@ -17,8 +17,9 @@ use crate::model::ModelArgs;
 
 /// Deblur photographs and videos
 ///
-/// Reads PNG, JPEG, WebP, TIFF and BMP. Size, bits, grayness, alpha and colour profile stay as they are; a rotation in
-/// the EXIF data is applied. A photograph that fails is reported, and the others are done.
+/// Reads PNG, JPEG, WebP, TIFF, GIF and BMP. Size, bits, grayness, alpha, colours and metadata (date, place, camera, author)
+/// stay as they are; a rotation in the EXIF data is applied. Animations and pages are restored one by one. A photograph that
+/// fails is reported, and the others are done.
 ///
 /// Where ffmpeg is on the PATH, files of the usual video formats are deblurred frame by frame, with their audio, text
 /// subtitles and timing kept. Restored frames wait in OUT.frames until all are done; --resume goes on from them.
@@ -56,6 +57,12 @@ pub struct Args {
     /// Quality of JPEG and video results
     #[arg(long, value_name = "1-100", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
+    /// Leave out date, place, camera, author and all else that a photograph says beside its picture; colours keep their meaning
+    #[arg(long)]
+    strip_metadata: bool,
+    /// Give each result the time at which its photograph was last changed
+    #[arg(long)]
+    preserve_time: bool,
     /// Replace results that exist
     #[arg(long)]
     force: bool,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hi_diff::inference::files::Job;
+use hi_diff::picture::Photograph;
 use hi_diff::{Error, memory};
 use serde::Serialize;
 
@@ -49,6 +50,10 @@ pub struct Report {
     pub compare: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disagreement: Option<Map>,
+    /// More than one: the frames of an animation, or pages.
+    #[serde(skip_serializing_if = "is_one")]
+    pub pictures: usize,
+    pub warnings: Vec<String>,
 }
 
 /// The map of where samples disagree.
@@ -133,6 +138,13 @@ impl Reports {
         }
     }
 
+    /// What a user should know of a photograph that was done all the same.
+    pub fn warning_of(self, input: &Path, text: &str) {
+        if self != Self::Errors {
+            output::warning(input, text);
+        }
+    }
+
     /// What is not an error, and no result.
     pub fn warning(self, text: &str) {
         if self != Self::Errors {
@@ -143,17 +155,25 @@ impl Reports {
 
 impl Report {
     /// The time and the memory up to now.
-    pub fn new(job: &Job, width: usize, height: usize, seconds: f64) -> Self {
+    pub fn new(job: &Job, results: &[Photograph], seconds: f64) -> Self {
+        let size = |one: &Photograph| (one.width(), one.height());
+        let (width, height) = results.first().map_or((0, 0), size);
+        let pixels: usize = results.iter().map(|one| one.width() * one.height()).sum();
+        let warnings = results.iter().flat_map(Photograph::warnings);
+        let mut warnings: Vec<String> = warnings.cloned().collect();
+        warnings.dedup(); // of frames
         Self {
             input: job.input.clone(),
             output: job.output.clone(),
             width,
             height,
             seconds,
-            megapixels_per_second: (width * height) as f64 / 1e6 / seconds,
+            megapixels_per_second: pixels as f64 / 1e6 / seconds,
             peak_memory_bytes: memory::peak_bytes(),
             compare: None,
             disagreement: None,
+            pictures: results.len(),
+            warnings,
         }
     }
 
@@ -161,6 +181,9 @@ impl Report {
         let mut parts = Vec::new();
         if details {
             parts.push(format!("{}×{}", self.width, self.height));
+            if self.pictures > 1 {
+                parts.push(format!("{} pictures", self.pictures));
+            }
             parts.push(format!("{:.2} s", self.seconds));
             parts.push(format!("{:.3} megapixels/s", self.megapixels_per_second));
             if let Some(peak) = self.peak_memory_bytes {
@@ -180,6 +203,10 @@ impl Report {
             false => format!("{output}: {}", parts.join(", ")),
         }
     }
+}
+
+fn is_one(count: &usize) -> bool {
+    *count == 1
 }
 
 pub fn json_line(value: &impl Serialize) {

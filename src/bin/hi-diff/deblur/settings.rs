@@ -37,6 +37,8 @@ pub struct Settings {
     pub format: Option<Format>,
     /// Whether photograph and result are written side by side.
     pub compare: bool,
+    /// Whether results get the times of their photographs.
+    pub preserve_time: bool,
     /// Whether files that exist are kept.
     pub resume: bool,
     pub reports: Reports,
@@ -57,8 +59,11 @@ impl Settings {
             },
             encode: EncodeOptions {
                 quality: args.quality,
-                force: args.force,
+                // What is there when a run goes on is no result, or it would have been kept.
+                force: args.force || args.resume,
+                strip_metadata: args.strip_metadata,
             },
+            preserve_time: args.preserve_time,
             format: args.format,
             compare: args.compare,
             resume: args.resume,
