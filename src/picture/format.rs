@@ -6,6 +6,8 @@ use std::path::Path;
 
 use image::ImageFormat;
 
+use super::foreign::foreign;
+
 /// An image file format that is both read and written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
@@ -65,8 +67,13 @@ impl Format {
     ///
     /// # Errors
     ///
-    /// The reason, where the bytes are of no format or of one that is not supported.
+    /// The reason, where the bytes are of no format or of one that is not supported, with what to do where that is known.
     pub(super) fn of_content(bytes: &[u8]) -> Result<Format, String> {
+        // First, as some raw formats begin as a TIFF does.
+        if let Some(found) = foreign(bytes) {
+            let (name, way_out) = (found.name, found.way_out);
+            return Err(format!("found {name}, expected {}: {way_out}", Self::LIST));
+        }
         match image::guess_format(bytes) {
             Ok(ImageFormat::Png) => Ok(Format::Png),
             Ok(ImageFormat::Jpeg) => Ok(Format::Jpeg),
@@ -79,6 +86,27 @@ impl Format {
             )),
             Err(_) => Err(format!("not an image, expected {}", Self::LIST)),
         }
+    }
+
+    /// That an image of this size, in pixels, can be written in this format: a JPEG has at most 65,535 pixels a side, a
+    /// WebP 16,383.
+    ///
+    /// # Errors
+    ///
+    /// The reason, and what to do.
+    pub fn check_size(self, width: usize, height: usize) -> Result<(), String> {
+        let most = match self {
+            Format::Jpeg => 65_535,
+            Format::WebP => 16_383,
+            // Their sides have 31 bits or more, and `Limits` ends before that.
+            Format::Png | Format::Tiff | Format::Bmp => return Ok(()),
+        };
+        if width.max(height) <= most {
+            return Ok(());
+        }
+        Err(format!(
+            "{width}×{height} pixels, and a {self} has at most {most} a side: write PNG or TIFF instead"
+        ))
     }
 
     /// Whether files of this format can say that they are gray.
@@ -124,10 +152,37 @@ mod tests {
     }
 
     #[test]
-    fn content_of_other_formats_is_named() {
+    fn content_of_other_formats_is_named_with_a_way_out() {
         let gif = Format::of_content(b"GIF89a......").unwrap_err();
-        assert!(gif.contains("Gif") && gif.contains("expected PNG"), "{gif}");
+        assert!(
+            gif.starts_with("found GIF, expected PNG") && gif.contains("convert it"),
+            "{gif}"
+        );
+        let raw = Format::of_content(b"II*\0\x10\0\0\0CR\x02\0").unwrap_err();
+        assert!(
+            raw.starts_with("found CR2") && raw.contains("export it as TIFF"),
+            "{raw}"
+        );
         let text = Format::of_content(b"hello, world").unwrap_err();
         assert!(text.starts_with("not an image"), "{text}");
+    }
+
+    #[test]
+    fn sizes_end_where_the_formats_do() {
+        for (format, most) in [(Format::Jpeg, 65_535), (Format::WebP, 16_383)] {
+            assert_eq!(format.check_size(most, 1), Ok(()));
+            assert_eq!(format.check_size(1, most), Ok(()));
+            for (width, height) in [(most + 1, 1), (1, most + 1)] {
+                let error = format.check_size(width, height).unwrap_err();
+                let size = format!("{width}×{height} pixels");
+                assert!(
+                    error.starts_with(&size) && error.contains(&most.to_string()),
+                    "{error}"
+                );
+            }
+        }
+        for format in [Format::Png, Format::Tiff, Format::Bmp] {
+            assert_eq!(format.check_size(70_000, 70_000), Ok(()));
+        }
     }
 }

@@ -16,14 +16,18 @@ use crate::error::{Error, Result};
 mod beside;
 mod decode;
 mod encode;
+mod foreign;
 mod format;
+mod passed_over;
 mod region;
 
 pub use decode::Limits;
 pub(crate) use decode::{open_rgb8, size};
 pub use encode::EncodeOptions;
 pub(crate) use encode::{rgb8_bytes, save_rgb8};
+pub(crate) use foreign::foreign_extension;
 pub use format::Format;
+pub use passed_over::PassedOver;
 pub(crate) use region::{Region, open_region};
 
 /// Whether a photograph has colour.
