@@ -3,8 +3,6 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use clap::CommandFactory;
-use clap::error::ErrorKind;
 use hi_diff::inference::files::{Job, Plan, PlanOptions};
 use hi_diff::inference::{DeblurOptions, Tiling, video};
 use hi_diff::picture::{EncodeOptions, Format};
@@ -46,8 +44,7 @@ impl Settings {
     /// # Errors
     /// What is wrong with the flags together, for exit status 2.
     pub fn of(args: &Args) -> Result<Self, clap::Error> {
-        let wrong =
-            |reason: String| crate::Cli::command().error(ErrorKind::ValueValidation, reason);
+        let wrong = |reason: String| crate::wrong_usage("deblur", reason);
         let settings = Self {
             deblur: DeblurOptions {
                 seed: args.seed,
