@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use burn::tensor::backend::Backend;
 use hi_diff::Result;
-use hi_diff::inference::files::Job;
-use hi_diff::inference::{Deblurrer, Restored, pipeline};
+use hi_diff::inference::files::{Job, Journal, Plan};
+use hi_diff::inference::{DeblurOptions, Deblurrer, Restored, pipeline};
 use hi_diff::picture::{Limits, Photograph};
 
 use super::report::{Map, Report};
+use super::room::Room;
 use super::settings::{COMPARE, DISAGREEMENT, Settings, is_stream};
 use crate::output;
 use crate::stop::on_signal;
@@ -29,18 +30,25 @@ struct Computed {
 /// Whether every photograph was deblurred. Results and errors are reported in the order of the jobs.
 pub fn deblur_all<B: Backend>(
     deblurrer: &Deblurrer<B>,
-    jobs: &[Job],
+    plan: &Plan,
     settings: &Settings,
+    room: &Room,
 ) -> Result<bool> {
+    let (jobs, journal) = (&plan.jobs, &plan.journal);
     let reports = settings.reports;
     stop_between_files(reports.is_quiet())?;
     let bar = output::progress_bar(jobs.len(), "photographs", reports.is_quiet());
     let mut warned = false;
     let mut failures = 0;
+    // Of the result that is written while the next is computed, in pixels.
+    let mut before = 0;
     pipeline(
-        jobs,
-        |job| (job, read(&job.input)),
-        |(job, blurred)| {
+        jobs.iter().enumerate(),
+        |(number, job)| {
+            let blurred = room.for_reading(job).and_then(|()| read(&job.input));
+            (number, job, blurred)
+        },
+        |(number, job, blurred)| {
             bar.set_message(job.input.display().to_string());
             let computed = blurred.and_then(|blurred| {
                 let size = (blurred.height(), blurred.width());
@@ -49,12 +57,18 @@ pub fn deblur_all<B: Backend>(
                     warned = true;
                     bar.suspend(|| reports.warning(TILING));
                 }
-                compute(deblurrer, blurred, settings)
+                let way = room.way(job, &blurred, jobs.get(number + 1), before)?;
+                before = (size.0 * size.1) as u64;
+                if let Some(warning) = &way.warning {
+                    let warning = format!("{}: {warning}", job.input.display());
+                    bar.suspend(|| reports.warning(&warning));
+                }
+                compute(deblurrer, blurred, &way.options, settings)
             });
             (job, computed)
         },
         |(job, computed)| {
-            let written = computed.and_then(|computed| write(job, &computed, settings));
+            let written = computed.and_then(|computed| write(job, &computed, settings, journal));
             bar.suspend(|| match written {
                 Ok(report) => reports.done(&report),
                 Err(error) => {
@@ -80,10 +94,11 @@ fn read(input: &Path) -> Result<Photograph> {
 fn compute<B: Backend>(
     deblurrer: &Deblurrer<B>,
     blurred: Photograph,
+    options: &DeblurOptions,
     settings: &Settings,
 ) -> Result<Computed> {
     let start = Instant::now();
-    let restored = deblurrer.deblur_with(&blurred, &settings.deblur)?;
+    let restored = deblurrer.deblur_with(&blurred, options)?;
     Ok(Computed {
         seconds: start.elapsed().as_secs_f64(),
         blurred: settings.compare.then_some(blurred),
@@ -92,7 +107,7 @@ fn compute<B: Backend>(
 }
 
 /// Writes the result and what belongs beside it.
-fn write(job: &Job, computed: &Computed, settings: &Settings) -> Result<Report> {
+fn write(job: &Job, computed: &Computed, settings: &Settings, journal: &Journal) -> Result<Report> {
     let result = &computed.restored.photograph;
     let (width, height) = (result.width(), result.height());
     let mut report = Report::new(job, width, height, computed.seconds);
@@ -103,26 +118,37 @@ fn write(job: &Job, computed: &Computed, settings: &Settings) -> Result<Report> 
         return Ok(report);
     }
     let _whole = writing();
-    save(result, &job.output, settings)?;
+    // Where only something beside a result was missing, what is there stays.
+    let keep = journal.keeps(job);
+    let save = |photograph: &Photograph, file: &Path, is_there: bool| match keep && is_there {
+        true => Ok(()),
+        false => photograph.save(file, &settings.encode),
+    };
+    save(result, &job.output, true)?;
+    if !keep && let Err(error) = journal.add(job) {
+        // The result is there all the same.
+        settings.reports.warning(&error.to_string());
+    }
     if let Some(blurred) = &computed.blurred {
         let file = job.beside(COMPARE);
-        save(&blurred.beside(result)?, &file, settings)?;
+        save(
+            &blurred.beside(result)?,
+            &file,
+            journal.has_beside(job, &file),
+        )?;
         report.compare = Some(file);
     }
     if let Some(disagreement) = &computed.restored.disagreement {
         let file = job.beside(DISAGREEMENT);
-        save(&disagreement.picture()?, &file, settings)?;
+        save(
+            &disagreement.picture()?,
+            &file,
+            journal.has_beside(job, &file),
+        )?;
         let white = disagreement.white();
         report.disagreement = Some(Map { file, white });
     }
     Ok(report)
-}
-
-fn save(photograph: &Photograph, path: &Path, settings: &Settings) -> Result<()> {
-    if settings.resume && path.is_file() {
-        return Ok(());
-    }
-    photograph.save(path, &settings.encode)
 }
 
 /// Held while the files of a photograph are written.
