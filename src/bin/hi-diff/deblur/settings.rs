@@ -35,7 +35,7 @@ pub struct Settings {
     pub format: Option<Format>,
     /// Whether photograph and result are written side by side.
     pub compare: bool,
-    /// Whether files that exist are kept.
+    /// Whether what is a result already is kept.
     pub resume: bool,
     pub reports: Reports,
 }
@@ -54,7 +54,8 @@ impl Settings {
             },
             encode: EncodeOptions {
                 quality: args.quality,
-                force: args.force,
+                // What is there and no result of its input is replaced when resuming.
+                force: args.force || args.resume,
             },
             format: args.format,
             compare: args.compare,
@@ -75,8 +76,7 @@ impl Settings {
                 true => Plan::default(),
                 false => {
                     let alone = photographs.is_empty();
-                    let replace = self.encode.force || self.resume;
-                    video::plan(&videos, output, alone, replace)?
+                    video::plan(&videos, output, alone, self.encode.force)?
                 }
             },
             photographs: match photographs.is_empty() {
