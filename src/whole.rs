@@ -27,10 +27,7 @@ pub fn write_whole(
     if !force && fs::symlink_metadata(path).is_ok() {
         return Err(Error::refused(path, EXISTS));
     }
-    let folder = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
+    let folder = folder_of(path);
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
 
     let mut temporary = temporary_in(folder).map_err(Error::io(path))?;
@@ -39,6 +36,21 @@ pub fn write_whole(
     buffered.flush().map_err(Error::io(path))?;
     drop(buffered);
     persist(temporary, path, force)
+}
+
+/// The folder in which a file lies.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// That files can be written in `folder`, by a temporary one that goes away again.
+#[cfg_attr(not(feature = "image"), allow(dead_code))]
+pub(crate) fn try_folder(folder: &Path) -> std::io::Result<()> {
+    // With a byte in it, as a full disk takes empty files.
+    temporary_in(folder)?.write_all(&[0])
 }
 
 /// A file that goes away unless it gets its name by [`persist`].

@@ -439,17 +439,21 @@ fn json_has_a_line_for_each_photograph_in_order() {
 #[test]
 fn resuming_keeps_what_is_there_and_does_the_rest() {
     let folder = folder(&[("in/a.png", 16, 16), ("in/b.png", 16, 16)]);
-    fs::create_dir(folder.path().join("out")).unwrap();
-    fs::write(folder.path().join("out/a.png"), "mine").unwrap();
+    deblur(&folder, &["in/a.png", "-o", "out"]).success();
+    // What somebody made of a result since stays, too.
+    picture(5, 7)
+        .save(folder.path().join("out/a.png"))
+        .expect("an edited result");
+    let mine = bytes(&folder, "out/a.png");
     let assert = deblur(&folder, &["in", "-o", "out", "--resume"]).success();
     assert_eq!(stderr(&assert), "kept: 1 result of an earlier run\n");
-    assert_eq!(bytes(&folder, "out/a.png"), b"mine");
+    assert!(bytes(&folder, "out/a.png") == mine);
     assert_eq!(open(&folder, "out/b.png").width(), 16);
     // What is still missing beside a result is written, and the result is kept.
     let assert = deblur(&folder, &["in", "-o", "out", "--resume", "--compare"]).success();
     assert_eq!(stderr(&assert), "");
     assert!(exists(&folder, "out/a.compare.png") && exists(&folder, "out/b.compare.png"));
-    assert_eq!(bytes(&folder, "out/a.png"), b"mine");
+    assert!(bytes(&folder, "out/a.png") == mine);
     let assert = deblur(
         &folder,
         &["in", "-o", "out", "--resume", "--compare", "--json"],
@@ -460,6 +464,107 @@ fn resuming_keeps_what_is_there_and_does_the_rest() {
         .map(|line| line["kept"].clone())
         .collect();
     assert_eq!(kept, [true, true]);
+}
+
+#[test]
+fn resuming_does_again_what_is_no_result_of_its_input() {
+    let names = ["in/a.png", "in/b.png", "in/c.png"];
+    let folder = folder(&names.map(|name| (name, 16, 16)));
+    let time = |name: &str| {
+        let found = fs::metadata(folder.path().join(name)).unwrap();
+        found.modified().unwrap()
+    };
+    let outputs = |assert: &Assert| -> Vec<String> {
+        let lines = stdout(assert);
+        lines.lines().map(|line| line.replace('\\', "/")).collect()
+    };
+    let resume = ["in", "-o", "out", "--resume"];
+    deblur(&folder, &resume).success();
+    let (first, third) = (bytes(&folder, "out/a.png"), bytes(&folder, "out/c.png"));
+    // A full disk or a power failure left an empty file, and another photograph of the same size, older than the result,
+    // has taken the second one's name.
+    fs::write(folder.path().join("out/a.png"), "").unwrap();
+    let other = folder.path().join("in/b.png");
+    let before = time("in/b.png");
+    picture(32, 16).save(&other).unwrap();
+    let cut = image::open(&other).unwrap().crop_imm(16, 0, 16, 16);
+    cut.save(&other).unwrap();
+    let file = fs::File::options().append(true).open(&other).unwrap();
+    file.set_modified(before - std::time::Duration::from_secs(3600))
+        .unwrap();
+    let stale = bytes(&folder, "out/b.png");
+    let assert = deblur(&folder, &resume).success();
+    assert_eq!(outputs(&assert), ["out/a.png", "out/b.png"]);
+    assert_eq!(stderr(&assert), "kept: 1 result of an earlier run\n");
+    assert!(bytes(&folder, "out/a.png") == first && bytes(&folder, "out/c.png") == third);
+    assert!(bytes(&folder, "out/b.png") != stale);
+    let assert = deblur(&folder, &resume).success();
+    assert_eq!(stderr(&assert), "kept: 3 results of an earlier run\n");
+
+    // What was made in another way is neither kept nor lost.
+    let assert = deblur(&folder, &[&resume[..], &["--seed", "7"]].concat()).code(1);
+    assert!(
+        stderr(&assert).contains("out/a.png: made in another way: seed was 0, now 7"),
+        "{}",
+        stderr(&assert)
+    );
+    assert!(bytes(&folder, "out/a.png") == first);
+
+    // Without the journal, by time and size; beside a result on its own there is none.
+    fs::remove_file(folder.path().join("out/.hi-diff.jsonl")).unwrap();
+    let assert = deblur(&folder, &resume).success();
+    assert_eq!(outputs(&assert), [""; 0]);
+    let file = fs::File::options().append(true).open(&other).unwrap();
+    file.set_modified(time("out/b.png") + std::time::Duration::from_secs(1))
+        .unwrap();
+    let assert = deblur(&folder, &resume).success();
+    assert_eq!(outputs(&assert), ["out/b.png"]);
+    deblur(&folder, &["in/a.png", "-o", "one/a.png"]).success();
+    assert!(!exists(&folder, "one/.hi-diff.jsonl"));
+    let one = ["in/a.png", "-o", "one/a.png", "--resume"];
+    let assert = deblur(&folder, &one).success();
+    assert_eq!(stderr(&assert), "kept: 1 result of an earlier run\n");
+    fs::write(folder.path().join("one/a.png"), "").unwrap();
+    deblur(&folder, &one).success();
+    assert!(bytes(&folder, "one/a.png") == first);
+}
+
+/// As root everything can be written but what lies below a file.
+#[test]
+fn a_place_that_cannot_be_written_is_found_before_anything_is_computed() {
+    let folder = folder(&[("in/a.png", 8, 8), ("in/sub/b.png", 8, 8)]);
+    fs::write(folder.path().join("file.txt"), "mine").unwrap();
+    fs::create_dir(folder.path().join("out")).unwrap();
+    fs::write(folder.path().join("out/sub"), "mine").unwrap();
+    let unknown = ["--weights", "gone.safetensors"];
+    let says = |flags: &[&str], words: &str| {
+        let assert = deblur(&folder, flags).code(1);
+        let said = stderr(&assert);
+        assert!(said.contains(words), "{flags:?}: {said}");
+        said
+    };
+    let below = ["in/a.png", "-o", "file.txt/out.png"];
+    let said = says(&[&below[..], &unknown].concat(), "error: file.txt: ");
+    assert!(
+        !said.contains("gone"),
+        "before the weights are read: {said}"
+    );
+    if cfg!(target_os = "linux") {
+        let system = ["in", "-o", "/proc/hi-diff"];
+        let said = says(&[&system[..], &unknown].concat(), "error: /proc/hi-diff: ");
+        assert!(!said.contains("gone"), "{said}");
+    }
+    // The others go on.
+    says(&["in", "-o", "out"], "error: out/sub: ");
+    assert!(exists(&folder, "out/a.png"));
+    // A folder that was made for nothing goes away.
+    fs::write(folder.path().join("in/a.png"), "no image").unwrap();
+    says(&["in/a.png", "-o", "new/deep"], "not an image");
+    says(
+        &[&["in/a.png", "-o", "new/deep/a.png"][..], &unknown].concat(),
+        "gone.safetensors",
+    );
+    assert!(!exists(&folder, "new"));
 }
 
 #[test]
@@ -489,6 +594,63 @@ fn files_beside_results_are_guarded_like_results() {
     ];
     deblur(&folder, &flags).code(1);
     assert_eq!(bytes(&folder, "out/b.compare.png"), b"mine");
+}
+
+#[test]
+fn a_folder_says_how_many_files_it_passed_over() {
+    let folder = folder(&[("in/a.png", 8, 8), ("plain/b.png", 8, 8)]);
+    for name in ["in/b.heic", "in/c.HEIC", "in/d.dng", "in/notes.txt"] {
+        fs::write(folder.path().join(name), "other").unwrap();
+    }
+    let heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic";
+    fs::create_dir(folder.path().join("phone")).unwrap();
+    fs::write(folder.path().join("phone/e.heic"), heic).unwrap();
+
+    let assert = deblur(&folder, &["in", "plain", "-o", "out"]).success();
+    assert_eq!(
+        stderr(&assert),
+        "passed over in in: HEIC 2, DNG 1, other files 1\n"
+    );
+    let again = ["in", "plain", "-o", "out", "--force"];
+    let assert = deblur(&folder, &[&again[..], &["-q"]].concat()).success();
+    assert_eq!(stderr(&assert), "");
+    let assert = deblur(&folder, &[&again[..], &["--json"]].concat()).success();
+    let lines = json_lines(&assert);
+    let counts = serde_json::json!({"HEIC": 2, "DNG": 1, "other": 1});
+    assert_eq!(
+        lines[0],
+        serde_json::json!({"folder": "in", "passed_over": counts})
+    );
+    assert_eq!(lines.len(), 3);
+
+    let assert = deblur(&folder, &["phone", "-o", "new"]).code(1);
+    let said = stderr(&assert);
+    assert!(
+        said.contains("phone: no images in this folder, expected PNG")
+            && said.contains("HEIC 1: ")
+            && said.contains("heif-convert"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_output_of_an_unknown_kind_is_an_error_and_no_folder() {
+    let folder = folder(&[("a.png", 8, 8)]);
+    for output in ["sharp.heic", "sharp.pgn"] {
+        let assert = deblur(&folder, &["a.png", "-o", output]).code(1);
+        let said = stderr(&assert);
+        assert!(
+            said.contains(output) && said.contains("expected that of PNG"),
+            "{said}"
+        );
+        assert!(!exists(&folder, output));
+    }
+    for output in ["sharp.heic/", "results.2024"] {
+        deblur(&folder, &["a.png", "-o", output]).success();
+        assert!(exists(&folder, &format!("{output}/a.png")), "{output}");
+    }
+    // It is there now.
+    deblur(&folder, &["a.png", "-o", "sharp.heic", "--force"]).success();
 }
 
 #[test]
@@ -542,6 +704,15 @@ fn impossible_flags_are_wrong_usage() {
         let assert = deblur(&folder, flags).code(2);
         let said = stderr(&assert);
         assert!(said.contains(words), "{flags:?}: {said}");
+        // Where the usage is told, it is the command's.
+        let usage = said.matches("Usage: ").count();
+        assert_eq!(
+            said.matches("Usage: hi-diff deblur [").count()
+                + said.matches("Usage: hi-diff deblur --").count(),
+            usage,
+            "{said}"
+        );
+        assert!(usage == 1 || said.contains("invalid value"), "{said}");
         assert_eq!(stdout(&assert), "", "{flags:?}");
     }
     assert!(!exists(&folder, "out.png") && !exists(&folder, "out"));
@@ -591,6 +762,7 @@ fn an_interruption_leaves_whole_files_and_resuming_does_the_rest() {
         assert_eq!(output.status.code(), code, "{}", text(&output.stderr));
         let (hidden, whole): (Vec<_>, Vec<_>) = results()
             .into_iter()
+            .filter(|name| name != ".hi-diff.jsonl")
             .partition(|name| name.starts_with('.'));
         assert!(hidden.is_empty() || signal == "-KILL", "{hidden:?}");
         assert!(whole.len() < COUNT, "all {COUNT} were done before {signal}");

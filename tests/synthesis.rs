@@ -130,6 +130,32 @@ fn a_file_that_is_no_image_is_reported_and_the_others_are_done() {
 }
 
 #[test]
+fn what_is_no_photograph_by_name_is_passed_over_and_counted() {
+    let (sharp, out) = (photographs(&["a.png"]), tempfile::tempdir().unwrap());
+    for name in ["b.heic", "c.dng", "d.heic", "Thumbs.db", ".hidden"] {
+        fs::write(sharp.path().join(name), "no image").unwrap();
+    }
+    let options = SynthesisOptions::default();
+    let report = run(sharp.path(), out.path(), &options).unwrap();
+    assert_eq!((report.pairs, report.failures.len()), (1, 0));
+    assert_eq!(
+        report.passed_over.to_string(),
+        "HEIC 2, DNG 1, other files 1"
+    );
+    // A photograph that is named is read whatever its name is.
+    let named = sharp.path().join("named");
+    fs::copy(sharp.path().join("a.png"), &named).unwrap();
+    let report = run(&named, &out.path().join("one"), &options).unwrap();
+    assert_eq!((report.pairs, report.passed_over.is_empty()), (1, true));
+    fs::remove_file(sharp.path().join("a.png")).unwrap();
+    let error = run(sharp.path(), out.path(), &options).unwrap_err();
+    assert!(
+        error.to_string().contains("expected PNG") && error.to_string().contains("HEIC 2: "),
+        "{error}"
+    );
+}
+
+#[test]
 fn existing_outputs_stay_unless_forced() {
     let (sharp, out) = (photographs(&["a.png"]), tempfile::tempdir().unwrap());
     let options = SynthesisOptions::default();

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::layout::{self, Couple, Layout, Part, data_error};
 use crate::config::DataConfig;
 use crate::error::{Error, Result};
-use crate::picture;
+use crate::picture::{self, PassedOver};
 
 /// Problems listed in one error; a wrong folder has thousands.
 const LISTED: usize = 12;
@@ -85,9 +85,13 @@ impl fmt::Display for Found {
                 write!(f, " to {}×{}", largest.width, largest.height)?;
             }
         }
-        match self.passed_over.len() {
-            0 => Ok(()),
-            others => write!(f, "; {} passed over", count(others, "other file")),
+        let mut passed_over = PassedOver::default();
+        self.passed_over
+            .iter()
+            .for_each(|file| passed_over.add(file));
+        match passed_over.is_empty() {
+            true => Ok(()),
+            false => write!(f, "; passed over: {passed_over}"),
         }
     }
 }
@@ -531,9 +535,9 @@ mod tests {
             layout: Layout::InputTarget,
             part: None,
             pairs: vec![pair("1", 40, 30)],
-            passed_over: vec!["notes.txt".into()],
+            passed_over: ["notes.txt", "a.heic", "b.HEIC"].map(PathBuf::from).into(),
         };
-        let expected = "input/target layout: 1 pair, 40×30; 1 other file passed over";
+        let expected = "input/target layout: 1 pair, 40×30; passed over: HEIC 2, other files 1";
         assert_eq!(found.to_string(), expected);
         found.pairs.push(pair("2", 30, 20));
         found.passed_over.clear();
@@ -592,7 +596,7 @@ mod tests {
                 report.starts_with("sharp layout: 2 photographs in 1 folder, 9×7"),
                 "{report}"
             );
-            assert!(report.ends_with("1 other file passed over"), "{report}");
+            assert!(report.ends_with("passed over: other files 1"), "{report}");
         }
         let message = find(root).unwrap_err().to_string();
         assert!(message.contains("name the layout `sharp`"), "{message}");

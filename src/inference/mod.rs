@@ -3,6 +3,7 @@
 mod deblurrer;
 mod disagreement;
 pub mod files;
+mod need;
 mod pipeline;
 mod planes;
 mod tiling;
@@ -10,6 +11,7 @@ pub mod video;
 
 pub use deblurrer::{DeblurOptions, Deblurrer, Restored};
 pub use disagreement::Disagreement;
+pub use need::{Fit, fit, need};
 pub use pipeline::pipeline;
 pub use planes::Planes;
 pub use tiling::Tiling;

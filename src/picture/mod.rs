@@ -26,6 +26,7 @@ mod format;
 mod frames;
 mod ifd;
 mod metadata;
+mod passed_over;
 mod region;
 mod webp_lossy;
 
@@ -40,6 +41,7 @@ pub(crate) use foreign::foreign_extension;
 pub use format::Format;
 pub use frames::{Frames, Timing};
 use metadata::Metadata;
+pub use passed_over::PassedOver;
 pub(crate) use region::{Region, open_region};
 
 /// Whether a photograph has colour.

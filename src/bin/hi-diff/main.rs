@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 #[cfg(feature = "train")]
@@ -49,6 +50,17 @@ enum Command {
     Summary(summary::Args),
     Completions(completions::Args),
     Man(man::Args),
+}
+
+/// Wrong usage of a command, as clap tells its own, with the command's usage and not the program's.
+fn wrong_usage(command: &str, reason: String) -> clap::Error {
+    let mut program = Cli::command();
+    program.build(); // after which a command knows the program's name
+    let command = match program.find_subcommand_mut(command) {
+        Some(command) => command,
+        None => &mut program,
+    };
+    command.error(ErrorKind::ValueValidation, reason)
 }
 
 /// 0: all done; 1: something failed; 2 (by clap): wrong usage.

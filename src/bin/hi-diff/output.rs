@@ -4,6 +4,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use std::process;
 
+use hi_diff::picture::PassedOver;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Prints an error on standard error, below the progress bar's place.
@@ -33,6 +34,11 @@ pub fn quiet_decoders() {
             others(panic);
         }
     }));
+}
+
+/// Prints on standard error what a folder holds that is not worked on.
+pub fn passed_over(found: &PassedOver) {
+    eprintln!("passed over in {}: {found}", found.folder().display());
 }
 
 /// Prints a line of results. A reader that has gone away (`hi-diff … | head`) ends the program quietly.

@@ -17,7 +17,7 @@ use crate::output;
 /// picture, unless the configuration gives that kind a probability.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Folder of sharp photographs, or one photograph
+    /// Folder of sharp photographs, or one photograph. Other files in the folder are passed over
     sharp: PathBuf,
     /// Folder for the pairs
     out: PathBuf,
@@ -160,6 +160,9 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
         output::error(failure);
     }
     if !args.quiet {
+        if !report.passed_over.is_empty() {
+            output::passed_over(&report.passed_over);
+        }
         let (pairs, plural) = (report.pairs, if report.pairs == 1 { "" } else { "s" });
         output::line(format_args!(
             "{pairs} pair{plural} in {}",

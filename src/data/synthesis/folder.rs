@@ -10,7 +10,7 @@ use walkdir::WalkDir;
 use super::BlurModel;
 use super::shrink::shrink;
 use crate::error::{Error, Result};
-use crate::picture::{EncodeOptions, open_rgb8, save_rgb8};
+use crate::picture::{EncodeOptions, Format, PassedOver, open_rgb8, save_rgb8};
 
 /// What [`synthesize_folder`] makes of each photograph.
 #[derive(Clone, Debug)]
@@ -45,9 +45,12 @@ pub struct SynthesisReport {
     pub failures: Vec<Error>,
     /// What a user should know of the photographs, each with its name.
     pub warnings: Vec<String>,
+    /// The files that are no images by their extension.
+    pub passed_over: PassedOver,
 }
 
-/// Writes `out/input/NAME.png` (blurred) and `out/target/NAME.png` (sharp), both 8-bit RGB, for each file below `sharp`.
+/// Writes `out/input/NAME.png` (blurred) and `out/target/NAME.png` (sharp), both 8-bit RGB, for each photograph below `sharp`:
+/// each file whose extension means a [`Format`], or `sharp` itself.
 ///
 /// `NAME` is the photograph's path below `sharp` without its extension; with several pairs a photograph, `_0`, `_1`, …
 /// follow. Hidden files and folders are left out. The photographs are worked on in parallel; `progress` hears the
@@ -58,7 +61,7 @@ pub struct SynthesisReport {
 /// # Errors
 ///
 /// Before anything is written: [`Error::Config`] for a model or option that is not valid, [`Error::Io`] when `sharp`
-/// cannot be listed, [`Error::Data`] when it holds no files or two that would share a name, [`Error::Refused`] when
+/// cannot be listed, [`Error::Data`] when it holds no photographs or two that would share a name, [`Error::Refused`] when
 /// an output exists and `force` is not set, or is one of the photographs.
 pub fn synthesize_folder(
     sharp: &Path,
@@ -69,7 +72,7 @@ pub fn synthesize_folder(
 ) -> Result<SynthesisReport> {
     model.validate()?;
     options.validate()?;
-    let photographs = find(sharp, out)?;
+    let (photographs, passed_over) = find(sharp, out)?;
     let tasks = name_outputs(sharp, &photographs)?;
     check_outputs(&photographs, out, &tasks, options)?;
 
@@ -87,7 +90,10 @@ pub fn synthesize_folder(
             made
         })
         .collect();
-    let mut report = SynthesisReport::default();
+    let mut report = SynthesisReport {
+        passed_over,
+        ..SynthesisReport::default()
+    };
     for made in outcomes {
         report.pairs += made.pairs;
         report.failures.extend(made.failures);
@@ -113,8 +119,9 @@ impl SynthesisOptions {
     }
 }
 
-/// All files below `sharp` (or `sharp` itself), but none below `out`, where an earlier run may have left its pairs.
-fn find(sharp: &Path, out: &Path) -> Result<Vec<PathBuf>> {
+/// All photographs below `sharp` (or `sharp` itself) and what is beside them, but none below `out`, where an earlier run
+/// may have left its pairs.
+fn find(sharp: &Path, out: &Path) -> Result<(Vec<PathBuf>, PassedOver)> {
     let outputs = [out.join("input"), out.join("target")].map(|folder| folder.canonicalize().ok());
     let is_output = |path: &Path| {
         outputs
@@ -133,6 +140,7 @@ fn find(sharp: &Path, out: &Path) -> Result<Vec<PathBuf>> {
                     || entry.file_type().is_dir() && is_output(entry.path()))
         });
     let mut photographs = Vec::new();
+    let mut passed_over = PassedOver::new(sharp);
     for entry in walk {
         let entry = entry.map_err(|error| {
             let path = error.path().unwrap_or(sharp).to_path_buf();
@@ -141,17 +149,22 @@ fn find(sharp: &Path, out: &Path) -> Result<Vec<PathBuf>> {
                 source: error.into(),
             }
         })?;
-        if entry.file_type().is_file() {
+        if !entry.file_type().is_file() {
+            continue;
+        }
+        if entry.depth() == 0 || Format::of_path(entry.path()).is_some() {
             photographs.push(entry.into_path());
+        } else {
+            passed_over.add(entry.path());
         }
     }
     if photographs.is_empty() {
         return Err(Error::Data {
             path: sharp.into(),
-            reason: "holds no photographs".into(),
+            reason: passed_over.no_images(),
         });
     }
-    Ok(photographs)
+    Ok((photographs, passed_over))
 }
 
 /// Photographs by the name that their pairs get: the relative path without extension, separated by `/` on every

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use alphanumeric_sort::compare_os_str;
 use walkdir::WalkDir;
 
+use super::journal::{Journal, Recipe};
 use crate::error::{Error, Result};
-use crate::picture::Format;
+use crate::picture::{self, Format, PassedOver, foreign_extension};
 use crate::whole::EXISTS;
 
 /// One image to read and where its result goes.
@@ -26,6 +27,14 @@ impl Job {
     /// The file beside the output that has `ending` for the output's extension.
     pub fn beside(&self, ending: &str) -> PathBuf {
         self.output.with_extension(ending)
+    }
+
+    /// Width and height of the input in pixels, upright, by its header.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is not an image that is read.
+    pub fn size(&self) -> Result<(u32, u32)> {
+        picture::size(&self.input)
     }
 }
 
@@ -43,7 +52,8 @@ pub struct Failure {
 pub struct PlanOptions {
     /// Outputs that exist are replaced.
     pub force: bool,
-    /// Outputs that exist are kept. A job is done where all its files exist.
+    /// Outputs that are results of their inputs are kept (see [`Journal::is_done`]), others replaced. A job is done where
+    /// all its files are there.
     pub resume: bool,
     /// The format of outputs in a folder, by their extensions; none: that of the inputs.
     pub format: Option<Format>,
@@ -61,6 +71,10 @@ pub struct Plan {
     pub done: Vec<Job>,
     /// One failure for each input or file that has no job. The others can go on.
     pub failures: Vec<Failure>,
+    /// Of each folder among the inputs that holds other files, what they are; hidden files are not counted.
+    pub passed_over: Vec<PassedOver>,
+    /// What earlier runs wrote into the folder of the results.
+    pub journal: Journal,
 }
 
 impl Plan {
@@ -85,7 +99,9 @@ impl Plan {
     ///
     /// `output` is a folder that is made when needed: a file keeps its name in it (but for the
     /// extension, where the options have a format), and the files of a folder keep their place
-    /// below that folder. Only if it [`is_file`](Self::is_file) is it the file to write.
+    /// below that folder. Only if it [`is_file`](Self::is_file) is it the file to write. Where the one
+    /// input is a file, a new folder's name has no extension, or one without letters, as `results.2024`
+    /// has, or ends in a separator, so that nobody who means a format gets a folder.
     ///
     /// A failure is: a missing input, a folder without images, two inputs with the same output or
     /// file beside it (neither is done), an output that is one of the inputs (under whatever name),
@@ -94,15 +110,26 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// `output` is a file where it has to be a folder.
+    /// `output` is a file where it has to be a folder, or has an extension that means no [`Format`] where
+    /// it could be a file.
     pub fn with(inputs: &[PathBuf], output: &Path, options: &PlanOptions) -> Result<Plan> {
         let single_file = Self::is_file(inputs, output);
+        if let [input] = inputs
+            && !single_file
+            && !input.is_dir()
+            && let Some(extension) = file_extension(output)
+        {
+            return Err(Error::image(output, no_format(output, &extension)));
+        }
         if !single_file && output.exists() && !output.is_dir() {
             let reason = "a file, expected a folder for the results of several images";
             return Err(Error::refused(output, reason));
         }
 
         let mut plan = Plan::default();
+        if !single_file {
+            plan.journal = Journal::read(output);
+        }
         for input in inputs {
             match fs::metadata(input) {
                 Err(source) => plan.fail(input, Error::io(input)(source)),
@@ -126,13 +153,21 @@ impl Plan {
         plan
     }
 
-    /// Whether `output` is the file to write: the one input is a file, and `output` has an image's extension and is not
-    /// a folder already.
+    /// Whether `output` is the file to write: the one input is a file, and `output` has an image's extension, no
+    /// separator at its end, and is not a folder already.
     pub fn is_file(inputs: &[PathBuf], output: &Path) -> bool {
         match inputs {
-            [input] => !input.is_dir() && !output.is_dir() && Format::of_path(output).is_some(),
+            [input] => !input.is_dir() && !is_folder(output) && Format::of_path(output).is_some(),
             _ => false,
         }
+    }
+
+    /// Begins a run that makes the jobs by this recipe. From then on the journal takes what was done.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if one of the results that are done was made by another recipe.
+    pub fn begin(&mut self, recipe: Recipe) -> Result<()> {
+        self.journal.begin(recipe, &self.jobs, &self.done)
     }
 
     pub(crate) fn fail(&mut self, input: &Path, error: Error) {
@@ -167,6 +202,7 @@ impl Plan {
         }
 
         let before = (self.jobs.len(), self.failures.len());
+        let mut passed_over = PassedOver::new(folder);
         let entries = WalkDir::new(folder)
             .follow_links(true)
             .sort_by(|a, b| as_people_count(a.file_name(), b.file_name()))
@@ -180,7 +216,11 @@ impl Plan {
             match entry {
                 Ok(entry) => {
                     let path = entry.path();
-                    if !entry.file_type().is_file() || Format::of_path(path).is_none() {
+                    if !entry.file_type().is_file() {
+                        continue;
+                    }
+                    if Format::of_path(path).is_none() {
+                        passed_over.add(path);
                         continue;
                     }
                     let below = path.strip_prefix(folder).unwrap_or(path);
@@ -190,8 +230,11 @@ impl Plan {
             }
         }
         if (self.jobs.len(), self.failures.len()) == before {
-            let reason = format!("no images in this folder, expected {}", Format::LIST);
+            let reason = passed_over.no_images();
             self.fail(folder, Error::image(folder, reason));
+        }
+        if !passed_over.is_empty() {
+            self.passed_over.push(passed_over);
         }
     }
 
@@ -232,8 +275,14 @@ impl Plan {
             } else if let Some(file) = files.iter().find(|file| is_input(file)) {
                 let reason = "one of the inputs, which are never overwritten";
                 self.fail(&job.input, Error::refused(file, reason));
-            } else if options.resume && files.iter().all(|file| file.is_file()) {
-                self.done.push(job.clone());
+            } else if options.resume && self.journal.is_done(job) {
+                let beside = &files[1..];
+                if beside.iter().all(|file| self.journal.has_beside(job, file)) {
+                    self.done.push(job.clone());
+                } else {
+                    self.journal.keep(job);
+                    self.jobs.push(job.clone());
+                }
             } else if !options.force
                 && !options.resume
                 && let Some(file) = files.iter().find(|file| exists(file))
@@ -244,6 +293,31 @@ impl Plan {
             }
         }
     }
+}
+
+/// Whether `output` is a folder, or written as one: with a separator at its end.
+pub(crate) fn is_folder(output: &Path) -> bool {
+    let text = output.as_os_str().to_string_lossy();
+    text.ends_with(std::path::is_separator) || output.is_dir()
+}
+
+/// The extension by which `output` may be meant as a file. One without a letter is part of a folder's name, such as
+/// `results.2024`, and so is one with other characters than letters and digits.
+pub(crate) fn file_extension(output: &Path) -> Option<String> {
+    let extension = output.extension()?.to_str()?;
+    let is_meant =
+        extension.chars().all(char::is_alphanumeric) && extension.chars().any(char::is_alphabetic);
+    (is_meant && !is_folder(output)).then(|| extension.to_string())
+}
+
+/// That results are not written with `output`'s extension.
+fn no_format(output: &Path, extension: &str) -> String {
+    let found = match foreign_extension(&extension.to_ascii_lowercase()) {
+        Some(name) => format!("the extension means {name}, which is not written"),
+        None => "the extension means no image format".to_string(),
+    };
+    let (expected, folder) = (Format::LIST, output.display());
+    format!("{found}, expected that of {expected}; for a folder of this name write {folder}/")
 }
 
 /// `frame2` before `frame10`; names that count the same in the order of their bytes.
@@ -352,6 +426,74 @@ mod tests {
         assert_eq!(to("new/b.png"), ["a.jpg > new/b.png"]);
         assert_eq!(to("out"), ["a.jpg > out/a.jpg"]);
         assert_eq!(to("folder.png"), ["a.jpg > folder.png/a.jpg"]);
+    }
+
+    #[test]
+    fn an_extension_that_means_no_format_is_no_folders_name_for_one_file() {
+        let root = folder(&["a.jpg", "in/b.jpg", "there.heic/x"]);
+        let refused = |output: &str| {
+            let inputs = [root.path().join("a.jpg")];
+            let plan = Plan::new(&inputs, &root.path().join(output), false);
+            plan.unwrap_err().to_string()
+        };
+        let heic = refused("new/sharp.HEIC");
+        assert!(
+            heic.contains(
+                "sharp.HEIC: the extension means HEIC, which is not written, expected that of PNG"
+            ) && heic.ends_with("sharp.HEIC/"),
+            "{heic}"
+        );
+        let unknown = refused("sharp.pgn");
+        assert!(unknown.contains("means no image format"), "{unknown}");
+        refused("results.v2");
+        refused("clip.mp4");
+
+        let to = |inputs: &[&str], output| plan(&root, inputs, output, false).0;
+        for folder in ["there.heic", "new.heic/", "results.2024", "v1.0", "a.b c"] {
+            let expected = format!("a.jpg > {}/a.jpg", folder.trim_end_matches('/'));
+            assert_eq!(to(&["a.jpg"], folder), [expected], "{folder}");
+        }
+        assert_eq!(to(&["a.jpg"], "new.png/"), ["a.jpg > new.png/a.jpg"]);
+        assert_eq!(to(&["in"], "new.heic"), ["in/b.jpg > new.heic/b.jpg"]);
+        assert_eq!(to(&["a.jpg", "in"], "new.heic").len(), 2);
+    }
+
+    #[test]
+    fn what_a_folder_passes_over_is_counted_by_kind() {
+        let root = folder(&[
+            "in/a.png",
+            "in/b.heic",
+            "in/deep/c.HEIC",
+            "in/deep/d.dng",
+            "in/clip.mov",
+            "in/notes.txt",
+            "in/.hidden.heic",
+            "in/.git/e.heic",
+            "in/out/f.heic",
+            "plain/g.png",
+            "phone/h.heic",
+        ]);
+        let inputs = ["in", "plain", "phone"].map(|name| root.path().join(name));
+        let plan = Plan::new(&inputs, &root.path().join("in/out"), false).unwrap();
+        let found: Vec<_> = plan
+            .passed_over
+            .iter()
+            .map(|found| (found.folder(), found.to_string()))
+            .collect();
+        let expected = [
+            (
+                inputs[0].as_path(),
+                "HEIC 2, DNG 1, QuickTime video 1, other files 1".to_string(),
+            ),
+            (inputs[2].as_path(), "HEIC 1".to_string()),
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(plan.failures.len(), 1);
+        let failure = plan.failures[0].error.to_string();
+        assert!(
+            failure.contains("phone: no images in this folder") && failure.contains("HEIC 1: "),
+            "{failure}"
+        );
     }
 
     #[test]
@@ -597,24 +739,42 @@ mod tests {
 
     #[test]
     fn what_exists_as_a_whole_is_done_when_resuming() {
-        let root = folder(&[
+        // In this order, as a result is not older than its input.
+        let names = [
             "in/a.png",
             "in/b.png",
             "in/c.png",
+            "in/d.png",
             "out/a.png",
             "out/b.png",
             "out/b.compare.png",
-        ]);
+            "out/d.png",
+        ];
+        let root = folder(&names);
+        for name in &names[..7] {
+            let picture = image::RgbImage::new(2, 2);
+            picture.save(root.path().join(name)).unwrap();
+        }
         let mut options = PlanOptions {
             resume: true,
             ..PlanOptions::default()
         };
         let (jobs, done, failures) = plan_with(&root, &["in"], "out", &options);
-        assert_eq!((jobs.len(), failures), (1, String::new()));
+        // An empty file is no result.
+        let expected = ["in/c.png > out/c.png", "in/d.png > out/d.png"];
+        assert_eq!(
+            (jobs, failures),
+            (expected.map(String::from).into(), String::new())
+        );
         assert_eq!(done, ["in/a.png > out/a.png", "in/b.png > out/b.png"]);
         options.beside = vec!["compare.png"];
         let (jobs, done, _) = plan_with(&root, &["in"], "out", &options);
-        assert_eq!(jobs, ["in/a.png > out/a.png", "in/c.png > out/c.png"]);
+        let expected = [
+            "in/a.png > out/a.png",
+            "in/c.png > out/c.png",
+            "in/d.png > out/d.png",
+        ];
+        assert_eq!(jobs, expected);
         assert_eq!(done, ["in/b.png > out/b.png"]);
     }
 }

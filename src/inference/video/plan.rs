@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::format::{self, Container};
 use super::is_video;
 use crate::error::{Error, Result};
-use crate::inference::files::{Job, Plan, PlanOptions};
+use crate::inference::files::{Job, Plan, PlanOptions, file_extension, is_folder};
 use crate::picture::Format;
 
 /// Divides the inputs of a command into videos and others.
@@ -21,7 +21,8 @@ pub fn split(inputs: &[PathBuf]) -> (Vec<PathBuf>, Vec<PathBuf>) {
 /// Maps `videos` to files at `output`, as [`Plan::new`] does with images.
 ///
 /// `output` is a folder that is made when needed. Only where there is one input and `output`, which is not a folder
-/// already, has a video's extension, is it the file to write; `alone` says that there are no other inputs. In a folder a
+/// already and has no separator at its end, has an extension, is it the file to write (see [`Plan::with`]); `alone` says
+/// that there are no other inputs. In a folder a
 /// video keeps its name; one that is not mp4, m4v, mov, mkv or webm becomes mkv.
 ///
 /// A failure is: a missing input, two inputs with the same output, an output that is one of the inputs, and an output
@@ -32,16 +33,22 @@ pub fn split(inputs: &[PathBuf]) -> (Vec<PathBuf>, Vec<PathBuf>) {
 pub fn plan(videos: &[PathBuf], output: &Path, alone: bool, force: bool) -> Result<Plan> {
     let alone = alone && videos.len() == 1;
     let names_image = Format::of_path(output).is_some();
-    let is_file = !output.is_dir() && (output.exists() || is_video(output) || names_image);
+    let names_file = is_video(output) || names_image || alone && file_extension(output).is_some();
+    let is_file = !is_folder(output) && (output.exists() || names_file);
     if is_file && !alone {
         let reason = "a file, expected a folder for the results of several inputs";
         return Err(Error::refused(output, reason));
     }
     if is_file && Container::of_path(output).is_none() {
-        let reason = format!(
-            "the extension means no video that is written, expected {}",
-            format::LIST
-        );
+        let expected = format::LIST;
+        let mut reason =
+            format!("the extension means no video that is written, expected {expected}");
+        if !output.exists() {
+            reason.push_str(&format!(
+                "; for a folder of this name write {}/",
+                output.display()
+            ));
+        }
         return Err(Error::video(output, reason));
     }
 
@@ -125,6 +132,7 @@ mod tests {
         assert_eq!(one("a.mp4", "new"), ["a.mp4 > new/a.mp4"]);
         assert_eq!(one("a.mp4", "out.mp4"), ["a.mp4 > out.mp4/a.mp4"]);
         assert_eq!(one("b.avi", "new.2"), ["b.avi > new.2/b.mkv"]);
+        assert_eq!(one("a.mp4", "new.mp4/"), ["a.mp4 > new.mp4/a.mp4"]);
         let both = planned(&root, &["a.mp4", "b.avi"], "new", true);
         assert_eq!(both, ["a.mp4 > new/a.mp4", "b.avi > new/b.mkv"]);
     }
@@ -140,7 +148,7 @@ mod tests {
             let refused = planned(&root, inputs, output, alone);
             assert!(refused[0].contains("expected a folder"), "{refused:?}");
         }
-        for output in ["c.png", "c.avi", "file"] {
+        for output in ["c.png", "c.avi", "c.heic", "file"] {
             let refused = planned(&root, &["a.mp4"], output, true);
             assert!(
                 refused[0].contains("mp4, m4v, mov, mkv or webm"),

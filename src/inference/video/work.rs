@@ -3,7 +3,7 @@
 //! `clip.mp4.frames/` lies beside the result `clip.mp4`. It holds `00000001.png` and so on, each of which appears whole or
 //! not at all, `state.json`, which says of what video they are and how they were made, and `lock`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::inference::files;
 use crate::whole::write_whole;
 
 const STATE: &str = "state.json";
@@ -60,15 +61,7 @@ impl State {
                 "{before} frames were found in the video, now {now}"
             ));
         }
-        let keys: BTreeSet<_> = self.recipe.keys().chain(now.recipe.keys()).collect();
-        for key in keys {
-            let value = |state: &Self| state.recipe.get(key).cloned();
-            let (before, now) = (value(self), value(now));
-            if before != now {
-                let text = |value: Option<String>| value.unwrap_or_else(|| "none".to_string());
-                differences.push(format!("{key} was {}, now {}", text(before), text(now)));
-            }
-        }
+        differences.extend(files::differences(&self.recipe, &now.recipe));
         differences
     }
 }

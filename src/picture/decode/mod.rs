@@ -184,9 +184,12 @@ fn turn_upright(picture: &mut Stored) {
     colour
         .icc
         .take_if(|profile| profile.get(16..20) == Some(b"CMYK"));
-    let space = match inks {
-        true => ColourSpace::Srgb,
-        false => ColourSpace::Keep,
+    let space = if *inks || *colour != Colour::default() && colour.is_srgb() {
+        ColourSpace::Srgb
+    } else if *colour != Colour::default() {
+        ColourSpace::Uncalibrated
+    } else {
+        ColourSpace::Keep
     };
     metadata.upright(width, height, space, SOFTWARE);
     let left_out = metadata.warnings.drain(..);
@@ -200,11 +203,14 @@ fn decode_jpeg(bytes: &[u8], limits: &Limits) -> Result<Decoded, String> {
     let size = u64::from(width) * u64::from(height) * u64::from(header.components);
     check_size(width, height, size, limits)?;
     let jpeg::Jpeg {
+        width,
+        height,
         samples,
         mut warnings,
-        ..
+        trailer,
     } = jpeg::decode(bytes)?;
-    warnings.extend(left_out_behind(bytes));
+    let behind = bytes.len().saturating_sub(trailer);
+    warnings.extend(left_out(&bytes[behind..]));
     let profile = JpegDecoder::new(Cursor::new(bytes)).and_then(|mut found| found.icc_profile());
     let inks = matches!(samples, jpeg::Samples::Cmyk(_));
     let mut icc = profile.unwrap_or_else(|error| {
@@ -239,8 +245,7 @@ fn decode_jpeg(bytes: &[u8], limits: &Limits) -> Result<Decoded, String> {
 }
 
 /// What lies behind a JPEG's end and is not read.
-fn left_out_behind(bytes: &[u8]) -> Option<String> {
-    let behind = bytes.get(jpeg::end(bytes)?..)?;
+fn left_out(behind: &[u8]) -> Option<String> {
     let holds = |pattern: &[u8]| behind.windows(pattern.len()).any(|found| found == pattern);
     let what = if holds(b"ftyp") {
         "a video (of a motion photo)"

@@ -6,12 +6,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use burn::tensor::backend::Backend;
-use hi_diff::inference::files::Job;
+use hi_diff::inference::files::{Job, Journal, Plan};
 use hi_diff::inference::{Deblurrer, Disagreement, pipeline};
-use hi_diff::picture::{Format, Frames, Limits};
+use hi_diff::picture::{Format, Frames, Limits, Photograph};
 use hi_diff::{Error, Result};
 
 use super::report::{Map, Report};
+use super::room::{Room, Way};
 use super::settings::{COMPARE, DISAGREEMENT, Settings, is_stream};
 use crate::output;
 use crate::stop::on_signal;
@@ -26,24 +27,33 @@ struct Computed {
     restored: Frames,
     /// Of the first picture.
     disagreement: Option<Disagreement>,
+    /// Why it was not computed as asked.
+    warning: Option<String>,
     seconds: f64,
 }
 
 /// Whether every photograph was deblurred. Results and errors are reported in the order of the jobs.
 pub fn deblur_all<B: Backend>(
     deblurrer: &Deblurrer<B>,
-    jobs: &[Job],
+    plan: &Plan,
     settings: &Settings,
+    room: &Room,
 ) -> Result<bool> {
+    let (jobs, journal) = (&plan.jobs, &plan.journal);
     let reports = settings.reports;
     stop_between_files(reports.is_quiet())?;
     let bar = output::progress_bar(jobs.len(), "photographs", reports.is_quiet());
     let mut warned = false;
     let mut failures = 0;
+    // Of the result that is written while the next is computed, in pixels.
+    let mut before = 0;
     pipeline(
-        jobs,
-        |job| (job, read(job, settings)),
-        |(job, blurred)| {
+        jobs.iter().enumerate(),
+        |(number, job)| {
+            let blurred = room.for_reading(job).and_then(|()| read(job, settings));
+            (number, job, blurred)
+        },
+        |(number, job, blurred)| {
             bar.set_message(job.input.display().to_string());
             let computed = blurred.and_then(|blurred| {
                 let mut pictures = blurred.photographs().iter();
@@ -55,12 +65,15 @@ pub fn deblur_all<B: Backend>(
                     warned = true;
                     bar.suspend(|| reports.warning(TILING));
                 }
-                compute(deblurrer, blurred, settings)
+                let largest = largest(&blurred);
+                let way = room.way(job, largest, jobs.get(number + 1), before)?;
+                before = blurred.photographs().iter().map(pixels).sum();
+                compute(deblurrer, blurred, way, settings)
             });
             (job, computed)
         },
         |(job, computed)| {
-            let written = computed.and_then(|computed| write(job, &computed, settings));
+            let written = computed.and_then(|computed| write(job, &computed, settings, journal));
             bar.suspend(|| match written {
                 Ok(report) => {
                     for warning in &report.warnings {
@@ -95,6 +108,21 @@ fn read(job: &Job, settings: &Settings) -> Result<Frames> {
     Ok(frames)
 }
 
+/// Of the pictures, that which needs the most memory.
+fn largest(frames: &Frames) -> &Photograph {
+    let all = frames.photographs();
+    let first = &all[0]; // there is always one
+    all.iter()
+        .fold(first, |largest, one| match pixels(one) > pixels(largest) {
+            true => one,
+            false => largest,
+        })
+}
+
+fn pixels(photograph: &Photograph) -> u64 {
+    photograph.width() as u64 * photograph.height() as u64
+}
+
 /// Of the result.
 fn format(job: &Job, frames: &Frames, settings: &Settings) -> Format {
     let named = Format::of_path(&job.output).filter(|_| !is_stream(&job.output));
@@ -106,13 +134,14 @@ fn format(job: &Job, frames: &Frames, settings: &Settings) -> Format {
 fn compute<B: Backend>(
     deblurrer: &Deblurrer<B>,
     blurred: Frames,
+    way: Way,
     settings: &Settings,
 ) -> Result<Computed> {
     let start = Instant::now();
     let mut photographs = Vec::new();
     let mut disagreement = None;
     for picture in blurred.photographs() {
-        let restored = deblurrer.deblur_with(picture, &settings.deblur)?;
+        let restored = deblurrer.deblur_with(picture, &way.options)?;
         photographs.push(restored.photograph);
         disagreement = disagreement.or(restored.disagreement);
     }
@@ -121,13 +150,15 @@ fn compute<B: Backend>(
         restored: blurred.with_photographs(photographs)?,
         blurred: settings.compare.then_some(blurred),
         disagreement,
+        warning: way.warning,
     })
 }
 
 /// Writes the result and what belongs beside it.
-fn write(job: &Job, computed: &Computed, settings: &Settings) -> Result<Report> {
+fn write(job: &Job, computed: &Computed, settings: &Settings, journal: &Journal) -> Result<Report> {
     let results = &computed.restored;
     let mut report = Report::new(job, results.photographs(), computed.seconds);
+    report.warnings.extend(computed.warning.clone());
     if is_stream(&job.output) {
         let format = format(job, results, settings);
         let (bytes, saved) = results.to_bytes(format, &settings.encode, "standard output")?;
@@ -136,29 +167,36 @@ fn write(job: &Job, computed: &Computed, settings: &Settings) -> Result<Report> 
         return Ok(report);
     }
     let _whole = writing();
-    report
-        .warnings
-        .extend(save(results, &job.output, settings)?);
+    // Where only something beside a result was missing, what is there stays.
+    let keep = journal.keeps(job);
+    let save = |pictures: &Frames, file: &Path, is_there: bool| match keep && is_there {
+        true => Ok(Vec::new()),
+        false => pictures
+            .save(file, &settings.encode)
+            .map(|saved| saved.warnings),
+    };
+    report.warnings.extend(save(results, &job.output, true)?);
     if settings.preserve_time {
         report.warnings.extend(preserve_time(job));
     }
+    if !keep && let Err(error) = journal.add(job) {
+        // The result is there all the same.
+        report.warnings.push(error.to_string());
+    }
     if let Some(blurred) = &computed.blurred {
         let file = job.beside(COMPARE);
-        save(&blurred.beside(results)?, &file, settings)?;
+        let is_there = journal.has_beside(job, &file);
+        save(&blurred.beside(results)?, &file, is_there)?;
         report.compare = Some(file);
     }
     if let Some(disagreement) = &computed.disagreement {
         let file = job.beside(DISAGREEMENT);
-        save(&disagreement.picture()?.into(), &file, settings)?;
+        let is_there = journal.has_beside(job, &file);
+        save(&disagreement.picture()?.into(), &file, is_there)?;
         let white = disagreement.white();
         report.disagreement = Some(Map { file, white });
     }
     Ok(report)
-}
-
-/// Gives warnings.
-fn save(pictures: &Frames, path: &Path, settings: &Settings) -> Result<Vec<String>> {
-    Ok(pictures.save(path, &settings.encode)?.warnings)
 }
 
 /// Gives the result the time at which the input was last changed. A warning where there is none to give.

@@ -1,7 +1,9 @@
 //! `hi-diff deblur`: photographs, by file or folder, and videos.
 
 mod batch;
+mod recipe;
 mod report;
+mod room;
 mod settings;
 mod video;
 
@@ -9,9 +11,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use hi_diff::inference::Deblurrer;
+use hi_diff::inference::files::Plan;
 use hi_diff::picture::Format;
 
-use self::settings::{Plans, Settings};
+use self::room::Room;
+use self::settings::{Plans, Settings, is_stream};
 use crate::backend::with_backend;
 use crate::model::ModelArgs;
 
@@ -28,7 +32,8 @@ pub struct Args {
     /// Photographs, folders that are searched for them, and videos; `-` is a photograph from standard input
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
-    /// A folder for the results; or the file, if the one input is a file; or `-` for standard output
+    /// A folder for the results; or the file, if the one input is a file; or `-` for standard output. With a separator at its
+    /// end it is a folder
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
     #[command(flatten)]
@@ -66,7 +71,7 @@ pub struct Args {
     /// Replace results that exist
     #[arg(long)]
     force: bool,
-    /// Keep results that exist and do the others, and go on with a video, after an interruption
+    /// Keep what is a result of its input already and do the others, and go on with a video, after an interruption
     #[arg(long, conflicts_with = "force")]
     resume: bool,
     /// Print one line of JSON for each photograph and video
@@ -84,24 +89,34 @@ pub struct Args {
 pub fn run(args: Args) -> hi_diff::Result<bool> {
     let settings = Settings::of(&args).unwrap_or_else(|wrong| wrong.exit());
     let Plans {
-        photographs,
-        videos,
+        mut photographs,
+        mut videos,
     } = settings.plans(&args.inputs, &args.output)?;
+    for found in &photographs.passed_over {
+        settings.reports.passed_over(found);
+    }
+    // Held to the end: what was made in vain goes away with it.
+    let _places =
+        (!is_stream(&args.output)).then(|| [&mut photographs, &mut videos].map(Plan::try_places));
     let failures = || photographs.failures.iter().chain(&videos.failures);
     for failure in failures() {
         settings.reports.failure(&failure.input, &failure.error);
     }
-    settings.reports.kept(&photographs.done);
     let complete = failures().next().is_none();
-    if photographs.jobs.is_empty() && videos.jobs.is_empty() {
+    let nothing = |plan: &Plan| plan.jobs.is_empty() && plan.done.is_empty();
+    if nothing(&photographs) && nothing(&videos) {
         return Ok(complete);
     }
     let done = with_backend!(args.model.backend, B => {
         let device = Default::default();
         let (model, config) = args.model.load::<B>(&device)?;
+        let room = Room::new::<B>(&config, &settings, &device);
         let deblurrer = Deblurrer::new(model, device);
-        batch::deblur_all(&deblurrer, &photographs.jobs, &settings)?
-            & video::deblur_all(&deblurrer, &config, &videos.jobs, &settings)?
+        let recipe = recipe::of(&deblurrer, &config, &settings);
+        photographs.begin(recipe.clone())?;
+        settings.reports.kept(&photographs.done);
+        batch::deblur_all(&deblurrer, &photographs, &settings, &room)?
+            & video::deblur_all(&deblurrer, recipe, &videos.jobs, &settings, &room)?
     });
     Ok(done && complete)
 }

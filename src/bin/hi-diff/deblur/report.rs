@@ -1,9 +1,10 @@
 //! What `hi-diff deblur` says of each photograph.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use hi_diff::inference::files::Job;
-use hi_diff::picture::Photograph;
+use hi_diff::picture::{PassedOver, Photograph};
 use hi_diff::{Error, memory};
 use serde::Serialize;
 
@@ -81,6 +82,14 @@ struct KeptLine<'a> {
     kept: bool,
 }
 
+#[derive(Serialize)]
+struct PassedOverLine<'a> {
+    #[serde(serialize_with = "as_text")]
+    folder: &'a Path,
+    /// Files by the name of their kind; `other` for those of none.
+    passed_over: BTreeMap<&'static str, usize>,
+}
+
 impl Reports {
     pub fn of(args: &Args) -> Self {
         match (args.json, args.verbose, is_stream(&args.output)) {
@@ -113,6 +122,21 @@ impl Reports {
         if self == Self::Json {
             let error = error.to_string();
             json_line(&FailureLine { input, error });
+        }
+    }
+
+    /// The files of a folder that are not worked on.
+    pub fn passed_over(self, found: &PassedOver) {
+        match self {
+            Self::Errors => {}
+            Self::Json => {
+                let others = (found.others() > 0).then_some(("other", found.others()));
+                json_line(&PassedOverLine {
+                    folder: found.folder(),
+                    passed_over: found.kinds().into_iter().chain(others).collect(),
+                });
+            }
+            _ => output::passed_over(found),
         }
     }
 

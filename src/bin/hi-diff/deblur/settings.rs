@@ -3,8 +3,6 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use clap::CommandFactory;
-use clap::error::ErrorKind;
 use hi_diff::inference::files::{Job, Plan, PlanOptions};
 use hi_diff::inference::{DeblurOptions, Tiling, video};
 use hi_diff::picture::{EncodeOptions, Format};
@@ -39,7 +37,7 @@ pub struct Settings {
     pub compare: bool,
     /// Whether results get the times of their photographs.
     pub preserve_time: bool,
-    /// Whether files that exist are kept.
+    /// Whether what is a result already is kept.
     pub resume: bool,
     pub reports: Reports,
 }
@@ -48,8 +46,7 @@ impl Settings {
     /// # Errors
     /// What is wrong with the flags together, for exit status 2.
     pub fn of(args: &Args) -> Result<Self, clap::Error> {
-        let wrong =
-            |reason: String| crate::Cli::command().error(ErrorKind::ValueValidation, reason);
+        let wrong = |reason: String| crate::wrong_usage("deblur", reason);
         let settings = Self {
             deblur: DeblurOptions {
                 seed: args.seed,
@@ -59,7 +56,7 @@ impl Settings {
             },
             encode: EncodeOptions {
                 quality: args.quality,
-                // What is there when a run goes on is no result, or it would have been kept.
+                // What is there and no result of its input is replaced when resuming.
                 force: args.force || args.resume,
                 strip_metadata: args.strip_metadata,
             },
@@ -83,8 +80,7 @@ impl Settings {
                 true => Plan::default(),
                 false => {
                     let alone = photographs.is_empty();
-                    let replace = self.encode.force || self.resume;
-                    video::plan(&videos, output, alone, replace)?
+                    video::plan(&videos, output, alone, self.encode.force)?
                 }
             },
             photographs: match photographs.is_empty() {

@@ -1,17 +1,15 @@
 //! The videos among the inputs of `hi-diff deblur`.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use burn::tensor::backend::Backend;
-use hi_diff::Config;
 use hi_diff::inference::Deblurrer;
-use hi_diff::inference::files::Job;
+use hi_diff::inference::files::{Job, Recipe};
 use hi_diff::inference::video::{self, Event, Options, Summary};
 use hi_diff::picture::Photograph;
-use hi_diff::weights::StateDict;
 
 use super::report::Reports;
+use super::room::Room;
 use super::settings::Settings;
 use crate::output;
 use crate::stop::stop_on_signal;
@@ -19,9 +17,10 @@ use crate::stop::stop_on_signal;
 /// Deblurs videos one after the other. Whether all of them were.
 pub fn deblur_all<B: Backend>(
     deblurrer: &Deblurrer<B>,
-    config: &Config,
+    recipe: Recipe,
     jobs: &[Job],
     settings: &Settings,
+    room: &Room,
 ) -> hi_diff::Result<bool> {
     if jobs.is_empty() {
         return Ok(true);
@@ -30,18 +29,18 @@ pub fn deblur_all<B: Backend>(
     let stop = stop_on_signal("frame", reports.is_quiet())?;
     let options = Options {
         quality: settings.encode.quality,
-        // A result that is there and unfinished was begun by force.
-        force: settings.encode.force || settings.resume,
+        // When resuming too: a result that is there and unfinished was begun by force.
+        force: settings.encode.force,
         resume: settings.resume,
-        recipe: recipe(deblurrer, config, settings),
+        recipe,
     };
-    let mut restore = |frame: &Photograph| {
+    let restore = |frame: &Photograph| {
         let restored = deblurrer.deblur_with(frame, &settings.deblur)?;
         Ok(restored.photograph)
     };
     let mut failures = 0;
     for job in jobs {
-        if options.resume && job.output.exists() && !video::is_begun(&job.output) {
+        if options.resume && is_done(job) {
             reports.kept(std::slice::from_ref(job));
             continue;
         }
@@ -65,7 +64,14 @@ pub fn deblur_all<B: Backend>(
                 false => ControlFlow::Continue(()),
             }
         };
-        let done = video::deblur(&job.input, &job.output, &options, &mut restore, &mut report);
+        let mut first = true;
+        let restore = |frame: &Photograph| {
+            if std::mem::take(&mut first) {
+                room.for_frame(job, frame)?;
+            }
+            restore(frame)
+        };
+        let done = video::deblur(&job.input, &job.output, &options, restore, &mut report);
         bar.finish_and_clear();
         match done {
             Ok(summary) => reports.video(&summary),
@@ -81,24 +87,17 @@ pub fn deblur_all<B: Backend>(
     Ok(failures == 0)
 }
 
-/// What decides about the restored pixels.
-fn recipe<B: Backend>(
-    deblurrer: &Deblurrer<B>,
-    config: &Config,
-    settings: &Settings,
-) -> BTreeMap<String, String> {
-    let config = serde_json::json!({ "model": config.model, "diffusion": config.diffusion });
-    let states = StateDict::of_model(deblurrer.model());
-    let tiling = settings.deblur.tiling;
-    let tiling =
-        tiling.map(|tiling| format!("{} with overlap {}", tiling.size(), tiling.overlap()));
-    BTreeMap::from([
-        ("weights".into(), StateDict::fingerprint(&states)),
-        ("config".into(), config.to_string()),
-        ("seed".into(), settings.deblur.seed.to_string()),
-        ("tta".into(), settings.deblur.augment.to_string()),
-        ("tile".into(), tiling.unwrap_or_else(|| "none".into())),
-    ])
+/// Whether an earlier run finished the result, of a video that has not changed since.
+fn is_done(job: &Job) -> bool {
+    let found = |path| std::fs::metadata(path).ok();
+    let Some((input, result)) = found(&job.input).zip(found(&job.output)) else {
+        return false;
+    };
+    let not_older = match (input.modified(), result.modified()) {
+        (Ok(input), Ok(result)) => result >= input,
+        _ => true, // the system does not say
+    };
+    result.len() > 0 && not_older && !video::is_begun(&job.output)
 }
 
 impl Reports {

@@ -1,0 +1,226 @@
+//! How much memory a photograph takes on a processor, and what of it fits.
+
+use super::deblurrer::DeblurOptions;
+use super::tiling::Tiling;
+use crate::config::Config;
+use crate::model::SIZE_MULTIPLE;
+
+/// Bytes of a value.
+const VALUE: f64 = 4.0;
+
+/// Planes of a photograph's values.
+const COLOURS: f64 = 3.0;
+
+/// What does not depend on the photograph, in bytes: the threads' buffers.
+const APART: f64 = 8e6;
+
+/// Pieces of no more bytes than these share the allocator's heap and leave gaps in it; larger ones go back to the system.
+const HEAP_PIECE: f64 = 32.0 * 1024.0 * 1024.0;
+
+/// Tiles of fewer pixels a side are not proposed: their results are far from the whole's (docs/tiling.md).
+const LEAST_TILE: usize = 256;
+
+/// The steps in which tiles are proposed.
+const TILE_STEP: usize = 64;
+
+/// The overlap of a proposed tile.
+const OVERLAP: usize = 32;
+
+/// What of a photograph fits into memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// All of it, by the options given.
+    AsAsked,
+    /// These tiles, and no larger ones.
+    Tiles(Tiling),
+    /// Not even the smallest tiles, which need so many bytes.
+    Nothing(u64),
+}
+
+/// The bytes that [`Deblurrer::deblur_with`](super::Deblurrer::deblur_with) takes at most on a processor, for a photograph
+/// of this size in pixels and by these options: beside the model, with the photograph itself. An estimate, from measurements
+/// on Flex: the truth is between three quarters of it and 5 % more.
+pub fn need(config: &Config, height: usize, width: usize, options: &DeblurOptions) -> u64 {
+    let pixels = height as f64 * width as f64;
+    let rounded = |side: usize| side.next_multiple_of(SIZE_MULTIPLE) as f64;
+    let (at_once, tiled) = match options.tiling {
+        Some(tiling) if tiling.divides(height, width) => {
+            let side = |length: usize| rounded(length.min(tiling.size()));
+            // Cut out of the photograph, laid into a row of tiles, and that into the result.
+            let row = side(height) * width as f64;
+            let values = 2.0 * COLOURS * pixels + COLOURS * row;
+            (side(height) * side(width), Some(values))
+        }
+        _ => (rounded(height) * rounded(width), None),
+    };
+    // The photograph itself, the sum of its views, and mean and squares of its samples.
+    let several = (options.augment, options.samples.get() > 1);
+    let held = 1 + usize::from(several.0) + 2 * usize::from(several.1);
+    let held = held as f64 * COLOURS * pixels;
+    let restoring = tiled.unwrap_or(0.0) + at_once * transformer(config);
+    let values = held + f64::max(restoring, condition(config) * pixels);
+    // The second time, less fits into the gaps of the first.
+    let times = match several == (false, false) && tiled.is_none() {
+        true => 1.0,
+        false => 2.0,
+    };
+    (VALUE * values + times * gap(config, at_once) + APART) as u64
+}
+
+/// The largest of the activations that leaves a gap, in bytes. Each level has twice the channels of the one above on a quarter
+/// of its pixels.
+fn gap(config: &Config, pixels: f64) -> f64 {
+    let first = VALUE * config.model.transformer.dim as f64 * pixels;
+    let levels = [1.0, 2.0, 4.0, 8.0].map(|times| first / times);
+    let in_heap = levels.into_iter().filter(|&bytes| bytes <= HEAP_PIECE);
+    in_heap.fold(0.0, f64::max)
+}
+
+/// Values a pixel where the Transformer is widest: where decoder level 1 begins, there are its input (2C channels at a quarter
+/// of the pixels), the skip (C) and what they become (2C), and the image, which is added in the end.
+fn transformer(config: &Config) -> f64 {
+    3.5 * config.model.transformer.dim as f64 + COLOURS + 2.0
+}
+
+/// Values a pixel of the condition encoder, if there is one, which sees the whole photograph: twice the image, once of it
+/// rearranged, and four times its own channels at a sixteenth of the pixels.
+fn condition(config: &Config) -> f64 {
+    match config.model.prior {
+        crate::model::Prior::None => 0.0,
+        _ => 2.0 * COLOURS + 4.0 * config.model.embed_dim as f64 / 16.0,
+    }
+}
+
+/// What fits into `free` bytes, of which the work may take `need`.
+pub fn fit(
+    config: &Config,
+    height: usize,
+    width: usize,
+    options: &DeblurOptions,
+    free: u64,
+) -> Fit {
+    let need_of = |tiling| {
+        let options = DeblurOptions { tiling, ..*options };
+        need(config, height, width, &options)
+    };
+    if need_of(options.tiling) <= free {
+        return Fit::AsAsked;
+    }
+    let asked = options.tiling.map_or(usize::MAX, Tiling::size);
+    let largest = height.max(width).min(asked).saturating_sub(1) / TILE_STEP;
+    let mut least = None;
+    for steps in (LEAST_TILE / TILE_STEP..=largest).rev() {
+        let Ok(tiling) = Tiling::new(steps * TILE_STEP, OVERLAP) else {
+            continue;
+        };
+        let need = need_of(Some(tiling));
+        if need <= free {
+            return Fit::Tiles(tiling);
+        }
+        least = Some(need);
+    }
+    Fit::Nothing(least.unwrap_or_else(|| need_of(options.tiling)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(preset: &str) -> Config {
+        Config::preset(preset).unwrap()
+    }
+
+    fn tiles(size: usize) -> DeblurOptions {
+        DeblurOptions {
+            tiling: Some(Tiling::new(size, OVERLAP).unwrap()),
+            ..DeblurOptions::default()
+        }
+    }
+
+    /// Preset, width, height, tile (0 for none), eight views or one, samples, and megabytes that the program took on Flex and two
+    /// threads, beside what it has with the weights loaded.
+    const MEASURED: [(&str, usize, usize, usize, bool, usize, f64); 15] = [
+        ("tiny", 1024, 768, 0, false, 1, 121.0),
+        ("tiny", 1280, 720, 0, false, 1, 141.0),
+        ("tiny", 2048, 1536, 0, false, 1, 416.0),
+        ("tiny", 1280, 720, 256, false, 1, 50.0),
+        ("tiny", 1280, 720, 512, false, 1, 80.0),
+        ("tiny", 1280, 720, 0, true, 1, 205.0),
+        ("tiny", 1280, 720, 0, false, 2, 210.0),
+        ("tiny", 1280, 720, 0, true, 2, 226.0),
+        ("small", 1024, 768, 0, false, 1, 217.0),
+        ("small", 1280, 720, 0, false, 1, 254.0),
+        ("small", 2048, 1536, 0, false, 1, 756.0),
+        ("small", 1280, 720, 256, false, 1, 57.0),
+        ("small", 1280, 720, 512, false, 1, 135.0),
+        ("gopro", 1024, 768, 0, false, 1, 547.0),
+        ("gopro", 1280, 720, 0, false, 1, 652.0),
+    ];
+
+    #[test]
+    fn the_need_is_what_was_measured() {
+        for (preset, width, height, tile, augment, samples, taken) in MEASURED {
+            let options = DeblurOptions {
+                augment,
+                samples: samples.try_into().unwrap(),
+                tiling: (tile > 0).then(|| Tiling::new(tile, OVERLAP).unwrap()),
+                ..DeblurOptions::default()
+            };
+            let need = need(&config(preset), height, width, &options) as f64 / 1e6;
+            let more = 100.0 * (need / taken - 1.0);
+            println!(
+                "{preset} {width}×{height} {tile} {augment} {samples}: {need:.0} MB, {taken} MB: {more:+.1} %"
+            );
+            assert!(
+                (-5.0..=30.0).contains(&more),
+                "{preset} {width}×{height}: {need:.0} MB, measured {taken} MB: {more:+.1} %"
+            );
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_done_in_the_largest_tiles_that_do() {
+        let (small, options) = (config("small"), DeblurOptions::default());
+        let (height, width) = (3000, 4000);
+        let fit_in = |free: u64| fit(&small, height, width, &options, free);
+        let whole = need(&small, height, width, &options);
+        assert_eq!(fit_in(whole), Fit::AsAsked);
+        let Fit::Tiles(tiling) = fit_in(whole - 1) else {
+            panic!("{:?}", fit_in(whole - 1));
+        };
+        assert!(tiling.size() % TILE_STEP == 0 && tiling.overlap() == OVERLAP);
+        assert!(need(&small, height, width, &tiles(tiling.size())) < whole);
+        let larger = tiles(tiling.size() + TILE_STEP);
+        assert!(
+            !larger.tiling.unwrap().divides(height, width)
+                || need(&small, height, width, &larger) >= whole
+        );
+
+        let least = need(&small, height, width, &tiles(LEAST_TILE));
+        assert_eq!(fit_in(least), Fit::Tiles(tiles(LEAST_TILE).tiling.unwrap()));
+        assert_eq!(fit_in(least - 1), Fit::Nothing(least));
+        assert_eq!(fit_in(0), Fit::Nothing(least));
+        // Where there are no smaller tiles, the need is that of what was asked for.
+        let tiny = need(&small, 100, 100, &options);
+        assert_eq!(fit(&small, 100, 100, &options, 0), Fit::Nothing(tiny));
+    }
+
+    #[test]
+    fn smaller_tiles_than_those_asked_for_are_found() {
+        let small = config("small");
+        let free = need(&small, 3000, 4000, &tiles(1024));
+        assert_eq!(fit(&small, 3000, 4000, &tiles(1024), free), Fit::AsAsked);
+        assert_eq!(
+            fit(&small, 3000, 4000, &tiles(2048), free),
+            Fit::Tiles(tiles(1024).tiling.unwrap())
+        );
+    }
+
+    #[test]
+    fn no_size_overflows() {
+        let gopro = config("gopro");
+        let most = need(&gopro, 65_535, 65_535, &DeblurOptions::default());
+        assert!(most > 2_000_000_000_000, "{most}");
+        need(&gopro, usize::MAX / 8, usize::MAX / 8, &tiles(256));
+    }
+}
