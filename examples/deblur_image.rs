@@ -23,7 +23,8 @@ fn deblur(input: &Path, output: &Path, weights: Option<&Path>) -> hi_diff::Resul
     // The diffusion starts from noise; the same seed, here 0, gives the same result.
     let sharp = Deblurrer::new(model, device).deblur(&blurred, 0)?;
     // The format follows from the name. A file that exists is an error, unless the options say `force`.
-    sharp.save(output, &EncodeOptions::default())
+    sharp.save(output, &EncodeOptions::default())?;
+    Ok(())
 }
 
 fn main() -> ExitCode {
