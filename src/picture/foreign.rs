@@ -459,7 +459,8 @@ mod tests {
 
     #[test]
     fn brands_tell_the_kinds_of_iso_media_apart() {
-        let kinds: &[(&[u8; 4], &[&[u8; 4]], Kind, &str)] = &[
+        type Brand = [u8; 4];
+        let kinds: &[(&Brand, &[&Brand], Kind, &str)] = &[
             (b"heic", &[b"mif1", b"heic"], Kind::Heic, "HEIC"),
             (b"heix", &[b"mif1"], Kind::Heic, "HEIC"),
             (b"mif1", &[b"mif1", b"heic"], Kind::Heic, "HEIC"),
