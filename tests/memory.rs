@@ -77,12 +77,12 @@ fn the_need_of_a_photograph_is_what_it_takes() {
 /// From far too little to enough: never an end by a signal, and a result that is said to be in tiles or is the whole one.
 #[test]
 fn what_does_not_fit_is_done_in_tiles_or_refused_and_never_killed() {
-    let picture = folder(1600, 1200);
+    let picture = folder(1152, 896);
     let whole = deblur(&picture, None, &["-q"]);
     assert!(whole.status.success(), "{}", stderr(&whole));
     let expected = fs::read(picture.path().join("out.png")).unwrap();
     let mut seen = [0; 3];
-    for megabytes in (360..=800).step_by(40) {
+    for megabytes in (400..=680).step_by(40) {
         fs::remove_file(picture.path().join("out.png")).ok();
         let output = deblur(&picture, Some(megabytes << 20), &[]);
         let (said, code) = (stderr(&output), output.status.code());
@@ -116,9 +116,9 @@ fn what_does_not_fit_is_done_in_tiles_or_refused_and_never_killed() {
 
 #[test]
 fn a_tile_that_does_not_fit_is_refused_with_one_that_does() {
-    let picture = folder(1600, 1200);
-    let flags = ["--tile", "1536"];
-    let said = (400..=700).step_by(40).find_map(|megabytes| {
+    let picture = folder(1152, 896);
+    let flags = ["--tile", "1024"];
+    let said = (440..=640).step_by(40).find_map(|megabytes| {
         let output = deblur(&picture, Some(megabytes << 20), &flags);
         let said = stderr(&output);
         said.contains("` fits").then_some((megabytes, said))

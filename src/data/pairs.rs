@@ -85,10 +85,7 @@ impl fmt::Display for Found {
                 write!(f, " to {}×{}", largest.width, largest.height)?;
             }
         }
-        let mut passed_over = PassedOver::default();
-        self.passed_over
-            .iter()
-            .for_each(|file| passed_over.add(file));
+        let passed_over = PassedOver::of(Path::new(""), &self.passed_over);
         match passed_over.is_empty() {
             true => Ok(()),
             false => write!(f, "; passed over: {passed_over}"),
@@ -184,10 +181,8 @@ fn survey_layout(root: &Path, layout: Layout, part: Part) -> Result<(Found, Vec<
         ));
     }
     if pairs.is_empty() && unreadable.is_empty() {
-        return Err(data_error(
-            root,
-            "no images; expected PNG, JPEG, WebP, TIFF or BMP files",
-        ));
+        let passed_over = PassedOver::of(root, &listing.passed_over);
+        return Err(data_error(root, passed_over.no_images()));
     }
     let found = Found {
         layout,

@@ -12,7 +12,7 @@ use super::Protocol;
 use super::results::{Failure, ImageScores, Scores};
 use crate::data::layout::{self, data_error};
 use crate::error::{Error, Result};
-use crate::picture::{self, open_rgb8};
+use crate::picture::{self, PassedOver, open_rgb8};
 
 /// A restored image and its sharp target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,8 +105,8 @@ pub fn match_folders(restored: &Path, target: &Path) -> Result<Vec<FilePair>> {
         ));
     }
     if pairs.is_empty() {
-        let reason = "no images; expected PNG, JPEG, WebP, TIFF or BMP files";
-        return Err(data_error(restored, reason));
+        let passed_over = PassedOver::of(restored, &listing.passed_over);
+        return Err(data_error(restored, passed_over.no_images()));
     }
     Ok(pairs)
 }

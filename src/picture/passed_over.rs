@@ -35,6 +35,13 @@ impl PassedOver {
         }
     }
 
+    /// These files, of this folder.
+    pub(crate) fn of<'a>(folder: &Path, files: impl IntoIterator<Item = &'a PathBuf>) -> Self {
+        let mut found = Self::new(folder);
+        files.into_iter().for_each(|file| found.add(file));
+        found
+    }
+
     /// Counts a file.
     pub fn add(&mut self, file: &Path) {
         let extension = file.extension().and_then(OsStr::to_str);
@@ -119,9 +126,8 @@ mod tests {
     use super::*;
 
     fn of(files: &[&str]) -> PassedOver {
-        let mut found = PassedOver::new(Path::new("in"));
-        files.iter().for_each(|file| found.add(Path::new(file)));
-        found
+        let files: Vec<_> = files.iter().map(PathBuf::from).collect();
+        PassedOver::of(Path::new("in"), &files)
     }
 
     #[test]

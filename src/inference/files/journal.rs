@@ -18,7 +18,7 @@ use crate::picture;
 /// Its name in the folder of the results.
 const FILE: &str = ".hi-diff.jsonl";
 
-/// The most that is read of it, in bytes: some 300,000 results.
+/// The most that is read of it, in bytes: some 100,000 results.
 const MOST: u64 = 128 << 20;
 
 /// What decides about the restored pixels, such as weights and seed, by name.

@@ -21,6 +21,8 @@ const COMPARING: u64 = 48;
 /// What is asked of the memory, for a model on a processor. A GPU's memory is not asked.
 pub struct Room<'a> {
     config: Option<&'a Config>,
+    /// Before the first photograph, in bytes.
+    free_at_first: Option<u64>,
     settings: &'a Settings,
 }
 
@@ -43,16 +45,18 @@ impl<'a> Room<'a> {
         }
         Self {
             config: on_processor.then_some(config),
+            free_at_first: memory::free_bytes().filter(|_| on_processor),
             settings,
         }
     }
 
-    /// That the job's photograph can be read.
+    /// That the job's photograph can be read, if nothing else is in memory: while another is computed, that leaves room
+    /// for it.
     ///
     /// # Errors
     /// [`Error::Image`] with the bytes that it needs and those that are free.
     pub fn for_reading(&self, job: &Job) -> hi_diff::Result<()> {
-        let (Some(_), Some(free)) = (self.config, memory::free_bytes()) else {
+        let Some(free) = self.free_at_first else {
             return Ok(());
         };
         let need = READING * pixels(job);
