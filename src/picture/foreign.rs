@@ -167,6 +167,7 @@ const MAGIC: &[(usize, &[u8], Kind, &str)] = &[
         "Windows Media video",
     ),
     (0, b"OggS\0", Kind::Video, "Ogg"),
+    (0, b"icns\0", Kind::Picture, "ICNS"),
     (0, b"PK\x03\x04", Kind::NoPicture, "ZIP archive"),
 ];
 
@@ -459,8 +460,13 @@ mod tests {
 
     #[test]
     fn brands_tell_the_kinds_of_iso_media_apart() {
-        type Brand = [u8; 4];
-        let kinds: &[(&Brand, &[&Brand], Kind, &str)] = &[
+        type Case = (
+            &'static [u8; 4],
+            &'static [&'static [u8; 4]],
+            Kind,
+            &'static str,
+        );
+        let kinds: &[Case] = &[
             (b"heic", &[b"mif1", b"heic"], Kind::Heic, "HEIC"),
             (b"heix", &[b"mif1"], Kind::Heic, "HEIC"),
             (b"mif1", &[b"mif1", b"heic"], Kind::Heic, "HEIC"),
