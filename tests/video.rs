@@ -525,6 +525,32 @@ fn nothing_is_overwritten_without_force() {
 }
 
 #[test]
+fn a_result_that_is_empty_or_older_than_its_video_is_made_again_when_resuming() {
+    let Some(place) = Place::with_ffmpeg() else {
+        return;
+    };
+    place.clip("in.mp4", 2, "");
+    let resume = ["in.mp4", "-o", "out.mp4", "--resume"];
+    let made_again = || {
+        let output = place.deblur(&resume);
+        assert!(output.status.success(), "{}", errors(&output));
+        !errors(&output).contains("kept: 1 result")
+    };
+    fs::write(place.path("out.mp4"), "").unwrap();
+    assert!(made_again(), "empty");
+    assert_eq!(place.times("out.mp4").len(), 2);
+    assert!(!made_again(), "finished");
+    let result = fs::metadata(place.path("out.mp4")).unwrap();
+    let later = result.modified().unwrap() + std::time::Duration::from_secs(10);
+    let video = fs::File::options()
+        .append(true)
+        .open(place.path("in.mp4"))
+        .unwrap();
+    video.set_modified(later).unwrap();
+    assert!(made_again(), "older than its video");
+}
+
+#[test]
 fn videos_and_photographs_go_into_one_folder() {
     let Some(place) = Place::with_ffmpeg() else {
         return;
@@ -542,7 +568,8 @@ fn videos_and_photographs_go_into_one_folder() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["a.mp4", "b.mkv", "c.png"]);
+    // The journal is of the photograph's result.
+    assert_eq!(names, [".hi-diff.jsonl", "a.mp4", "b.mkv", "c.png"]);
     assert_eq!(place.times("out/b.mkv").len(), 2);
     // Folders are searched for photographs only.
     let refused = place.refused(&[".", "a.mp4", "-o", "out.mp4"]);
