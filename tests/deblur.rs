@@ -439,7 +439,7 @@ fn json_has_a_line_for_each_photograph_in_order() {
 #[test]
 fn resuming_keeps_what_is_there_and_does_the_rest() {
     let folder = folder(&[("in/a.png", 16, 16), ("in/b.png", 16, 16)]);
-    deblur(&folder, &["in/a.png", "-o", "out"]).success();
+    deblur(&folder, &["in/a.png", "-o", "out", "--resume"]).success();
     // What somebody made of a result since stays, too.
     picture(5, 7)
         .save(folder.path().join("out/a.png"))
@@ -521,6 +521,18 @@ fn resuming_does_again_what_is_no_result_of_its_input() {
     assert_eq!(outputs(&assert), ["out/b.png"]);
     deblur(&folder, &["in/a.png", "-o", "one/a.png"]).success();
     assert!(!exists(&folder, "one/.hi-diff.jsonl"));
+    // Nor one beside results of which none was asked to be gone on with; what is there then is not lost.
+    deblur(&folder, &["in/a.png", "-o", "two"]).success();
+    assert!(!exists(&folder, "two/.hi-diff.jsonl"));
+    picture(5, 7).save(folder.path().join("two/a.png")).unwrap();
+    let mine = bytes(&folder, "two/a.png");
+    let assert = deblur(&folder, &["in/a.png", "-o", "two", "--resume"]).code(1);
+    assert!(
+        stderr(&assert).contains("two/a.png: a picture of another size"),
+        "{}",
+        stderr(&assert)
+    );
+    assert!(bytes(&folder, "two/a.png") == mine);
     let one = ["in/a.png", "-o", "one/a.png", "--resume"];
     let assert = deblur(&folder, &one).success();
     assert_eq!(stderr(&assert), "kept: 1 result of an earlier run\n");
@@ -673,7 +685,7 @@ fn impossible_flags_are_wrong_usage() {
         (&["a.png", "-o", "out.png", "--overlap", "8"], "--tile"),
         (&["a.png", "-o", "out.png", "--samples", "0"], "--samples"),
         (
-            &["a.png", "-o", "out.png", "--format", "gif"],
+            &["a.png", "-o", "out.png", "--format", "heic"],
             "possible values: png",
         ),
         (

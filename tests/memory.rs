@@ -82,7 +82,7 @@ fn what_does_not_fit_is_done_in_tiles_or_refused_and_never_killed() {
     assert!(whole.status.success(), "{}", stderr(&whole));
     let expected = fs::read(picture.path().join("out.png")).unwrap();
     let mut seen = [0; 3];
-    for megabytes in (400..=680).step_by(40) {
+    for megabytes in [400, 500, 560, 680] {
         fs::remove_file(picture.path().join("out.png")).ok();
         let output = deblur(&picture, Some(megabytes << 20), &[]);
         let (said, code) = (stderr(&output), output.status.code());

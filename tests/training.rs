@@ -508,21 +508,40 @@ fn a_run_is_not_overwritten_nor_resumed_as_another() {
 }
 
 #[test]
-fn an_unreadable_image_in_mid_run_is_an_error_that_names_it() {
+fn a_picture_that_cannot_be_decoded_does_not_end_a_training() {
     let folder = TempDir::new().unwrap();
     let data = folder.path().join("pairs");
     pairs(&data);
-    for side in ["input", "target"] {
-        for index in 0..4 {
-            let path = data.join(side).join(format!("{index}.png"));
-            let bytes = std::fs::read(&path).unwrap();
-            std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-        }
-    }
+    let spoil = |path: &str| {
+        let path = data.join(path);
+        let mut bytes = std::fs::read(&path).unwrap();
+        // In its pixels, behind the header, so that only decoding finds it.
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 8].fill(0x5a);
+        std::fs::write(&path, &bytes).unwrap();
+    };
+    spoil("input/0.png");
+    spoil("target/2.png");
     let config = config();
-    let error = run(&config, &options(&folder, "run")).unwrap_err();
-    assert!(matches!(error, hi_diff::Error::Stopped { .. }), "{error}");
-    assert!(error.to_string().contains(".png"), "{error}");
+    let one = run(&config, &options(&folder, "one")).unwrap();
+    assert_eq!(
+        one.stages[0].iterations,
+        config.training.stage_one.iterations
+    );
+    // The same pairs are passed over each time.
+    run(&config, &options(&folder, "two")).unwrap();
+    let weights = |name: &str| std::fs::read(folder.path().join(name).join("model.safetensors"));
+    assert!(weights("one").unwrap() == weights("two").unwrap());
+    for index in 0..4 {
+        std::fs::write(data.join(format!("input/{index}.png")), b"").unwrap();
+    }
+    let error = run(&config, &options(&folder, "none"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("0.png") && error.contains("empty"),
+        "{error}"
+    );
 }
 
 #[test]

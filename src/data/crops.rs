@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::decode::decode;
 use super::layout::{Layout, Part};
-use super::pairs::{Found, Pair, survey};
+use super::pairs::{Found, Pair, find_pairs};
 use crate::error::{Error, Result};
 use crate::picture::{EncodeOptions, save_rgb8};
 
@@ -57,7 +57,7 @@ pub struct CropReport {
 ///
 /// # Errors
 /// Before anything is written: [`Error::Config`] for options that cannot be used, those of
-/// [`find_pairs`](super::pairs::find_pairs) except for unreadable images, and [`Error::Refused`] when `out` is the
+/// [`find_pairs`], and [`Error::Refused`] when `out` is the
 /// dataset itself, or an output exists and `force` is not set.
 pub fn crop_dataset(
     root: &Path,
@@ -68,7 +68,11 @@ pub fn crop_dataset(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<CropReport> {
     options.validate()?;
-    let (found, mut failures) = survey(root, layout, part)?;
+    let found = find_pairs(root, layout, part)?;
+    let unreadable = found.unreadable.iter();
+    let mut failures: Vec<Error> = unreadable
+        .map(|image| Error::image(&image.path, &image.reason))
+        .collect();
     keep_apart(&found.pairs, out)?;
     if !options.force {
         refuse_existing(&found.pairs, out, options)?;

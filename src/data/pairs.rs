@@ -40,6 +40,40 @@ pub struct Found {
     pub pairs: Vec<Pair>,
     /// Files and folders that were not looked into: other files than images, HIDE's sharp images of the other part.
     pub passed_over: Vec<PathBuf>,
+    /// Images that are not among the pairs, nor are their partners.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// An image that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The name that its pair would have.
+    pub name: String,
+    /// Its file.
+    pub path: PathBuf,
+    /// Why.
+    pub reason: String,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.reason)
+    }
+}
+
+impl Unreadable {
+    fn new(name: &str, path: &Path, error: &Error) -> Self {
+        let reason = match error {
+            Error::Image { reason, .. } => reason.clone(),
+            Error::Io { source, .. } => source.to_string(),
+            other => other.to_string(),
+        };
+        Self {
+            name: name.to_string(),
+            path: path.to_path_buf(),
+            reason,
+        }
+    }
 }
 
 impl fmt::Display for Found {
@@ -105,10 +139,18 @@ fn count(number: usize, unit: &str) -> String {
 ///
 /// # Errors
 /// [`Error::Data`] if `root` has no known layout, several or not the one named, if it lacks the part, if there is no
-/// image, or with a list of the images that lack a partner, share a name, cannot be read or differ from their partner
+/// image that can be read, or with a list of the images that lack a partner, share a name or differ from their partner
 /// in size, and of the lines of a list file that cannot be used. [`Error::Io`] for an unreadable folder.
 pub fn find_pairs(root: &Path, layout: Option<Layout>, part: Part) -> Result<Found> {
-    readable(root, survey(root, layout, part)?)
+    let layout = match layout {
+        Some(layout) => layout,
+        None => layout::detect(root)?,
+    };
+    if layout == Layout::Sharp {
+        let reason = "sharp photographs alone; expected pairs, which `hi-diff synth` makes of them";
+        return Err(data_error(root, reason));
+    }
+    survey(root, layout, part)
 }
 
 /// As [`find_pairs`], but of [sharp photographs](Layout::Sharp) alone too, whose pairs lack the blurry image. Without a
@@ -121,38 +163,10 @@ pub fn find_images(root: &Path, layout: Option<Layout>, part: Part) -> Result<Fo
         Some(layout) => layout,
         None => layout::detect_with_sharp(root)?,
     };
-    readable(root, survey_layout(root, layout, part)?)
+    survey(root, layout, part)
 }
 
-fn readable(root: &Path, (found, unreadable): (Found, Vec<Error>)) -> Result<Found> {
-    if !unreadable.is_empty() {
-        let problems: Vec<_> = unreadable.iter().map(Error::to_string).collect();
-        return Err(data_error(
-            root,
-            describe("images cannot be read", &problems),
-        ));
-    }
-    Ok(found)
-}
-
-/// As [`find_pairs`], but images that cannot be read are only left out: the second result says why.
-pub(super) fn survey(
-    root: &Path,
-    layout: Option<Layout>,
-    part: Part,
-) -> Result<(Found, Vec<Error>)> {
-    let layout = match layout {
-        Some(layout) => layout,
-        None => layout::detect(root)?,
-    };
-    if layout == Layout::Sharp {
-        let reason = "sharp photographs alone; expected pairs, which `hi-diff synth` makes of them";
-        return Err(data_error(root, reason));
-    }
-    survey_layout(root, layout, part)
-}
-
-fn survey_layout(root: &Path, layout: Layout, part: Part) -> Result<(Found, Vec<Error>)> {
+fn survey(root: &Path, layout: Layout, part: Part) -> Result<Found> {
     let listing = layout::list(root, layout, part)?;
     let couples = listing.couples.into_iter();
     let couples = couples.map(|(name, Couple { blur, sharp })| (name, Some(blur), sharp));
@@ -170,17 +184,24 @@ fn survey_layout(root: &Path, layout: Layout, part: Part) -> Result<(Found, Vec<
         match outcome {
             Ok(pair) => pairs.push(pair),
             Err(Unpaired::Sizes(problem)) => problems.push(problem),
-            Err(Unpaired::Unreadable(errors)) => unreadable.extend(errors),
+            Err(Unpaired::Unreadable(images)) => unreadable.extend(images),
         }
     }
     if !problems.is_empty() {
-        problems.extend(unreadable.iter().map(Error::to_string));
+        problems.extend(unreadable.iter().map(Unreadable::to_string));
         return Err(data_error(
             root,
             describe("the pairs do not match", &problems),
         ));
     }
-    if pairs.is_empty() && unreadable.is_empty() {
+    if pairs.is_empty() && !unreadable.is_empty() {
+        let problems: Vec<_> = unreadable.iter().map(Unreadable::to_string).collect();
+        return Err(data_error(
+            root,
+            describe("images cannot be read", &problems),
+        ));
+    }
+    if pairs.is_empty() {
         let passed_over = PassedOver::of(root, &listing.passed_over);
         return Err(data_error(root, passed_over.no_images()));
     }
@@ -189,31 +210,34 @@ fn survey_layout(root: &Path, layout: Layout, part: Part) -> Result<(Found, Vec<
         part: listing.part,
         pairs,
         passed_over: listing.passed_over,
+        unreadable,
     };
-    Ok((found, unreadable))
+    Ok(found)
 }
 
 /// Why two files are no pair.
 enum Unpaired {
     Sizes(String),
-    Unreadable(Vec<Error>),
+    Unreadable(Vec<Unreadable>),
 }
 
 fn pair(name: String, blur: Option<PathBuf>, sharp: PathBuf) -> Result<Pair, Unpaired> {
+    let read =
+        |path: &Path| dimensions(path).map_err(|error| Unreadable::new(&name, path, &error));
     let of_size = |(width, height), blur, sharp| Pair {
-        name,
+        name: name.clone(),
         blur,
         sharp,
         width,
         height,
     };
     let Some(blur) = blur else {
-        return match dimensions(&sharp) {
+        return match read(&sharp) {
             Ok(size) => Ok(of_size(size, None, sharp)),
             Err(error) => Err(Unpaired::Unreadable(vec![error])),
         };
     };
-    match (dimensions(&blur), dimensions(&sharp)) {
+    match (read(&blur), read(&sharp)) {
         (Ok(size), Ok(sharp_size)) if size == sharp_size => Ok(of_size(size, Some(blur), sharp)),
         (Ok((width, height)), Ok((sharp_width, sharp_height))) => Err(Unpaired::Sizes(format!(
             "{}: {width}×{height}, but its partner is {sharp_width}×{sharp_height}",
@@ -239,6 +263,8 @@ pub struct TrainingPairs {
     pub validation: Vec<ValidationSet>,
     /// What was found where, a line each.
     pub reports: Vec<String>,
+    /// Images that cannot be read: their pairs are passed over.
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// Pairs that a training is judged by, with scores of their own.
@@ -292,11 +318,13 @@ pub fn training_pairs(
         sources: Vec::new(),
         validation: Vec::new(),
         reports: Vec::new(),
+        unreadable: Vec::new(),
     };
     let mut held_out = Vec::new();
     for (folder, layout, weight) in folders {
         let found = find_images(folder, layout, Part::Train)?;
         pairs.reports.push(found.to_string());
+        pairs.unreadable.extend(found.unreadable);
         let (learn, share) = match validation {
             [] => split_for_validation(found.pairs, config.validation_share),
             _ => (found.pairs, Vec::new()),
@@ -314,9 +342,7 @@ pub fn training_pairs(
             pairs: held_out,
         });
     } else {
-        let (sets, reports) = validation_sets(validation, config.layout)?;
-        pairs.validation = sets;
-        pairs.reports.extend(reports);
+        validation_sets(validation, config.layout, &mut pairs)?;
     }
     Ok(pairs)
 }
@@ -325,8 +351,14 @@ pub fn training_pairs(
 fn validation_sets(
     folders: &[PathBuf],
     layout: Option<Layout>,
-) -> Result<(Vec<ValidationSet>, Vec<String>)> {
-    let (mut sets, mut reports) = (Vec::<ValidationSet>::new(), Vec::new());
+    into: &mut TrainingPairs,
+) -> Result<()> {
+    let TrainingPairs {
+        validation: sets,
+        reports,
+        unreadable,
+        ..
+    } = into;
     for folder in folders {
         // Who trains on sharp photographs may well have pairs to validate on.
         let layout = match layout {
@@ -334,8 +366,9 @@ fn validation_sets(
             layout => layout,
         };
         let found = find_images(folder, layout, Part::Test)?;
-        let name = set_name(folder, &sets);
+        let name = set_name(folder, sets);
         let report = found.to_string();
+        unreadable.extend(found.unreadable);
         let mut pairs = found.pairs;
         if folders.len() > 1 {
             reports.push(format!("validation {name}: {report}"));
@@ -347,7 +380,7 @@ fn validation_sets(
         }
         sets.push(ValidationSet { name, pairs });
     }
-    Ok((sets, reports))
+    Ok(())
 }
 
 /// The folder's name; with a number where a set before has it.
@@ -482,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn unreadable_images_are_an_error_but_for_a_survey() {
+    fn an_image_that_cannot_be_read_does_not_end_the_others() {
         let folder = TempDir::new().unwrap();
         let root = folder.path();
         for name in ["good", "torn"] {
@@ -490,10 +523,22 @@ mod tests {
             write(root, &format!("target/{name}.png"), 8, 8);
         }
         std::fs::write(root.join("input/torn.png"), b"not a picture").unwrap();
+        let found = find(root).unwrap();
+        assert_eq!(found.pairs.len(), 1);
+        let [torn] = &found.unreadable[..] else {
+            panic!("{:?}", found.unreadable);
+        };
+        assert_eq!(torn.name, "torn");
+        assert!(
+            torn.to_string().contains("torn.png: not an image"),
+            "{torn}"
+        );
+        std::fs::write(root.join("target/good.png"), b"").unwrap();
         let message = find(root).unwrap_err().to_string();
-        assert!(message.contains("torn.png"), "{message}");
-        let (found, unreadable) = survey(root, None, Part::Train).unwrap();
-        assert_eq!((found.pairs.len(), unreadable.len()), (1, 1));
+        assert!(
+            message.contains("torn.png") && message.contains("good.png"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -523,6 +568,7 @@ mod tests {
                 pair("b/1", 1280, 720),
             ],
             passed_over: Vec::new(),
+            unreadable: Vec::new(),
         };
         let expected = "GoPro layout, train part: 3 pairs in 2 sequences, 1280×720";
         assert_eq!(found.to_string(), expected);
@@ -531,6 +577,7 @@ mod tests {
             part: None,
             pairs: vec![pair("1", 40, 30)],
             passed_over: ["notes.txt", "a.heic", "b.HEIC"].map(PathBuf::from).into(),
+            unreadable: Vec::new(),
         };
         let expected = "input/target layout: 1 pair, 40×30; passed over: HEIC 2, other files 1";
         assert_eq!(found.to_string(), expected);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Protocol;
 use crate::data::layout::{Layout, Part, fitting};
-use crate::data::pairs::{Pair, find_pairs};
+use crate::data::pairs::{Pair, Unreadable, find_pairs};
 use crate::error::{Error, Result};
 
 /// Pairs to evaluate on.
@@ -20,6 +20,8 @@ pub struct Dataset {
     pub pairs: Vec<Pair>,
     /// What was found, as a line.
     pub report: String,
+    /// Images that cannot be read: failures of an evaluation.
+    pub unreadable: Vec<Unreadable>,
 }
 
 impl Dataset {
@@ -65,11 +67,17 @@ impl Dataset {
                     folder: folder.clone(),
                     protocol: protocol.unwrap_or(own),
                     report: found.to_string(),
+                    unreadable: found.unreadable,
                     pairs: found.pairs,
                 });
             }
         }
         Ok(datasets)
+    }
+
+    /// Pairs, and images that cannot be read.
+    pub fn images(&self) -> usize {
+        self.pairs.len() + self.unreadable.len()
     }
 
     /// Its name as a folder's.

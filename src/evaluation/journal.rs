@@ -51,7 +51,7 @@ impl From<&Dataset> for PlannedDataset {
         Self {
             name: dataset.name.clone(),
             protocol: dataset.protocol,
-            count: dataset.pairs.len(),
+            count: dataset.images(),
         }
     }
 }

@@ -67,7 +67,7 @@ pub fn evaluate<B: Backend>(
     plan.datasets = datasets.iter().map(Into::into).collect();
     let _lock = Lock::hold(&options.out)?;
     let (journal, plan, done) = open(&plan, options)?;
-    let total: usize = datasets.iter().map(|dataset| dataset.pairs.len()).sum();
+    let total: usize = datasets.iter().map(Dataset::images).sum();
     let mut notes = Notes {
         datasets,
         folder: PictureFolder::new(&options.out, plan.save_images),
@@ -76,6 +76,7 @@ pub fn evaluate<B: Backend>(
         results: results(datasets, &done),
         progress,
     };
+    notes.tell_of_unreadable();
     notes.run(deblurrer, plan.seed, &options.stop)?;
 
     let evaluation = Evaluation {
@@ -232,6 +233,20 @@ impl Notes<'_> {
             },
         );
         outcome
+    }
+
+    /// Images that could not be read when the datasets were opened have failed.
+    fn tell_of_unreadable(&mut self) {
+        for (dataset, result) in self.datasets.iter().zip(&mut self.results) {
+            for image in &dataset.unreadable {
+                let failure = Failure {
+                    name: image.name.clone(),
+                    reason: image.to_string(),
+                };
+                (self.progress)(&dataset.name, Err(&failure));
+                result.failures.push(failure);
+            }
+        }
     }
 
     fn jobs(&self) -> Vec<PairJob> {

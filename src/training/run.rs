@@ -182,6 +182,7 @@ impl<'a> Run<'a> {
             sources,
             validation,
             reports,
+            unreadable,
         } = training_pairs(&config.data, data, validation)?;
         let run = Self {
             config,
@@ -193,6 +194,11 @@ impl<'a> Run<'a> {
         run.check_folder()?;
         for report in reports {
             run.say(format_args!("{report}"));
+        }
+        if options.display == Display::Lines {
+            for image in unreadable {
+                eprintln!("warning: {image}; its pair is passed over");
+            }
         }
         run.say(format_args!(
             "{} pairs to train on, {} to validate on",

@@ -119,7 +119,7 @@ fn run_on<B: Backend>(
         pictures: args.pictures,
         stop,
     };
-    let total: usize = datasets.iter().map(|dataset| dataset.pairs.len()).sum();
+    let total: usize = datasets.iter().map(Dataset::images).sum();
     let bar = output::progress_bar(total, "images", args.quiet);
     let lines = !args.quiet && !args.json;
     let mut progress = |dataset: &str, image: Result<&ImageResult, &Failure>| {

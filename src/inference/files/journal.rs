@@ -118,6 +118,22 @@ impl Journal {
         }
     }
 
+    /// Whether somebody's picture has the result's name: one that no line knows, not older than the input and of another
+    /// size. It is not replaced without being asked.
+    pub(super) fn is_foreign(&self, job: &Job) -> bool {
+        let stamps = Stamp::of(&job.output).zip(Stamp::of(&job.input));
+        let newer = stamps.is_some_and(|(result, input)| result.modified >= input.modified);
+        newer
+            && self.entry(job).is_none()
+            && picture::size(&job.output)
+                .is_ok_and(|size| picture::size(&job.input).is_ok_and(|wanted| wanted != size))
+    }
+
+    /// Whether there is a journal in `folder`.
+    pub(super) fn is_in(folder: &Path) -> bool {
+        folder.join(FILE).is_file()
+    }
+
     /// Whether `file`, which belongs beside the job's result, is there and not of an earlier result.
     pub fn has_beside(&self, job: &Job, file: &Path) -> bool {
         let (result, beside) = (Stamp::of(&job.output), Stamp::of(file));
@@ -286,8 +302,10 @@ mod tests {
         assert!(!case.is_done(), "older than its input");
         case.result(4, 3, 2);
         assert!(case.is_done());
+        assert!(!case.journal().is_foreign(&case.job));
         case.result(3, 4, 2);
         assert!(!case.is_done(), "of another size");
+        assert!(case.journal().is_foreign(&case.job));
         for bytes in [&b""[..], b"no picture"] {
             fs::write(&case.job.output, bytes).unwrap();
             assert!(!case.is_done(), "{bytes:?}");

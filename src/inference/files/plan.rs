@@ -127,7 +127,8 @@ impl Plan {
         }
 
         let mut plan = Plan::default();
-        if !single_file {
+        // Who never resumes finds nothing but results in the folder.
+        if !single_file && (options.resume || Journal::is_in(output)) {
             plan.journal = Journal::read(output);
         }
         for input in inputs {
@@ -283,6 +284,10 @@ impl Plan {
                     self.journal.keep(job);
                     self.jobs.push(job.clone());
                 }
+            } else if options.resume && self.journal.is_foreign(job) {
+                let reason = "a picture of another size, and not known to be a result: move it, or begin anew by \
+                              --force without --resume";
+                self.fail(&job.input, Error::refused(&job.output, reason));
             } else if !options.force
                 && !options.resume
                 && let Some(file) = files.iter().find(|file| exists(file))
