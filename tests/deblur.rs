@@ -611,24 +611,23 @@ fn files_beside_results_are_guarded_like_results() {
 #[test]
 fn a_folder_says_how_many_files_it_passed_over() {
     let folder = folder(&[("in/a.png", 8, 8), ("plain/b.png", 8, 8)]);
-    for name in ["in/b.heic", "in/c.HEIC", "in/d.dng", "in/notes.txt"] {
+    for name in ["in/b.jxl", "in/c.JXL", "in/d.dng", "in/notes.txt"] {
         fs::write(folder.path().join(name), "other").unwrap();
     }
-    let heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic";
     fs::create_dir(folder.path().join("phone")).unwrap();
-    fs::write(folder.path().join("phone/e.heic"), heic).unwrap();
+    fs::write(folder.path().join("phone/e.jxl"), b"\xff\x0a").unwrap();
 
     let assert = deblur(&folder, &["in", "plain", "-o", "out"]).success();
     assert_eq!(
         stderr(&assert),
-        "passed over in in: HEIC 2, DNG 1, other files 1\n"
+        "passed over in in: JPEG XL 2, DNG 1, other files 1\n"
     );
     let again = ["in", "plain", "-o", "out", "--force"];
     let assert = deblur(&folder, &[&again[..], &["-q"]].concat()).success();
     assert_eq!(stderr(&assert), "");
     let assert = deblur(&folder, &[&again[..], &["--json"]].concat()).success();
     let lines = json_lines(&assert);
-    let counts = serde_json::json!({"HEIC": 2, "DNG": 1, "other": 1});
+    let counts = serde_json::json!({"JPEG XL": 2, "DNG": 1, "other": 1});
     assert_eq!(
         lines[0],
         serde_json::json!({"folder": "in", "passed_over": counts})
@@ -639,8 +638,8 @@ fn a_folder_says_how_many_files_it_passed_over() {
     let said = stderr(&assert);
     assert!(
         said.contains("phone: no images in this folder, expected PNG")
-            && said.contains("HEIC 1: ")
-            && said.contains("heif-convert"),
+            && said.contains("JPEG XL 1: ")
+            && said.contains("djxl"),
         "{said}"
     );
 }

@@ -132,7 +132,7 @@ fn a_file_that_is_no_image_is_reported_and_the_others_are_done() {
 #[test]
 fn what_is_no_photograph_by_name_is_passed_over_and_counted() {
     let (sharp, out) = (photographs(&["a.png"]), tempfile::tempdir().unwrap());
-    for name in ["b.heic", "c.dng", "d.heic", "Thumbs.db", ".hidden"] {
+    for name in ["b.jxl", "c.dng", "d.jxl", "Thumbs.db", ".hidden"] {
         fs::write(sharp.path().join(name), "no image").unwrap();
     }
     let options = SynthesisOptions::default();
@@ -140,7 +140,7 @@ fn what_is_no_photograph_by_name_is_passed_over_and_counted() {
     assert_eq!((report.pairs, report.failures.len()), (1, 0));
     assert_eq!(
         report.passed_over.to_string(),
-        "HEIC 2, DNG 1, other files 1"
+        "JPEG XL 2, DNG 1, other files 1"
     );
     // A photograph that is named is read whatever its name is.
     let named = sharp.path().join("named");
@@ -150,7 +150,7 @@ fn what_is_no_photograph_by_name_is_passed_over_and_counted() {
     fs::remove_file(sharp.path().join("a.png")).unwrap();
     let error = run(sharp.path(), out.path(), &options).unwrap_err();
     assert!(
-        error.to_string().contains("expected PNG") && error.to_string().contains("HEIC 2: "),
+        error.to_string().contains("expected PNG") && error.to_string().contains("JPEG XL 2: "),
         "{error}"
     );
 }

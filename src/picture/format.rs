@@ -30,6 +30,15 @@ pub enum Format {
     Gif,
 }
 
+const HEIC: &[&str] = &["heic", "heif", "hif"];
+const AVIF: &[&str] = &["avif"];
+
+/// Whether `path`'s extension is one of `known`, in upper or lower case.
+fn has_extension(path: &Path, known: &[&str]) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str);
+    extension.is_some_and(|found| known.iter().any(|known| found.eq_ignore_ascii_case(known)))
+}
+
 impl Format {
     /// Every format.
     pub const ALL: [Format; 6] = [
@@ -43,6 +52,14 @@ impl Format {
 
     /// The formats in words, for messages.
     pub const LIST: &str = "PNG, JPEG, WebP, TIFF, BMP or GIF";
+
+    /// What this build reads in words, for messages: [`LIST`](Self::LIST) and, by the features `heic` and `avif`, more.
+    pub const LIST_READ: &str = match (cfg!(feature = "heic"), cfg!(feature = "avif")) {
+        (false, false) => Self::LIST,
+        (true, false) => "PNG, JPEG, WebP, TIFF, BMP, GIF or HEIC",
+        (false, true) => "PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF",
+        (true, true) => "PNG, JPEG, WebP, TIFF, BMP, GIF, HEIC or AVIF",
+    };
 
     /// The extensions that mean this format, lower case; the usual one first.
     pub fn extensions(self) -> &'static [&'static str] {
@@ -58,13 +75,21 @@ impl Format {
 
     /// The format that `path`'s extension means, in upper or lower case.
     pub fn of_path(path: &Path) -> Option<Format> {
-        let extension = path.extension().and_then(OsStr::to_str)?;
-        Self::ALL.into_iter().find(|format| {
-            format
-                .extensions()
-                .iter()
-                .any(|known| extension.eq_ignore_ascii_case(known))
-        })
+        let mut all = Self::ALL.into_iter();
+        all.find(|format| has_extension(path, format.extensions()))
+    }
+
+    /// Whether `path`'s extension is one of a photograph that this build reads: that of a [`Format`], or with the features
+    /// `heic` and `avif` those of HEIC (`heic`, `heif`, `hif`) and AVIF.
+    pub fn is_read(path: &Path) -> bool {
+        Self::of_path(path).is_some()
+            || cfg!(feature = "heic") && has_extension(path, HEIC)
+            || cfg!(feature = "avif") && has_extension(path, AVIF)
+    }
+
+    /// Whether `path`'s extension is HEIC's or AVIF's, which are never written.
+    pub(crate) fn is_heif(path: &Path) -> bool {
+        has_extension(path, HEIC) || has_extension(path, AVIF)
     }
 
     /// The format that the first bytes of a file show.
@@ -76,7 +101,8 @@ impl Format {
         // First, as some raw formats begin as a TIFF does.
         if let Some(found) = foreign(bytes) {
             let (name, way_out) = (found.name, found.way_out);
-            return Err(format!("found {name}, expected {}: {way_out}", Self::LIST));
+            let expected = Self::LIST_READ;
+            return Err(format!("found {name}, expected {expected}: {way_out}"));
         }
         const BIG_TIFF: [&[u8]; 2] = [b"II+\0", b"MM\0+"];
         if BIG_TIFF.iter().any(|magic| bytes.starts_with(magic)) {
@@ -91,9 +117,9 @@ impl Format {
             Ok(ImageFormat::Gif) => Ok(Format::Gif),
             Ok(other) => Err(format!(
                 "{other:?} images are not supported, expected {}",
-                Self::LIST
+                Self::LIST_READ
             )),
-            Err(_) => Err(format!("not an image, expected {}", Self::LIST)),
+            Err(_) => Err(format!("not an image, expected {}", Self::LIST_READ)),
         }
     }
 
@@ -164,6 +190,21 @@ mod tests {
         for name in ["png", "a", "a.", "a.heic", "a.png.txt", ".png"] {
             assert_eq!(Format::of_path(Path::new(name)), None, "{name}");
         }
+    }
+
+    #[test]
+    fn heif_is_read_where_its_feature_is_on() {
+        for (name, read) in [
+            ("a.jpg", true),
+            ("a.HEIC", cfg!(feature = "heic")),
+            ("a.hif", cfg!(feature = "heic")),
+            ("a.avif", cfg!(feature = "avif")),
+            ("a.txt", false),
+            ("heic", false),
+        ] {
+            assert_eq!(Format::is_read(Path::new(name)), read, "{name}");
+        }
+        assert!(Format::LIST_READ.starts_with(Format::LIST.split_once(" or ").unwrap().0));
     }
 
     #[test]

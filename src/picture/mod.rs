@@ -1,6 +1,7 @@
 //! Pictures read and written: a photograph as the model sees it and as it goes back to disk.
 //!
-//! PNG, JPEG, WebP, TIFF, GIF and BMP are recognised by content, whatever the file's name. What the model does not see
+//! PNG, JPEG, WebP, TIFF, GIF and BMP are recognised by content, whatever the file's name; with the features `heic` and `avif`
+//! HEIC and AVIF too, which are not written. What the model does not see
 //! stays with the photograph: its bits, alpha, grayness, what its values mean (ICC profile, or PNG's chunks), how it was
 //! compressed, and its metadata. The EXIF orientation is applied to the pixels, and the metadata are made true. Values are
 //! not converted between colour spaces: the model sees them as stored, but for linear light, which it sees in a curve like
@@ -152,7 +153,7 @@ impl Photograph {
     ///
     /// # Errors
     ///
-    /// The file cannot be read, is not an image of a [`Format`], is truncated, cannot be decoded, exceeds `limits`, or has
+    /// The file cannot be read, is not an image of a format that is read, is truncated, cannot be decoded, exceeds `limits`, or has
     /// samples that are neither 8 nor 16 bits (fewer are read as 8). What is damaged and can be read all the same has a
     /// [warning](Self::warnings), as has a file with further pictures.
     pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<Photograph> {
@@ -357,7 +358,8 @@ impl Photograph {
         &self.carried.warnings
     }
 
-    /// The format of the file it was read from.
+    /// The format of the file it was read from; of HEIC and AVIF, which are not written, that of results by default: JPEG, or PNG
+    /// where the picture has transparency or HDR light.
     pub fn format(&self) -> Format {
         self.carried.format
     }

@@ -83,7 +83,7 @@ impl PassedOver {
 
     /// What to say of a folder in which nothing else was found: what was expected, what is there and what to do with it.
     pub(crate) fn no_images(&self) -> String {
-        let reason = format!("no images in this folder, expected {}", Format::LIST);
+        let reason = format!("no images in this folder, expected {}", Format::LIST_READ);
         let Some((name, count)) = self.kinds().into_iter().next() else {
             return reason;
         };

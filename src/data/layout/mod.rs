@@ -5,7 +5,6 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use image::ImageFormat;
 use walkdir::WalkDir;
 
 mod ground_truth;
@@ -14,6 +13,7 @@ mod sequences;
 
 pub use crate::config::Layout;
 use crate::error::{Error, Result};
+use crate::picture::Format;
 
 /// A dataset's part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub(super) fn detect_with_sharp(root: &Path) -> Result<Layout> {
     if fitting(root)?.is_empty()
         && entries(root)?
             .iter()
-            .any(|path| path.is_file() && is_image(path))
+            .any(|path| path.is_file() && Format::is_read(path))
     {
         return Ok(Layout::Sharp);
     }
@@ -274,11 +274,6 @@ fn is_hidden(path: &Path) -> bool {
         .is_some_and(|name| name.to_string_lossy().starts_with('.'))
 }
 
-/// By its extension.
-fn is_image(path: &Path) -> bool {
-    ImageFormat::from_path(path).is_ok_and(|format| format.reading_enabled())
-}
-
 impl Listing {
     /// Couples the images of two folders that have the same path there but for the extension.
     fn match_folders(&mut self, blur_root: &Path, sharp_root: &Path, prefix: &str) -> Result<()> {
@@ -323,7 +318,7 @@ impl Listing {
             if !entry.file_type().is_file() {
                 continue;
             }
-            if !is_image(path) {
+            if !Format::is_read(path) {
                 self.passed_over.push(path.to_path_buf());
                 continue;
             }

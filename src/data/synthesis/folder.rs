@@ -50,7 +50,7 @@ pub struct SynthesisReport {
 }
 
 /// Writes `out/input/NAME.png` (blurred) and `out/target/NAME.png` (sharp), both 8-bit RGB, for each photograph below `sharp`:
-/// each file whose extension means a [`Format`], or `sharp` itself.
+/// each file whose extension [`is_read`](Format::is_read), or `sharp` itself.
 ///
 /// `NAME` is the photograph's path below `sharp` without its extension; with several pairs a photograph, `_0`, `_1`, …
 /// follow. Hidden files and folders are left out. The photographs are worked on in parallel; `progress` hears the
@@ -152,7 +152,7 @@ fn find(sharp: &Path, out: &Path) -> Result<(Vec<PathBuf>, PassedOver)> {
         if !entry.file_type().is_file() {
             continue;
         }
-        if entry.depth() == 0 || Format::of_path(entry.path()).is_some() {
+        if entry.depth() == 0 || Format::is_read(entry.path()) {
             photographs.push(entry.into_path());
         } else {
             passed_over.add(entry.path());

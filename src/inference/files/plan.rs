@@ -55,7 +55,7 @@ pub struct PlanOptions {
     /// Outputs that are results of their inputs are kept (see [`Journal::is_done`]), others replaced. A job is done where
     /// all its files are there.
     pub resume: bool,
-    /// The format of outputs in a folder, by their extensions; none: that of the inputs.
+    /// The format of outputs in a folder, by their extensions; none: that of the inputs, and JPEG for HEIC and AVIF.
     pub format: Option<Format>,
     /// The endings of what is written beside each output (see [`Job::beside`]).
     pub beside: Vec<&'static str>,
@@ -93,12 +93,12 @@ impl Plan {
 
     /// Maps `inputs`, files and folders, to files at `output`.
     ///
-    /// Folders are searched recursively for files whose extension means a [`Format`]; hidden files
+    /// Folders are searched recursively for files whose extension [`is_read`](Format::is_read); hidden files
     /// and folders, and whatever lies in `output`, are left out. Symbolic links are followed,
     /// except to a folder that contains them.
     ///
     /// `output` is a folder that is made when needed: a file keeps its name in it (but for the
-    /// extension, where the options have a format), and the files of a folder keep their place
+    /// extension, where the options have a format or the file is HEIC or AVIF), and the files of a folder keep their place
     /// below that folder. Only if it [`is_file`](Self::is_file) is it the file to write. Where the one
     /// input is a file, a new folder's name has no extension, or one without letters, as `results.2024`
     /// has, or ends in a separator, so that nobody who means a format gets a folder.
@@ -177,7 +177,9 @@ impl Plan {
     }
 
     fn add(&mut self, input: PathBuf, mut output: PathBuf, format: Option<Format>) {
-        if let Some(format) = format
+        // By default as the photograph's own format, which HEIC and AVIF are not.
+        let by_name = Format::is_heif(&output).then_some(Format::Jpeg);
+        if let Some(format) = format.or(by_name)
             && Format::of_path(&output) != Some(format)
         {
             output.set_extension(format.extensions()[0]);
@@ -220,7 +222,7 @@ impl Plan {
                     if !entry.file_type().is_file() {
                         continue;
                     }
-                    if Format::of_path(path).is_none() {
+                    if !Format::is_read(path) {
                         passed_over.add(path);
                         continue;
                     }

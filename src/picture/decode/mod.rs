@@ -19,6 +19,8 @@ use super::{Carried, Format, Photograph, Storage};
 use crate::error::{Error, Result};
 
 pub(crate) mod guard;
+#[cfg(any(feature = "heic", feature = "avif"))]
+mod heif;
 pub(crate) mod jpeg;
 pub(crate) mod tiff;
 
@@ -113,6 +115,10 @@ impl Decoded {
             orientation: carried.metadata.orientation(),
             carried,
         };
+        Self::one(picture)
+    }
+
+    fn one(picture: Stored) -> Self {
         Self {
             pictures: vec![picture],
             timing: None,
@@ -137,14 +143,15 @@ pub(super) fn decode(
     extent: Extent,
 ) -> Result<Decoded> {
     let decode = || {
-        let format = format_of(bytes)?;
-        let mut decoded = match format {
-            Format::Jpeg => decode_jpeg(bytes, limits),
-            Format::Png => decode_png(bytes, limits, extent),
-            Format::WebP => decode_webp(bytes, limits, extent),
-            Format::Tiff => decode_tiff(bytes, limits, extent),
-            Format::Gif => decode_gif(bytes, limits, extent),
-            Format::Bmp => decode_bmp(bytes, limits),
+        let mut decoded = match content_of(bytes)? {
+            Content::Format(Format::Jpeg) => decode_jpeg(bytes, limits),
+            Content::Format(Format::Png) => decode_png(bytes, limits, extent),
+            Content::Format(Format::WebP) => decode_webp(bytes, limits, extent),
+            Content::Format(Format::Tiff) => decode_tiff(bytes, limits, extent),
+            Content::Format(Format::Gif) => decode_gif(bytes, limits, extent),
+            Content::Format(Format::Bmp) => decode_bmp(bytes, limits),
+            #[cfg(any(feature = "heic", feature = "avif"))]
+            Content::Heif(codec) => codec.decode(bytes, limits).map(Decoded::one),
         }?;
         for picture in &mut decoded.pictures {
             turn_upright(picture);
@@ -154,11 +161,23 @@ pub(super) fn decode(
     guarded(decode).map_err(|reason| Error::image(origin, reason))
 }
 
-fn format_of(bytes: &[u8]) -> Result<Format, String> {
-    match bytes.is_empty() {
-        true => Err("the file is empty".to_string()),
-        false => Format::of_content(bytes),
+/// What a file is, by its first bytes.
+enum Content {
+    Format(Format),
+    /// Read and not written.
+    #[cfg(any(feature = "heic", feature = "avif"))]
+    Heif(heif::Codec),
+}
+
+fn content_of(bytes: &[u8]) -> Result<Content, String> {
+    if bytes.is_empty() {
+        return Err("the file is empty".to_string());
     }
+    #[cfg(any(feature = "heic", feature = "avif"))]
+    if let Some(codec) = heif::Codec::of(bytes) {
+        return Ok(Content::Heif(codec));
+    }
+    Format::of_content(bytes).map(Content::Format)
 }
 
 /// Turns the pixels as the metadata say, and has the metadata say so.
@@ -545,9 +564,9 @@ pub(crate) fn size(path: &Path) -> Result<(u32, u32)> {
     let mut file = BufReader::new(File::open(path).map_err(Error::io(path))?);
     let head = file.fill_buf().map_err(Error::io(path))?;
     let fail = |reason| Error::image(path, reason);
-    let found = match format_of(head).map_err(fail)? {
+    let found = match content_of(head).map_err(fail)? {
         // A row of chunks, whose headers are a small part of the file.
-        Format::Png => guarded(|| size_of_png(file, &limits)),
+        Content::Format(Format::Png) => guarded(|| size_of_png(file, &limits)),
         _ => {
             let bytes = read(path, &limits)?;
             guarded(|| size_of(&bytes, &limits))
@@ -557,7 +576,11 @@ pub(crate) fn size(path: &Path) -> Result<(u32, u32)> {
 }
 
 fn size_of(bytes: &[u8], limits: &Limits) -> Result<(u32, u32), String> {
-    let format = format_of(bytes)?;
+    let format = match content_of(bytes)? {
+        Content::Format(format) => format,
+        #[cfg(any(feature = "heic", feature = "avif"))]
+        Content::Heif(codec) => return codec.size(bytes, limits),
+    };
     let failed = |error: ImageError| reason(format, &error);
     let (size, orientation) = match format {
         Format::Jpeg => {

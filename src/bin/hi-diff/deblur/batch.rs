@@ -103,7 +103,11 @@ fn read(job: &Job, settings: &Settings) -> Result<Frames> {
     let format = format(job, &frames, settings);
     frames.check_format(format).map_err(|reason| Error::Image {
         path: job.input.clone(),
-        reason,
+        // The format of an input that is never written is a guess of the program's, made before it was read.
+        reason: match settings.format.is_none() && Format::of_path(&job.input).is_none() {
+            true => format!("{reason} (`--format png`, or a name that ends in .png)"),
+            false => reason,
+        },
     })?;
     Ok(frames)
 }

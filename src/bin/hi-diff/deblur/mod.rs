@@ -21,7 +21,8 @@ use crate::model::ModelArgs;
 
 /// Deblur photographs and videos
 ///
-/// Reads PNG, JPEG, WebP, TIFF, GIF and BMP. Size, bits, grayness, alpha, colours and metadata (date, place, camera, author)
+/// Reads PNG, JPEG, WebP, TIFF, GIF and BMP, and in builds with the features heic and avif HEIC and AVIF, whose results are
+/// JPEG if nothing else is said. Size, bits, grayness, alpha, colours and metadata (date, place, camera, author)
 /// stay as they are; a rotation in the EXIF data is applied. Animations and pages are restored one by one. A photograph that
 /// fails is reported, and the others are done.
 ///
@@ -56,7 +57,7 @@ pub struct Args {
     /// Write the photograph and its result side by side, too, to NAME.compare.png
     #[arg(long)]
     compare: bool,
-    /// Format of the results in a folder or on standard output [default: that of each input]
+    /// Format of the results in a folder or on standard output [default: that of each input, JPEG for HEIC and AVIF]
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// Quality of JPEG and video results
