@@ -222,8 +222,7 @@ enum Unpaired {
 }
 
 fn pair(name: String, blur: Option<PathBuf>, sharp: PathBuf) -> Result<Pair, Unpaired> {
-    let read =
-        |path: &Path| dimensions(path).map_err(|error| Unreadable::new(&name, path, &error));
+    let read = |path: &Path| dimensions(path).map_err(|error| Unreadable::new(&name, path, &error));
     let of_size = |(width, height), blur, sharp| Pair {
         name: name.clone(),
         blur,
