@@ -576,14 +576,9 @@ pub(crate) fn size(path: &Path) -> Result<(u32, u32)> {
 }
 
 fn size_of(bytes: &[u8], limits: &Limits) -> Result<(u32, u32), String> {
-    let format = match content_of(bytes)? {
-        Content::Format(format) => format,
-        #[cfg(any(feature = "heic", feature = "avif"))]
-        Content::Heif(codec) => return codec.size(bytes, limits),
-    };
-    let failed = |error: ImageError| reason(format, &error);
-    let (size, orientation) = match format {
-        Format::Jpeg => {
+    let failed = |format| move |error: ImageError| reason(format, &error);
+    let (size, orientation) = match content_of(bytes)? {
+        Content::Format(Format::Jpeg) => {
             let header = jpeg::header(bytes)?;
             let (width, height) = (header.width, header.height);
             check_size(width, height, 0, limits)?;
@@ -592,25 +587,27 @@ fn size_of(bytes: &[u8], limits: &Limits) -> Result<(u32, u32), String> {
             }
             ((width, height), Metadata::of_jpeg(bytes).orientation())
         }
-        Format::Tiff => {
+        Content::Format(Format::Tiff) => {
             let header = tiff::header(bytes)?;
             ((header.width, header.height), header.orientation)
         }
-        Format::Gif => {
+        Content::Format(Format::Gif) => {
             let found = animation::count(bytes)?.ok_or("GIF: no frame in this file")?;
             ((found.width, found.height), 1)
         }
-        Format::WebP => {
+        Content::Format(Format::WebP) => {
             check_webp_end(bytes)?;
-            let decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(failed)?;
+            let decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(failed(Format::WebP))?;
             let orientation = Metadata::of_webp(bytes).orientation();
             (check_decoder(&decoder, limits)?, orientation)
         }
-        Format::Bmp => {
-            let decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(failed)?;
+        Content::Format(Format::Bmp) => {
+            let decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(failed(Format::Bmp))?;
             (check_decoder(&decoder, limits)?, 1)
         }
-        Format::Png => return size_of_png(Cursor::new(bytes), limits),
+        Content::Format(Format::Png) => return size_of_png(Cursor::new(bytes), limits),
+        #[cfg(any(feature = "heic", feature = "avif"))]
+        Content::Heif(codec) => return codec.size(bytes, limits),
     };
     check_size(size.0, size.1, 0, limits)?;
     Ok(upright(size, orientation))
