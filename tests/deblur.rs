@@ -914,3 +914,86 @@ fn parts_of_deblurring_refuse_what_does_not_fit() {
         "denoiser",
     );
 }
+
+/// Files that other programs wrote, of every kind that needs care, in one folder.
+#[test]
+fn no_picture_ends_the_others_or_is_done_in_silence_where_it_is_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures");
+    fs::create_dir(folder.path().join("in")).unwrap();
+    let mut names = Vec::new();
+    for entry in fs::read_dir(fixtures).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        fs::copy(entry.path(), folder.path().join("in").join(&name)).unwrap();
+        names.push(name);
+    }
+    let refused = ["truncated.jpg", "gray-float32.tif"];
+    let assert = deblur(&folder, &["in", "-o", "out", "--json"]).code(1);
+    let lines = json_lines(&assert);
+    let line = |name: &str| {
+        let mut of = lines.iter().filter(|line| {
+            line["input"]
+                .as_str()
+                .is_some_and(|input| input.ends_with(name))
+        });
+        of.next().unwrap_or_else(|| panic!("no line about {name}"))
+    };
+    for name in names.iter().filter(|name| !name.ends_with(".dng")) {
+        let is_refused = refused.contains(&name.as_str());
+        assert_eq!(
+            exists(&folder, &format!("out/{name}")),
+            !is_refused,
+            "{name}"
+        );
+        assert_eq!(line(name)["error"].is_string(), is_refused, "{name}");
+        if is_refused {
+            assert!(stderr(&assert).contains(&format!("{name}: ")), "{name}");
+        }
+    }
+    for name in ["damaged-in-the-middle.jpg", "no-end-marker.jpg"] {
+        let warnings = line(name)["warnings"].as_array().unwrap();
+        assert_eq!(warnings.len(), 1, "{name}: {warnings:?}");
+        let said = format!("warning: in/{name}: ");
+        assert!(stderr(&assert).replace('\\', "/").contains(&said), "{name}");
+    }
+    assert_eq!(line("animated.png")["pictures"], 2);
+    // Raw photographs are counted in a folder, and refused where they are named.
+    assert_eq!(lines[0]["passed_over"]["DNG"], 1, "{}", lines[0]);
+    let raw = deblur(&folder, &["in/raw-like.dng", "-o", "raw.png"]).code(1);
+    assert!(stderr(&raw).contains("raw"), "{}", stderr(&raw));
+    // And nothing stands in the way of going on.
+    let again = deblur(&folder, &["in", "-o", "out", "--resume"]).code(1);
+    assert!(
+        stderr(&again).contains(&format!("kept: {} results", names.len() - 3)),
+        "{}",
+        stderr(&again)
+    );
+}
+
+#[test]
+fn metadata_are_stripped_and_times_preserved_where_that_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pictures/metadata.jpg");
+    let input = folder.path().join("in.jpg");
+    fs::copy(fixture, &input).unwrap();
+    let past = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    let file = fs::File::options().append(true).open(&input).unwrap();
+    file.set_modified(past).unwrap();
+    let carried = |name: &str| {
+        let bytes = bytes(&folder, name);
+        bytes.windows(7).any(|window| window == b"TestCam")
+    };
+    let time = |name: &str| {
+        fs::metadata(folder.path().join(name))
+            .unwrap()
+            .modified()
+            .unwrap()
+    };
+    deblur(&folder, &["in.jpg", "-o", "kept.jpg", "--preserve-time"]).success();
+    deblur(&folder, &["in.jpg", "-o", "bare.jpg", "--strip-metadata"]).success();
+    assert!(carried("kept.jpg") && !carried("bare.jpg"));
+    assert_eq!(time("kept.jpg"), past);
+    assert!(time("bare.jpg") > past);
+}
