@@ -568,7 +568,6 @@ fn videos_and_photographs_go_into_one_folder() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    // The journal is of the photograph's result.
     assert_eq!(names, ["a.mp4", "b.mkv", "c.png"]);
     assert_eq!(place.times("out/b.mkv").len(), 2);
     // Folders are searched for photographs only.

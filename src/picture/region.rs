@@ -57,12 +57,15 @@ pub(crate) fn open_region(path: &Path, region: Region) -> Result<(Rgb8, (u32, u3
     Ok((Rgb8 { pixels, warnings }, size))
 }
 
-/// The region of a PNG and the size of the whole, unless the whole has to be decoded for it.
+/// A region's pixels, and the size of the whole picture.
+type Part = (RgbImage, (u32, u32));
+
+/// The region of a PNG, unless the whole has to be decoded for it.
 fn png_region(
     file: BufReader<File>,
     region: Region,
     limits: &Limits,
-) -> Result<Option<(RgbImage, (u32, u32))>, String> {
+) -> Result<Option<Part>, String> {
     let fail = |error: ImageError| reason(Format::Png, &error);
     let rows = PngRows::new(file, limits).map_err(fail)?;
     let (width, height) = rows.reader.info().size();
