@@ -58,6 +58,8 @@ mod drawing;
 pub mod error;
 #[cfg(feature = "image")]
 pub mod evaluation;
+#[cfg(all(fuzzing, feature = "image"))]
+pub mod fuzzing;
 #[cfg(feature = "image")]
 pub mod inference;
 pub mod kernels;

@@ -9,6 +9,8 @@
 //! checksums are compared where the format has them, and a damaged or foreign file is one [`Error`] that names it.
 
 mod fit;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod model;
 mod module;
 mod names;

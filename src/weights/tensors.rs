@@ -132,6 +132,9 @@ impl Entry {
 
     /// Index of every element within the storage, in row-major order of the tensor.
     fn indices(&self) -> Vec<usize> {
+        if self.shape.contains(&0) {
+            return Vec::new(); // and the other dimensions may claim any size
+        }
         let mut indices = vec![0];
         for (&size, &stride) in self.shape.iter().zip(&self.strides) {
             indices = indices
@@ -313,5 +316,12 @@ mod tests {
         assert_eq!(read(Dtype::F16, 0..2), [1.5]);
         assert_eq!(read(Dtype::Bf16, 2..4), [-2.0]);
         assert_eq!(read(Dtype::F64, 8..16), [0.25]);
+    }
+
+    #[test]
+    fn a_tensor_without_elements_takes_no_memory_for_its_other_dimensions() {
+        let entry = Entry::new(Dtype::F32, vec![1 << 60, 0], vec![2, 3], 0..8, 0).unwrap();
+        let (tensors, entry) = tensors(&[1.0, 2.0], entry);
+        assert!(tensors.values(&entry).is_empty());
     }
 }

@@ -38,6 +38,19 @@ use ffmpeg::Ffmpeg;
 use probe::{Streams, Timeline};
 use work::{State, Work};
 
+#[cfg(fuzzing)]
+pub(crate) fn resumed_frames(input: &Path, output: &Path) -> Result<usize> {
+    let state = State::new(input, 3, &BTreeMap::new())?;
+    Ok(Work::open(output, &state, true)?.done())
+}
+
+#[cfg(fuzzing)]
+pub(crate) fn read_answer(json: &[u8]) -> Result<()> {
+    let streams = Streams::of_answer(Path::new("video"), json)?;
+    streams.notes();
+    Ok(())
+}
+
 /// How a video is restored and written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {

@@ -77,15 +77,19 @@ pub(super) struct Colour {
 impl Streams {
     /// Reads the headers of a video.
     pub fn probe(path: &Path) -> Result<Self> {
+        let mut probe = command("ffprobe");
+        probe.args(["-show_streams", "-of", "json"]);
+        add_input(&mut probe, path);
+        Self::of_answer(path, &output(&mut probe, path)?)
+    }
+
+    /// What ffprobe answers about the video at `path`.
+    pub fn of_answer(path: &Path, json: &[u8]) -> Result<Self> {
         #[derive(Deserialize)]
         struct Found {
             streams: Vec<Stream>,
         }
-        let mut probe = command("ffprobe");
-        probe.args(["-show_streams", "-of", "json"]);
-        add_input(&mut probe, path);
-        let json = output(&mut probe, path)?;
-        let found: Found = serde_json::from_slice(&json)
+        let found: Found = serde_json::from_slice(json)
             .map_err(|error| Error::video(path, format!("ffprobe's answer: {error}")))?;
 
         let of = |kind: &str| -> Vec<Stream> {

@@ -44,6 +44,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        // A fuzzer has many files to read and little memory.
+        #[cfg(fuzzing)]
+        return Limits {
+            max_side: 4096,
+            max_pixels: 1 << 18,
+            max_alloc: 1 << 26,
+        };
+        #[cfg(not(fuzzing))]
         Limits {
             max_side: 65_535,
             max_pixels: 1 << 27,

@@ -583,7 +583,7 @@ impl<'a> Layout<'a> {
             .ok_or("damaged: it does not tell where its samples lie")?;
         let lengths = match directory.uints(length_tag)? {
             Some(lengths) => lengths,
-            None => offsets.iter().map(|&at| size.saturating_sub(at)).collect(),
+            None => up_to_the_next(&offsets, size),
         };
         let expected =
             (self.planes() as u64).saturating_mul(self.across().saturating_mul(self.down()));
@@ -593,6 +593,13 @@ impl<'a> Layout<'a> {
         }
         let chunks = offsets.into_iter().zip(lengths).take(expected as usize);
         let chunks: Vec<(u64, u64)> = chunks.collect();
+        // Equal tiles may be stored once, but a small file is not to take hours to read.
+        const SHARED: u64 = 64;
+        let most = size.saturating_mul(SHARED).max(1 << 30);
+        let lengths = chunks.iter().map(|&(_, length)| length);
+        if lengths.fold(0, u64::saturating_add) > most {
+            return Err("damaged: its strips or tiles overlap".to_string());
+        }
         for (index, &(at, length)) in chunks.iter().enumerate() {
             let name = self.chunk_name(index);
             if length == 0 || at == 0 {
@@ -699,6 +706,18 @@ impl<'a> Layout<'a> {
         let pixels = u64::from(self.width) * u64::from(self.height);
         pixels.saturating_mul(samples * self.sample_bytes())
     }
+}
+
+/// The length of each chunk, where the file does not tell them: all up to the next one.
+fn up_to_the_next(offsets: &[u64], size: u64) -> Vec<u64> {
+    let mut sorted = offsets.to_vec();
+    sorted.sort_unstable();
+    let end = |at: u64| {
+        let next = sorted.partition_point(|&other| other <= at);
+        sorted.get(next).map_or(size, |&next| next.min(size))
+    };
+    let lengths = offsets.iter().map(|&at| end(at).saturating_sub(at));
+    lengths.collect()
 }
 
 /// The photometric interpretation; one that is not given is guessed as libtiff does.
@@ -1139,9 +1158,16 @@ fn decompress(layout: &Layout, data: &[u8], rows: u64, needed: u64) -> Result<Ve
                     frame.bits
                 )));
             }
-            // A taller frame than its strip is allowed, but not any height.
-            let tall = frame.height < rows || u64::from(frame.height) > u64::from(rows) + 4_096;
-            if tall || frame.width != layout.chunk_width || usize::from(frame.components) != samples
+            // A taller frame than its strip is allowed, as the last one's is that of the others, but not any height, as each
+            // strip's frame is decoded whole.
+            let most = match layout.down() {
+                1 => u64::from(rows) + 4_096,
+                _ => u64::from(layout.chunk_height) + 16,
+            };
+            let wrong = frame.height < rows || u64::from(frame.height) > most;
+            if wrong
+                || frame.width != layout.chunk_width
+                || usize::from(frame.components) != samples
             {
                 return Err(Failure::Other(format!(
                     "{}×{} pixels of {} components, expected {}×{rows} of {samples}",
@@ -1617,6 +1643,59 @@ mod tests {
         let page = one(&file(false, &[(&tags, &[&[0xff, 0x00, 0x10, 0x01]])]));
         assert_eq!(page.samples, Samples::Eight(vec![255; 64]));
         assert_eq!(page.compression, Compression::Other);
+    }
+
+    /// 80 kB took minutes: each of thousands of strips of one row had the same tall JPEG for its data.
+    #[test]
+    fn strips_that_share_a_tall_jpeg_are_refused() {
+        let (_, mut strip) = jpeg();
+        let at = strip
+            .windows(2)
+            .position(|two| two == [0xff, 0xc0])
+            .unwrap();
+        strip[at + 5..at + 7].copy_from_slice(&4_096_u16.to_be_bytes());
+        let width = u16::from_be_bytes([strip[at + 7], strip[at + 8]]).into();
+        let size = [width, 4];
+        let samples = [u32::from(strip[at + 9])];
+        let bits = vec![8; samples[0] as usize];
+        let photometric = [if samples[0] == 1 { 1 } else { 6 }];
+        let mut tags = tags(&size, &bits, &photometric);
+        tags.extend([(259, &[7][..]), (277, &samples[..]), (278, &[1][..])]);
+        let reason = refused_by_decoding(&file(false, &[(&tags, &[&strip[..]; 4])]));
+        assert!(reason.contains("×4096 pixels"), "{reason}");
+    }
+
+    #[test]
+    fn strips_that_share_much_data_are_refused() {
+        let data = vec![0; 1 << 20];
+        let places = vec![8; 2_000];
+        let lengths = vec![data.len() as u32; 2_000];
+        let size = [1, 2_000];
+        let mut tags = tags(&size, &[8], &[1]);
+        tags.extend([(259, &[8][..]), (278, &[1][..])]);
+        let mut file = file(false, &[(&tags, &[&data])]);
+        // The file's own strip is replaced by 2000 that are the same.
+        let [places, lengths] = [places, lengths].map(|values| {
+            let at = file.len() as u32;
+            file.extend(values.iter().flat_map(|value: &u32| value.to_le_bytes()));
+            at
+        });
+        for (tag, at) in [(273_u16, places), (279, lengths)] {
+            let head = [&tag.to_le_bytes()[..], &[4, 0]].concat();
+            let entry = file.windows(4).rposition(|four| {
+                four[..2] == head[..2] && (four[2..] == head[2..] || four[2..] == [3, 0])
+            });
+            let entry = entry.unwrap();
+            let value = [&head[..], &2_000_u32.to_le_bytes(), &at.to_le_bytes()].concat();
+            file[entry..entry + 12].copy_from_slice(&value);
+        }
+        let reason = refused(&file);
+        assert!(reason.contains("overlap"), "{reason}");
+    }
+
+    #[test]
+    fn strips_without_lengths_end_where_the_next_begins() {
+        assert_eq!(up_to_the_next(&[20, 8, 8, 90], 50), [30, 12, 12, 0]);
     }
 
     #[test]
