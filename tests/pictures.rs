@@ -222,13 +222,11 @@ fn stripped_files_say_nothing_beside_their_picture() {
 
 #[test]
 fn a_turned_photograph_is_upright_and_says_so() {
-    let turns: [(&str, fn(&DynamicImage) -> DynamicImage); 2] = [
-        ("orientation-3.jpg", DynamicImage::rotate180),
-        ("orientation-exif-prefix.webp", DynamicImage::rotate90),
-    ];
-    for (name, turn) in turns {
-        let stored = image::open(fixture(name)).unwrap();
-        let upright = Photograph::from_rgb8(&turn(&stored).into_rgb8());
+    let stored = |name: &str| image::open(fixture(name)).unwrap();
+    let names = ["orientation-3.jpg", "orientation-exif-prefix.webp"];
+    let upright = [stored(names[0]).rotate180(), stored(names[1]).rotate90()];
+    for (name, upright) in names.into_iter().zip(upright) {
+        let upright = Photograph::from_rgb8(&upright.into_rgb8());
         assert!(differences(&open(name), &upright).0 < 3.0, "{name}");
         for format in [Format::Jpeg, Format::Png, Format::WebP, Format::Tiff] {
             let again = decode(&written(&open(name), format).0);
