@@ -18,6 +18,7 @@ use image::RgbImage;
 use super::check_pair;
 use super::files::{FilePair, MetricsReport, measure_files};
 use super::protocol::Protocol;
+use super::results::ImageScores;
 use crate::error::{Error, Result};
 use crate::picture::open_rgb8;
 use crate::weights::read_parameters;
