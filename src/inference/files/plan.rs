@@ -469,16 +469,16 @@ mod tests {
     fn what_a_folder_passes_over_is_counted_by_kind() {
         let root = folder(&[
             "in/a.png",
-            "in/b.heic",
-            "in/deep/c.HEIC",
+            "in/b.jxl",
+            "in/deep/c.JXL",
             "in/deep/d.dng",
             "in/clip.mov",
             "in/notes.txt",
-            "in/.hidden.heic",
-            "in/.git/e.heic",
-            "in/out/f.heic",
+            "in/.hidden.jxl",
+            "in/.git/e.jxl",
+            "in/out/f.jxl",
             "plain/g.png",
-            "phone/h.heic",
+            "phone/h.jxl",
         ]);
         let inputs = ["in", "plain", "phone"].map(|name| root.path().join(name));
         let plan = Plan::new(&inputs, &root.path().join("in/out"), false).unwrap();
@@ -490,15 +490,15 @@ mod tests {
         let expected = [
             (
                 inputs[0].as_path(),
-                "HEIC 2, DNG 1, QuickTime video 1, other files 1".to_string(),
+                "JPEG XL 2, DNG 1, QuickTime video 1, other files 1".to_string(),
             ),
-            (inputs[2].as_path(), "HEIC 1".to_string()),
+            (inputs[2].as_path(), "JPEG XL 1".to_string()),
         ];
         assert_eq!(found, expected);
         assert_eq!(plan.failures.len(), 1);
         let failure = plan.failures[0].error.to_string();
         assert!(
-            failure.contains("phone: no images in this folder") && failure.contains("HEIC 1: "),
+            failure.contains("phone: no images in this folder") && failure.contains("JPEG XL 1: "),
             "{failure}"
         );
     }
