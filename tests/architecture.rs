@@ -16,6 +16,7 @@ const ROWS: &[&[&str]] = &[
     &["weights", "data"],
     &["inference", "evaluation", "training"],
     &["ablation", "report"],
+    &["fuzzing"],
 ];
 
 fn place(room: &str) -> Option<(usize, usize)> {
