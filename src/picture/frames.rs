@@ -4,10 +4,9 @@ use std::io::Read;
 use std::path::Path;
 
 use super::decode::{self, Extent};
-use super::encode::{EncodeOptions, Saved, encode, format_of};
+use super::encode::{EncodeOptions, Saved, encode, save};
 use super::{Format, Limits, Photograph};
 use crate::error::{Error, Result};
-use crate::whole::write_whole;
 
 /// When the frames of an animation are shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,18 +120,7 @@ impl Frames {
     /// # Errors
     /// As for [`Photograph::save`].
     pub fn save(&self, path: impl AsRef<Path>, options: &EncodeOptions) -> Result<Saved> {
-        let path = path.as_ref();
-        let (bytes, saved) = encode(
-            &self.photographs,
-            self.timing(),
-            format_of(path)?,
-            options,
-            path,
-        )?;
-        write_whole(path, options.force, |file| {
-            std::io::Write::write_all(file, &bytes).map_err(Error::io(path))
-        })?;
-        Ok(saved)
+        save(&self.photographs, self.timing(), path.as_ref(), options)
     }
 
     /// The bytes of a file in this format, as [`save`](Self::save) would write it; `destination` names it in errors.

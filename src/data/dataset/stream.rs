@@ -137,7 +137,10 @@ impl SampleStream {
             .chunks_exact_mut(values)
             .zip(result.sharp.chunks_exact_mut(values));
         for (slot, (blur, sharp)) in slots.clone().zip(patches) {
-            self.fill_patches(iteration, slot, patch, blur, sharp)?;
+            let wanted = self.pair_at(iteration, slot);
+            self.reader.readable(wanted, |index| {
+                self.fill_patches(index, iteration, slot, patch, blur, sharp)
+            })?;
         }
         for slot in slots {
             let mut random = self.generator(Purpose::Diffusion, iteration, slot);
@@ -152,20 +155,6 @@ impl SampleStream {
     }
 
     fn fill_patches(
-        &self,
-        iteration: usize,
-        slot: usize,
-        patch: usize,
-        blur: &mut [f32],
-        sharp: &mut [f32],
-    ) -> Result<()> {
-        self.reader
-            .readable(self.pair_at(iteration, slot), |index| {
-                self.fill_patches_of(index, iteration, slot, patch, blur, sharp)
-            })
-    }
-
-    fn fill_patches_of(
         &self,
         index: usize,
         iteration: usize,

@@ -69,13 +69,7 @@ impl Photograph {
     /// the kind of light (see [`check_format`](Self::check_format)), the quality is not 1 to 100, `path` exists without `force`,
     /// or the operating system refuses.
     pub fn save(&self, path: impl AsRef<Path>, options: &EncodeOptions) -> Result<Saved> {
-        let path = path.as_ref();
-        let one = std::slice::from_ref(self);
-        let (bytes, saved) = encode(one, None, format_of(path)?, options, path)?;
-        write_whole(path, options.force, |file| {
-            file.write_all(&bytes).map_err(Error::io(path))
-        })?;
-        Ok(saved)
+        save(std::slice::from_ref(self), None, path.as_ref(), options)
     }
 
     /// The bytes of a file in this format, as [`save`](Self::save) would write it; `destination` names it in errors.
@@ -207,6 +201,20 @@ where
             ImageBuffer::<image::Rgba<T>, _>::from_raw(width, height, samples).map(Into::into)
         }
     }
+}
+
+/// Writes a file of these photographs as [`encode`] makes it, whole or not at all.
+pub(super) fn save(
+    photographs: &[Photograph],
+    timing: Option<&Timing>,
+    path: &Path,
+    options: &EncodeOptions,
+) -> Result<Saved> {
+    let (bytes, saved) = encode(photographs, timing, format_of(path)?, options, path)?;
+    write_whole(path, options.force, |file| {
+        file.write_all(&bytes).map_err(Error::io(path))
+    })?;
+    Ok(saved)
 }
 
 /// The bytes of a file of these photographs, at least one: all of them where `format` holds several of their kind.
@@ -546,7 +554,7 @@ pub(crate) fn rgb8_bytes(
     bytes.map_err(|reason| Error::image(path, reason))
 }
 
-pub(super) fn format_of(path: &Path) -> Result<Format> {
+fn format_of(path: &Path) -> Result<Format> {
     Format::of_path(path).ok_or_else(|| {
         let expected = Format::LIST;
         let reason = format!("the extension means no image format, expected that of {expected}");
