@@ -11,7 +11,7 @@ use burn::optim::{GradientsParams, Optimizer};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Tensor, TensorData};
 use burn::train::TrainStep;
-use common::{Fixture, reduced_gopro, reduced_realblur, relative_difference};
+use common::{Fixture, coarseness, reduced_gopro, reduced_realblur, relative_difference};
 use hi_diff::config::{Objective, OptimizerConfig};
 use hi_diff::data::loader::Batch;
 use hi_diff::data::stop::Stop;
@@ -310,7 +310,7 @@ fn check_loss<B: Backend>(
     };
     let error = (found / expected - 1.0).abs();
     assert!(
-        error < 1e-4,
+        error < 1e-4 * f64::from(coarseness::<B>()),
         "{name} loss of step {step}: {found} instead of {expected}"
     );
 }
@@ -361,7 +361,7 @@ fn check_gradients<B: AutodiffBackend>(
         let size = expected
             .iter::<f32>()
             .fold(0.0_f32, |most, value| most.max(value.abs()));
-        let close = own < 1e-3 || own * size < 1e-6 * largest;
+        let close = own < 1e-3 * coarseness::<B>() || own * size < 1e-6 * largest;
         assert!(
             close,
             "{key}: off by {own:.1e} of its greatest value, {size:.1e}"

@@ -12,6 +12,8 @@ use super::datasets::Dataset;
 use super::results::ImageResult;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::inference::AttentionChoice;
+use crate::model::Attention;
 use crate::whole::write_whole;
 
 /// What an evaluation is of, and how: the journal's first line.
@@ -27,12 +29,20 @@ pub struct EvaluationPlan {
     pub backend: String,
     /// Of the noise that the diffusion starts from.
     pub seed: u64,
+    /// Over what MDTA's statistics were taken.
+    #[serde(default = "global")]
+    pub attention: String,
     /// Whether restored images are kept.
     pub save_images: bool,
     /// The model's.
     pub config: Config,
     /// In the order of the command line.
     pub datasets: Vec<PlannedDataset>,
+}
+
+/// The attention of plans from before there was a choice.
+fn global() -> String {
+    AttentionChoice::Always(Attention::Global).to_string()
 }
 
 /// A dataset of an [`EvaluationPlan`].
@@ -76,6 +86,11 @@ impl EvaluationPlan {
             Some("another diffusion".into())
         } else if self.seed != now.seed {
             Some(format!("seed {}, not {}", self.seed, now.seed))
+        } else if self.attention != now.attention {
+            Some(format!(
+                "attention {}, not {}",
+                self.attention, now.attention
+            ))
         } else if self.datasets != now.datasets {
             Some(format!(
                 "{}, not {}",
@@ -198,6 +213,7 @@ mod tests {
             weights: "bundled".into(),
             fingerprint: "0a1b2c3d".into(),
             backend: "flex".into(),
+            attention: global(),
             seed: 0,
             save_images: false,
             config: Config::default(),

@@ -138,6 +138,8 @@ pub struct Evaluation {
     pub backend: String,
     /// Of the noise that the diffusion starts from.
     pub seed: u64,
+    /// Over what MDTA's statistics were taken: `global`, `local:N` or `auto:N`.
+    pub attention: String,
     /// The model's.
     pub config: Config,
     /// In the order of the command line.

@@ -18,7 +18,7 @@ use super::table;
 use crate::data::dataset::{DecodedPair, PairReader};
 use crate::data::stop::Stop;
 use crate::error::{Error, Result};
-use crate::inference::{Deblurrer, pipeline};
+use crate::inference::{DeblurOptions, Deblurrer, pipeline};
 use crate::lock::Lock;
 use crate::picture::{EncodeOptions, Photograph, save_rgb8};
 use crate::whole::write_whole;
@@ -85,6 +85,7 @@ pub fn evaluate<B: Backend>(
         weights: plan.weights,
         backend: plan.backend,
         seed: plan.seed,
+        attention: plan.attention,
         config: plan.config,
         datasets: notes.finish(),
     };
@@ -193,6 +194,8 @@ struct PairJob {
 
 /// An image that was restored and is to be measured.
 struct Restored {
+    /// Of the result's colours.
+    doubt: Option<String>,
     pair: Arc<DecodedPair>,
     image: RgbImage,
     seconds: f64,
@@ -339,11 +342,14 @@ fn restore<B: Backend>(
     seed: u64,
 ) -> Result<Restored> {
     let start = Instant::now();
-    let image = deblurrer
-        .deblur(&Photograph::from_rgb8(&pair.blur), seed)?
-        .to_rgb8();
+    let options = DeblurOptions {
+        seed,
+        ..DeblurOptions::default()
+    };
+    let restored = deblurrer.deblur_with(&Photograph::from_rgb8(&pair.blur), &options)?;
     Ok(Restored {
-        image,
+        image: restored.photograph.to_rgb8(),
+        doubt: restored.doubt(deblurrer.attention()),
         seconds: start.elapsed().as_secs_f64(),
         pair,
     })
@@ -363,6 +369,7 @@ fn measure(dataset: &Dataset, name: &str, restored: &Restored) -> Result<ImageRe
                 .warnings()
                 .into_iter()
                 .chain(of_blurred)
+                .chain(restored.doubt.clone())
                 .chain(restored.pair.warnings.iter().cloned())
                 .collect(),
             ..ImageScores::new(name, after.scores)

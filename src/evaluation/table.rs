@@ -199,6 +199,7 @@ mod tests {
             version: "0.1.0".into(),
             weights: "gopro.safetensors".into(),
             backend: "flex".into(),
+            attention: "global".into(),
             seed: 7,
             config: Default::default(),
             datasets,

@@ -1,15 +1,17 @@
 //! From a blurry photograph to a sharp one.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::disagreement::{Disagreement, Samples};
+use super::drift::{MOST_DRIFT, drift};
 use super::planes::Planes;
 use super::tiling::Tiling;
 use crate::data::augment::Augmentation;
 use crate::error::{Error, Result};
-use crate::model::{HiDiff, Noise};
+use crate::model::{Attention, HiDiff, Noise};
 use crate::picture::Photograph;
 use burn::tensor::backend::Backend;
 
@@ -38,13 +40,53 @@ impl Default for DeblurOptions {
     }
 }
 
+/// Which [`Attention`] a [`Deblurrer`] takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttentionChoice {
+    /// This one.
+    Always(Attention),
+    /// That of windows of so many pixels, or, where it makes light that was not there (by [`drift`]), the whole image's.
+    Auto(usize),
+}
+
+impl fmt::Display for AttentionChoice {
+    /// As the command line has it, with the window.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Always(Attention::Global) => f.write_str("global"),
+            Self::Always(Attention::Local(window)) => write!(f, "local:{window}"),
+            Self::Auto(window) => write!(f, "auto:{window}"),
+        }
+    }
+}
+
 /// What [`Deblurrer::deblur_with`] makes of a photograph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Restored {
     /// The result.
     pub photograph: Photograph,
+    /// What attention it was made with.
+    pub attention: Attention,
+    /// How far its colours are from the photograph's in flat areas, see [`drift`]: more than [`MOST_DRIFT`] is worth a look.
+    pub drift: f32,
     /// Where the samples disagree, if there are several.
     pub disagreement: Option<Disagreement>,
+}
+
+impl Restored {
+    /// What a user should know of the result, where this attention was asked for.
+    pub fn doubt(&self, asked: AttentionChoice) -> Option<String> {
+        let drift = 255.0 * self.drift;
+        if self.drift > MOST_DRIFT {
+            Some(format!(
+                "some flat area has another colour than in the photograph, by {drift:.0} of 255: look at it"
+            ))
+        } else if let (AttentionChoice::Auto(_), Attention::Global) = (asked, self.attention) {
+            Some("local attention made light that was not there, so that attention is the whole picture's".into())
+        } else {
+            None
+        }
+    }
 }
 
 /// A model ready for photographs.
@@ -52,6 +94,7 @@ pub struct Restored {
 pub struct Deblurrer<B: Backend> {
     model: HiDiff<B>,
     device: Device<B>,
+    attention: AttentionChoice,
 }
 
 /// One of the ways to look at a photograph, with what the prior has of it: `[1, N, C']`; none without a prior.
@@ -61,9 +104,23 @@ struct View<B: Backend> {
 }
 
 impl<B: Backend> Deblurrer<B> {
-    /// Takes a model whose weights are loaded and lie on `device`.
+    /// Takes a model whose weights are loaded and lie on `device`. Its attention is the whole image's.
     pub fn new(model: HiDiff<B>, device: Device<B>) -> Self {
-        Self { model, device }
+        Self {
+            model,
+            device,
+            attention: AttentionChoice::Always(Attention::Global),
+        }
+    }
+
+    /// The same with another attention.
+    pub fn with_attention(self, attention: AttentionChoice) -> Self {
+        Self { attention, ..self }
+    }
+
+    /// Which attention it takes.
+    pub fn attention(&self) -> AttentionChoice {
+        self.attention
     }
 
     /// The model.
@@ -91,17 +148,46 @@ impl<B: Backend> Deblurrer<B> {
     /// As for [`deblur`](Self::deblur).
     pub fn deblur_with(&self, blurred: &Photograph, options: &DeblurOptions) -> Result<Restored> {
         let views = self.views(blurred, options.augment)?;
+        let with = |attention| self.deblur_by(blurred, &views, options, attention);
+        match self.attention {
+            AttentionChoice::Always(attention) => with(attention),
+            AttentionChoice::Auto(window) => {
+                let local = with(Attention::Local(window))?;
+                match local.drift > MOST_DRIFT {
+                    true => with(Attention::Global),
+                    false => Ok(local),
+                }
+            }
+        }
+    }
+
+    fn deblur_by(
+        &self,
+        blurred: &Photograph,
+        views: &[View<B>],
+        options: &DeblurOptions,
+        attention: Attention,
+    ) -> Result<Restored> {
+        let model = self.model.clone().with_attention(attention);
         let sample = |number: usize| {
             let seed = options.seed.wrapping_add(number as u64);
-            self.sample(blurred, &views, seed, options.tiling)
+            self.sample(&model, blurred, views, seed, options.tiling)
+        };
+        let restored = |photograph: Photograph, disagreement| Restored {
+            drift: drift(
+                blurred.rgb(),
+                photograph.rgb(),
+                blurred.height(),
+                blurred.width(),
+            ),
+            photograph,
+            attention,
+            disagreement,
         };
         let first = sample(0)?;
         let count = options.samples.get();
         if count == 1 {
-            return Ok(Restored {
-                photograph: first,
-                disagreement: None,
-            });
+            return Ok(restored(first, None));
         }
         let mut samples = Samples::new(first.rgb());
         drop(first);
@@ -109,10 +195,7 @@ impl<B: Backend> Deblurrer<B> {
             samples.add(sample(number)?.rgb());
         }
         let (mean, disagreement) = samples.finish(blurred.width(), blurred.height());
-        Ok(Restored {
-            photograph: blurred.with_rgb(mean)?,
-            disagreement: Some(disagreement),
-        })
+        Ok(restored(blurred.with_rgb(mean)?, Some(disagreement)))
     }
 
     /// The photograph as it is, or in all eight flips and rotations.
@@ -134,6 +217,7 @@ impl<B: Backend> Deblurrer<B> {
     /// One result: the mean over the views, from one starting noise.
     fn sample(
         &self,
+        model: &HiDiff<B>,
         blurred: &Photograph,
         views: &[View<B>],
         seed: u64,
@@ -143,12 +227,14 @@ impl<B: Backend> Deblurrer<B> {
         for view in views {
             let condition = view.condition.clone();
             let prior = condition
-                .map(|condition| self.model.prior_given(condition, Noise::Seed(seed)))
+                .map(|condition| model.prior_given(condition, Noise::Seed(seed)))
                 .transpose()?;
             let image = planes(blurred)?.turned(view.symmetry);
             let restored = match tiling {
-                None => self.restore(image, prior)?,
-                Some(tiling) => tiling.map(&image, |tile| self.restore(tile, prior.clone()))?,
+                None => self.restore(model, image, prior)?,
+                Some(tiling) => {
+                    tiling.map(&image, |tile| self.restore(model, tile, prior.clone()))?
+                }
             };
             let values = restored.turned_back(view.symmetry).into_values();
             if sum.is_empty() {
@@ -163,9 +249,14 @@ impl<B: Backend> Deblurrer<B> {
     }
 
     /// The Transformer on an image or a tile of it.
-    fn restore(&self, image: Planes, prior: Option<Tensor<B, 3>>) -> Result<Planes> {
+    fn restore(
+        &self,
+        model: &HiDiff<B>,
+        image: Planes,
+        prior: Option<Tensor<B, 3>>,
+    ) -> Result<Planes> {
         let (height, width) = (image.height(), image.width());
-        let output = self.model.restore(self.tensor(image), prior)?;
+        let output = model.restore(self.tensor(image), prior)?;
         let values = output.into_data().convert::<f32>().into_vec::<f32>();
         let values = values.map_err(|error| Error::Shape {
             what: format!("restored image ({error:?})"),

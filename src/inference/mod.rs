@@ -2,6 +2,7 @@
 
 mod deblurrer;
 mod disagreement;
+mod drift;
 pub mod files;
 mod need;
 mod pipeline;
@@ -9,8 +10,9 @@ mod planes;
 mod tiling;
 pub mod video;
 
-pub use deblurrer::{DeblurOptions, Deblurrer, Restored};
+pub use deblurrer::{AttentionChoice, DeblurOptions, Deblurrer, Restored};
 pub use disagreement::Disagreement;
+pub use drift::{MOST_DRIFT, drift};
 pub use need::{Fit, fit, need};
 pub use pipeline::pipeline;
 pub use planes::Planes;

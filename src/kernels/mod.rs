@@ -19,6 +19,7 @@ mod operations;
 // Likewise.
 #[cfg_attr(not(any(feature = "flex", feature = "ndarray")), allow(dead_code))]
 mod weights;
+pub(crate) mod windows;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
@@ -179,15 +180,23 @@ pub fn gelu_gate<B: Backend>(x: Tensor<B, 4>) -> Taken<Tensor<B, 4>> {
 /// # Shapes
 /// - x and output: `[batch, channels, height, width]`
 /// - temperature: `[heads, 1, 1]`
+///
+/// With a `window`, so many pixels a side, attention is local; there is no kernel for its gradient.
 pub fn mdta<B: Backend>(
     x: Tensor<B, 4>,
     temperature: Tensor<B, 3>,
     weights: BranchWeights<FloatTensor<B>>,
+    window: Option<usize>,
 ) -> Taken<Tensor<B, 4>> {
+    let [_, _, height, width] = x.dims();
+    let window = window.filter(|window| *window < height.max(width));
+    if window.is_some() && B::ad_enabled(&x.device()) {
+        return Err(x);
+    }
     let ([a, b, c, d, e, f, g, h, i, j], epsilon) = weights.into_parts();
     let (x, temperature) = (Some(primitive(x)), Some(primitive(temperature)));
     taken(run_on_processor::<B, _, 12>(
-        Mdta { epsilon },
+        Mdta { epsilon, window },
         [x, temperature, a, b, c, d, e, f, g, h, i, j],
     ))
 }

@@ -105,6 +105,8 @@ pub(super) struct GeluGate;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mdta {
     pub epsilon: f64,
+    /// Pixels of the side of a window, which has statistics of its own. Backward is for the whole image alone.
+    pub window: Option<usize>,
 }
 
 /// `x + GDFN(LN(x))`: x and a branch's weights.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::denoiser::{Denoiser, DenoiserConfig};
 use super::latent_encoder::{LatentEncoder, LatentEncoderConfig};
-use super::transformer::{Guidance, SIZE_MULTIPLE, Transformer, TransformerConfig};
+use super::transformer::{Attention, Guidance, SIZE_MULTIPLE, Transformer, TransformerConfig};
 use crate::checks::{Check, MOST_CHANNELS};
 use crate::diffusion::{ChainNoise, DiffusionConfig, Sampler};
 use crate::error::{Error, Result};
@@ -202,6 +202,14 @@ impl ModelConfig {
 }
 
 impl<B: Backend> HiDiff<B> {
+    /// The same with MDTA's statistics over other pixels, at test time: the weights stay.
+    pub fn with_attention(self, attention: Attention) -> Self {
+        Self {
+            transformer: self.transformer.with_attention(attention),
+            ..self
+        }
+    }
+
     /// Deblurs images of any size.
     ///
     /// # Shapes

@@ -4,8 +4,9 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::prelude::{Backend, Device, Tensor};
+use burn::prelude::{Backend, Device, Int, Tensor, TensorData};
 use burn::tensor::activation::softmax;
+use burn::tensor::{FloatDType, IndexingUpdateOp};
 
 use super::depthwise::{DepthwiseConv, DepthwiseConvConfig};
 use super::layer::{Layer, pointwise};
@@ -13,6 +14,7 @@ use super::layer_norm::LayerNorm;
 use super::macs;
 use super::modulation::{MISSING, Modulation, ModulationConfig, modulation};
 use crate::kernels::formulas::{in_format, single};
+use crate::kernels::windows::Windows;
 use crate::kernels::{self, BranchWeights};
 
 /// Configuration of an [`Mdta`].
@@ -45,6 +47,9 @@ pub struct Mdta<B: Backend> {
     pub project_out: Conv2d<B>,
     /// At level 4.
     pub modulation: Option<Modulation<B>>,
+    /// At test time: pixels of the side of the windows that have statistics of their own; none for the whole image's.
+    #[module(skip)]
+    pub window: Option<usize>,
 }
 
 impl MdtaConfig {
@@ -66,6 +71,7 @@ impl MdtaConfig {
             modulation: self
                 .modulation
                 .map(|prior_channels| ModulationConfig::new(channels, prior_channels).init(device)),
+            window: None,
         }
     }
 }
@@ -83,7 +89,68 @@ impl<B: Backend> Mdta<B> {
             None => x,
         };
         let qkv = self.qkv_dwconv.forward(pointwise(&self.qkv, x)); // [batch, 3C, height, width]
-        pointwise(&self.project_out, self.attention(qkv))
+        let [_, _, height, width] = qkv.dims();
+        let attended = match self.window {
+            Some(window) if window < height.max(width) => self.local_attention(qkv, window),
+            _ => self.attention(qkv),
+        };
+        pointwise(&self.project_out, attended)
+    }
+
+    /// [`attention`](Self::attention) of each window, and where they overlap their mean (Chu et al., ECCV 2022).
+    ///
+    /// # Shapes
+    /// As [`attention`](Self::attention).
+    fn local_attention(&self, qkv: Tensor<B, 4>, window: usize) -> Tensor<B, 4> {
+        let [batch, channels, height, width] = qkv.dims();
+        let (device, format) = (qkv.device(), qkv.dtype());
+        let [rows, columns] = [height, width].map(|size| Windows::new(size, window));
+        let (down, across) = (rows.starts.len(), columns.starts.len());
+        let pixels = |windows: &Windows| {
+            let pixels: Vec<i64> = windows.pixels().map(|pixel| pixel as i64).collect();
+            let count = pixels.len();
+            Tensor::<B, 1, Int>::from_data(TensorData::new(pixels, [count]), &device)
+        };
+        let [row_pixels, column_pixels] = [&rows, &columns].map(pixels);
+
+        let windows = qkv
+            .select(2, row_pixels.clone())
+            .select(3, column_pixels.clone())
+            .reshape([batch, channels, down, rows.length, across, columns.length])
+            .permute([0, 2, 4, 1, 3, 5])
+            .reshape([batch * down * across, channels, rows.length, columns.length]);
+        let channels = channels / 3;
+        let attended = self
+            .attention(windows)
+            .reshape([batch, down, across, channels, rows.length, columns.length])
+            .permute([0, 3, 1, 4, 2, 5])
+            .reshape([batch, channels, down * rows.length, across * columns.length]);
+        let zeros = |shape: [usize; 4]| {
+            Tensor::<B, 4>::zeros(shape, &device).cast(FloatDType::from(format))
+        };
+        let sum = zeros([batch, channels, height, across * columns.length]).select_assign(
+            2,
+            row_pixels,
+            attended,
+            IndexingUpdateOp::Add,
+        );
+        let sum = zeros([batch, channels, height, width]).select_assign(
+            3,
+            column_pixels,
+            sum,
+            IndexingUpdateOp::Add,
+        );
+        let shares = |windows: &Windows, size: usize| {
+            let cover = windows.cover(size);
+            let shares: Vec<f32> = cover.into_iter().map(|count| 1.0 / count as f32).collect();
+            in_format(
+                Tensor::<B, 1>::from_data(TensorData::new(shares, [size]), &device),
+                format,
+            )
+        };
+        let down = shares(&rows, height).reshape([1, 1, height, 1]);
+        let across = shares(&columns, width).reshape([1, 1, 1, width]);
+        sum * down * across
     }
 
     /// `softmax(q kᵀ · temperature) · v` of each head, between channels: q and k are normalised over the pixels.
@@ -130,7 +197,7 @@ impl<B: Backend> Mdta<B> {
             depthwise: self.qkv_dwconv.weights(),
             project: self.project_out.weights(),
         };
-        let x = match kernels::mdta(x, self.temperature.val(), weights) {
+        let x = match kernels::mdta(x, self.temperature.val(), weights, self.window) {
             Ok(output) => return output,
             Err(x) => x,
         };

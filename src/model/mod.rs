@@ -44,4 +44,4 @@ pub use modulation::{Modulation, ModulationConfig};
 pub use multi_scale::{MultiScalePrior, MultiScalePriorConfig};
 pub use resample::{Downsample, DownsampleConfig, Upsample, UpsampleConfig};
 pub use summary::{Cost, NetworkSummary, Summary};
-pub use transformer::{Guidance, SIZE_MULTIPLE, Transformer, TransformerConfig};
+pub use transformer::{Attention, Guidance, SIZE_MULTIPLE, Transformer, TransformerConfig};

@@ -38,6 +38,10 @@ pub struct TransformerConfig {
     pub bias: bool,
     /// The layer normalisation.
     pub norm: NormKind,
+    /// Pixels a side of the windows that suit the weights at test time, for [`Attention::Local`]; none for weights that do not
+    /// say. The network is the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<usize>,
 }
 
 impl Default for TransformerConfig {
@@ -50,6 +54,7 @@ impl Default for TransformerConfig {
             expansion: 2.66,
             bias: false,
             norm: NormKind::WithBias,
+            window: None,
         }
     }
 }
@@ -87,6 +92,9 @@ impl TransformerConfig {
                 &format!("a divisor of the level's {channels} channels"),
             )?;
         }
+        if let Some(window) = self.window {
+            check.size("model.transformer.window", window, SIZE_MULTIPLE, 65_536)?;
+        }
         check.number("model.transformer.expansion", self.expansion, 0.0, 64.0)?;
         check.that(
             self.dim as f64 * self.expansion >= 1.0,
@@ -95,6 +103,18 @@ impl TransformerConfig {
             "at least one hidden channel",
         )
     }
+}
+
+/// Over which pixels MDTA's statistics are taken at test time. It was trained on patches, and on a photograph meets
+/// statistics of an area that it never saw: windows of about the patch's size give it what it knows (Chu et al., "Improving
+/// Image Restoration by Revisiting Global Information Aggregation", ECCV 2022).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Attention {
+    /// Those of the whole image, as in training.
+    #[default]
+    Global,
+    /// Those of windows of so many pixels a side at level 1, half as many at level 2, and so on.
+    Local(usize),
 }
 
 /// What guides a Transformer.
@@ -329,6 +349,29 @@ impl<B: Backend> Transformer<B> {
         let x = self.decoder_level1.forward(x, z1, None);
         let x = self.refinement.forward(x, z1, None);
         in_format(convolve(&self.output, x), blur.dtype()) + blur
+    }
+
+    /// The same with MDTA's statistics over other pixels.
+    pub fn with_attention(mut self, attention: Attention) -> Self {
+        for (level, part) in [
+            (0, &mut self.encoder_level1),
+            (1, &mut self.encoder_level2),
+            (2, &mut self.encoder_level3),
+            (3, &mut self.latent),
+            (2, &mut self.decoder_level3),
+            (1, &mut self.decoder_level2),
+            (0, &mut self.decoder_level1),
+            (0, &mut self.refinement),
+        ] {
+            let window = match attention {
+                Attention::Global => None,
+                Attention::Local(pixels) => Some((pixels >> level).max(1)),
+            };
+            for block in &mut part.blocks {
+                block.attn.window = window;
+            }
+        }
+        self
     }
 
     /// The Transformer with guidance that has no effect at first, where `chosen` says so of the published name of a HIM

@@ -157,7 +157,8 @@ pub fn evaluation(folder: &Path) -> PathBuf {
         version: "0.1.0".into(),
         weights: "gopro.safetensors".into(),
         backend: "flex".into(),
-        seed: 0,
+        attention: "global".into(),
+            seed: 0,
         config: Config::preset("gopro").unwrap(),
         datasets,
     };

@@ -102,12 +102,14 @@ fn run_on<B: Backend>(
 ) -> hi_diff::Result<Evaluation> {
     let device = Default::default();
     let (model, config) = args.model.load::<B>(&device)?;
+    let attention = args.model.attention.of(&config);
     let plan = EvaluationPlan {
         command: command_line(),
         weights: args.model.name(),
         fingerprint: StateDict::fingerprint(&StateDict::of_model(&model)),
         backend: B::name(&device),
         seed: args.seed,
+        attention: attention.to_string(),
         save_images: args.save_images,
         config: config.without_training(),
         datasets: Vec::new(),
@@ -133,7 +135,7 @@ fn run_on<B: Backend>(
         }
         bar.inc(1);
     };
-    let deblurrer = Deblurrer::new(model, device);
+    let deblurrer = Deblurrer::new(model, device).with_attention(attention);
     let evaluation = evaluate(&deblurrer, datasets, plan, &options, &mut progress);
     bar.finish_and_clear();
     evaluation

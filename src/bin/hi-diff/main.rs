@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 #[cfg(feature = "train")]
 mod ablate;
+mod attention;
 mod backend;
 mod changes;
 mod command_line;

@@ -7,6 +7,7 @@ use burn::tensor::backend::Backend;
 use hi_diff::weights::{LoadOptions, Weights};
 use hi_diff::{Config, HiDiff};
 
+use crate::attention::AttentionArg;
 use crate::backend::BackendChoice;
 use crate::changes::Changes;
 
@@ -24,6 +25,15 @@ pub struct ModelArgs {
     /// Accept weights that are NaN or infinite
     #[arg(long, requires = "weights")]
     allow_non_finite: bool,
+    /// Pixels that attention takes its statistics from: `global`, all; `local`, windows of the size that suits the weights, or
+    /// `local:N` of N×N; `auto`, local, or global where local makes light that was not there [default: global]
+    #[arg(
+        long,
+        value_name = "auto|global|local|local:N",
+        default_value = "global",
+        hide_default_value = true
+    )]
+    pub attention: AttentionArg,
     /// What computes
     #[arg(long, value_enum, default_value_t)]
     pub backend: BackendChoice,

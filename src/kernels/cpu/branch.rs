@@ -270,19 +270,24 @@ pub(super) fn normalized_lengths(image: &Image<'_>, tile: &Tile) -> [usize; 2] {
 /// Adds weights `[channels, inner]` times panels of `inner` channels of a step's outputs to the image.
 pub(super) type AddToImage<'a> = dyn Fn(Matrix<'_>, &[f32]) + 'a;
 
-/// Adds to each tile of an image what `work` makes of it, from the image as it was before, and `constants`. `work` has a
-/// buffer of its own of `expanded` channels that stays the same throughout a tile, and one of panels of `inner` channels.
-pub(super) fn add_to_tiles(
+/// Adds to each tile of an image what its work, which `begin` gives for the tile's number, makes of it, from the image as it
+/// was before, and `constants`. The work has a buffer of its own of `expanded` channels that stays the same throughout a tile,
+/// and one of panels of `inner` channels.
+pub(super) fn add_to_tiles<W>(
     image: &mut ImageMut<'_>,
     tiles: &[Tile],
     norm: &Norm,
     constants: Option<&[f32]>,
     [expanded, inner]: [usize; 2],
-    work: impl Fn(&RowStep<'_>, &mut [f32], &mut [f32], &AddToImage<'_>) + Sync,
-) {
+    begin: impl Fn(usize) -> W + Sync,
+) where
+    W: Fn(&RowStep<'_>, &mut [f32], &mut [f32], &AddToImage<'_>),
+{
     let frames = image.frames(tiles);
     let image = &*image;
-    tiles.par_iter().zip(&frames).for_each(|(tile, frame)| {
+    let numbered = tiles.par_iter().zip(&frames).enumerate();
+    numbered.for_each(|(index, (tile, frame))| {
+        let work = begin(index);
         let [loaded, normalized] = normalized_lengths(image, tile);
         let lengths = [
             loaded,

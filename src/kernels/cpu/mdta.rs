@@ -4,14 +4,18 @@
 //! matrix for each head, and is multiplied into the output projection; the second pass makes the values and adds one
 //! C×C product of them to the image. Making the values there costs a normalisation; keeping them would cost as much memory as
 //! the image has.
+//!
+//! With local attention, the first pass adds up each [cell](Cell) by itself, and a window's sums are those of its cells. The
+//! mean of what several windows make of a pixel is what the mean of their matrices makes of it, so that the second pass takes
+//! as many products as without windows.
 
 use rayon::prelude::*;
 use rten_simd::SimdOp;
 use rten_vecmath::SumSquare;
 
 use super::branch::{
-    Branch, GROUP, RowStep, TILE_PIXELS, add_to_tiles, expanded_stride, normalized_lengths,
-    step_pixels, walk,
+    AddToImage, Branch, GROUP, RowStep, TILE_PIXELS, add_to_tiles, expanded_stride,
+    normalized_lengths, step_pixels, walk,
 };
 use super::depthwise::{Framed, InPanels, Plane, Taps, convolve, taps};
 use super::inner_products::{Rows, inner_products};
@@ -19,12 +23,13 @@ use super::normalize::Norm;
 use super::panels::PanelLayout;
 use super::product::{Into, Matrix, product};
 use super::scratch;
-use super::tiles::{Image, ImageMut, Tile, tiles, tiles_for_threads};
+use super::tiles::{Image, ImageMut, Tile, tiles, tiles_for_threads, tiles_within};
+use crate::kernels::windows::{Cell, Windows};
 
 /// The least norm that queries and keys are divided by.
 const LEAST_NORM: f32 = 1e-12;
 
-/// Tiles are added up in so many parts, each part in order, and the parts in order: the same sum for any number of threads.
+/// Parts that a cell is added up in.
 const PARTS: usize = 32;
 
 /// Of all heads, one behind the other, with D = C/heads channels each.
@@ -38,48 +43,180 @@ pub(super) struct Sums {
     pub keys: Vec<f32>,
 }
 
-/// Adds MDTA of the normalised image to the image; `temperature` has a number for each head.
+/// Adds MDTA of the normalised image to the image; `temperature` has a number for each head. With a `window` of so many
+/// pixels a side, attention is that of windows, and where they overlap their mean.
 pub(super) fn add(
     image: &mut [f32],
     size: [usize; 3],
     norm: &Norm,
     temperature: &[f32],
     branch: &Branch<'_>,
+    window: Option<usize>,
 ) {
     let [channels, height, width] = size;
     let mut image = ImageMut::new(image, size);
-    let sums = sums(&image, norm, temperature.len(), branch);
-    let values_to_output = fold_projection(
-        &attention(&sums.cosines(), temperature),
-        branch.project,
-        channels,
-    );
+    let [rows, columns] = [height, width].map(|size| Windows::new(size, window.unwrap_or(size)));
+    let cells = Cells::new(&rows, &columns);
+    let attention = cells.attention(&image, norm, temperature, branch);
+    let tiles: Vec<(usize, Tile)> = match cells.places.len() {
+        1 => tiles_for_threads(height, width, TILE_PIXELS)
+            .into_iter()
+            .map(|tile| (0, tile))
+            .collect(),
+        _ => (cells.places.iter().enumerate())
+            .flat_map(|(index, place)| {
+                let tiles = tiles_within(&place.tile(), TILE_PIXELS);
+                tiles.into_iter().map(move |tile| (index, tile))
+            })
+            .collect(),
+    };
+    let (cell_of, tiles): (Vec<usize>, Vec<Tile>) = tiles.into_iter().unzip();
 
     add_to_tiles(
         &mut image,
-        &tiles_for_threads(height, width, TILE_PIXELS),
+        &tiles,
         norm,
         branch.project_bias,
         [channels, GROUP],
-        |step, expanded, values, add| {
-            for first in (0..channels).step_by(GROUP) {
-                let count = GROUP.min(channels - first);
-                let expanded = &mut expanded[first * step.expanded_stride()..];
-                let range = [2 * channels + first, count];
-                convolved(step, branch, range, expanded, |channel, x, taps, bias| {
-                    let output = InPanels {
-                        data: &mut *values,
-                        layout: PanelLayout::panels(count),
-                        channel,
-                        width: step.width(),
-                    };
-                    convolve(x, taps, bias, output);
-                });
-                let weights = &values_to_output[first..];
-                add(Matrix::new(weights, channels, count, channels), values);
+        |tile| {
+            let attention = &attention[cell_of[tile]];
+            let values_to_output = fold_projection(attention, branch.project, channels);
+            move |step: &RowStep<'_>,
+                  expanded: &mut [f32],
+                  values: &mut [f32],
+                  add: &AddToImage<'_>| {
+                for first in (0..channels).step_by(GROUP) {
+                    let count = GROUP.min(channels - first);
+                    let expanded = &mut expanded[first * step.expanded_stride()..];
+                    let range = [2 * channels + first, count];
+                    convolved(step, branch, range, expanded, |channel, x, taps, bias| {
+                        let output = InPanels {
+                            data: &mut *values,
+                            layout: PanelLayout::panels(count),
+                            channel,
+                            width: step.width(),
+                        };
+                        convolve(x, taps, bias, output);
+                    });
+                    let weights = &values_to_output[first..];
+                    add(Matrix::new(weights, channels, count, channels), values);
+                }
             }
         },
     );
+}
+
+/// The image in pieces, each covered by the same windows.
+struct Cells {
+    places: Vec<Place>,
+    /// Windows of a row of them.
+    across: usize,
+    /// All windows.
+    windows: usize,
+}
+
+/// A piece of the image.
+struct Place {
+    rows: Cell,
+    columns: Cell,
+}
+
+impl Place {
+    fn tile(&self) -> Tile {
+        let (rows, columns) = (&self.rows.pixels, &self.columns.pixels);
+        Tile {
+            top: rows.start,
+            left: columns.start,
+            height: rows.len(),
+            width: columns.len(),
+        }
+    }
+}
+
+impl Cells {
+    fn new(rows: &Windows, columns: &Windows) -> Self {
+        let across = columns.cells();
+        let places = rows.cells().into_iter().flat_map(|rows| {
+            across.iter().map(move |columns| Place {
+                rows: rows.clone(),
+                columns: columns.clone(),
+            })
+        });
+        Self {
+            places: places.collect(),
+            across: columns.starts.len(),
+            windows: rows.starts.len() * columns.starts.len(),
+        }
+    }
+
+    /// The windows that cover a piece.
+    fn windows<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = usize> + 'a {
+        let rows = place.rows.windows.clone();
+        rows.flat_map(move |row| {
+            let columns = place.columns.windows.clone();
+            columns.map(move |column| row * self.across + column)
+        })
+    }
+
+    /// The attention of each piece, `[heads, D, D]`: the mean over the windows that cover it.
+    fn attention(
+        &self,
+        image: &Image<'_>,
+        norm: &Norm,
+        temperature: &[f32],
+        branch: &Branch<'_>,
+    ) -> Vec<Vec<f32>> {
+        let heads = temperature.len();
+        let tiles: Vec<Vec<Tile>> = match self.places.len() {
+            1 => vec![tiles(image.height, image.width, TILE_PIXELS)],
+            _ => (self.places.iter())
+                .map(|place| tiles_within(&place.tile(), TILE_PIXELS))
+                .collect(),
+        };
+        let zero = Sums::zero(image.channels, heads);
+        // In parts, each in order, and the parts in order: the same sum for any number of threads.
+        let parts: Vec<(usize, &[Tile])> = (tiles.iter().enumerate())
+            .flat_map(|(place, tiles)| {
+                let part = tiles.len().div_ceil(PARTS).max(1);
+                tiles.chunks(part).map(move |tiles| (place, tiles))
+            })
+            .collect();
+        let parts: Vec<(usize, Sums)> = (parts.into_par_iter())
+            .map(|(place, tiles)| {
+                let mut sums = zero.clone();
+                for tile in tiles {
+                    sums.add_tile(image, tile, norm, heads, branch);
+                }
+                (place, sums)
+            })
+            .collect();
+        let mut windows = vec![zero; self.windows];
+        for (place, part) in parts {
+            for window in self.windows(&self.places[place]) {
+                windows[window].plus(&part);
+            }
+        }
+        let windows: Vec<Vec<f32>> = (windows.par_iter())
+            .map(|sums| attention(&sums.cosines(), temperature))
+            .collect();
+        let mean = |place: &Place| {
+            let mut covering = self.windows(place);
+            let first = covering.next().map(|window| windows[window].clone());
+            let mut sum = first.unwrap_or_default();
+            let mut count = 1.0;
+            for window in covering {
+                sum.iter_mut()
+                    .zip(&windows[window])
+                    .for_each(|(sum, x)| *sum += x);
+                count += 1.0;
+            }
+            if count > 1.0 {
+                sum.iter_mut().for_each(|sum| *sum /= count);
+            }
+            sum
+        };
+        self.places.iter().map(mean).collect()
+    }
 }
 
 /// Channels of `qkv`: expands them and lets `convolve` do the rest for each, counted from the first.
@@ -100,40 +237,25 @@ fn convolved(
     }
 }
 
-/// The first pass.
-fn sums(image: &Image<'_>, norm: &Norm, heads: usize, branch: &Branch<'_>) -> Sums {
-    let tiles = tiles(image.height, image.width, TILE_PIXELS);
-    let channels = image.channels;
-    let zero = Sums {
-        products: vec![0.0; channels * channels / heads],
-        queries: vec![0.0; channels],
-        keys: vec![0.0; channels],
-    };
-    let parts: Vec<Sums> = tiles
-        .par_chunks(tiles.len().div_ceil(PARTS).max(1))
-        .map(|tiles| {
-            let mut sums = zero.clone();
-            for tile in tiles {
-                sums.add_tile(image, tile, norm, heads, branch);
-            }
-            sums
-        })
-        .collect();
-    parts.into_iter().fold(zero, Sums::plus)
-}
-
 impl Sums {
-    fn plus(mut self, other: Self) -> Self {
+    fn zero(channels: usize, heads: usize) -> Self {
+        Self {
+            products: vec![0.0; channels * channels / heads],
+            queries: vec![0.0; channels],
+            keys: vec![0.0; channels],
+        }
+    }
+
+    fn plus(&mut self, other: &Self) {
         for (total, part) in [
-            (&mut self.products, other.products),
-            (&mut self.queries, other.queries),
-            (&mut self.keys, other.keys),
+            (&mut self.products, &other.products),
+            (&mut self.queries, &other.queries),
+            (&mut self.keys, &other.keys),
         ] {
             for (total, part) in total.iter_mut().zip(part) {
                 *total += part;
             }
         }
-        self
     }
 
     fn add_tile(

@@ -167,7 +167,8 @@ impl OnProcessor<12> for Mdta {
         let weights = BranchWeights::from_parts(all_contiguous(weights), self.epsilon);
         each_image(x.expect(THERE), |index, image, size| {
             let (norm, branch) = (norm(&weights.norm, index), branch(&weights));
-            mdta::add(image, size, &norm, temperature.elements(), &branch);
+            let temperature = temperature.elements();
+            mdta::add(image, size, &norm, temperature, &branch, self.window);
         })
     }
 

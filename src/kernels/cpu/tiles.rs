@@ -82,6 +82,17 @@ pub(super) fn tiles_for_threads(height: usize, width: usize, pixels: usize) -> V
     cut(height, width, share.clamp(LEAST_TILE_PIXELS, pixels))
 }
 
+/// Cuts a rectangle into tiles of at most about so many pixels, by its size alone.
+pub(super) fn tiles_within(part: &Tile, pixels: usize) -> Vec<Tile> {
+    let tiles = cut(part.height, part.width, pixels.max(LEAST_TILE_PIXELS));
+    let moved = |tile: Tile| Tile {
+        top: part.top + tile.top,
+        left: part.left + tile.left,
+        ..tile
+    };
+    tiles.into_iter().map(moved).collect()
+}
+
 fn cut(height: usize, width: usize, pixels: usize) -> Vec<Tile> {
     if height == 0 || width == 0 {
         return Vec::new();

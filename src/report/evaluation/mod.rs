@@ -177,6 +177,7 @@ mod tests {
             version: "0.1.0".into(),
             weights: "bundled".into(),
             backend: "flex".into(),
+            attention: "global".into(),
             seed: 7,
             config: Config::default(),
             datasets,

@@ -27,8 +27,8 @@ struct Computed {
     restored: Frames,
     /// Of the first picture.
     disagreement: Option<Disagreement>,
-    /// Why it was not computed as asked.
-    warning: Option<String>,
+    /// Why it was not computed as asked, and what is to be looked at.
+    warnings: Vec<String>,
     seconds: f64,
 }
 
@@ -144,8 +144,10 @@ fn compute<B: Backend>(
     let start = Instant::now();
     let mut photographs = Vec::new();
     let mut disagreement = None;
+    let mut warnings: Vec<String> = way.warning.into_iter().collect();
     for picture in blurred.photographs() {
         let restored = deblurrer.deblur_with(picture, &way.options)?;
+        warnings.extend(restored.doubt(deblurrer.attention()));
         photographs.push(restored.photograph);
         disagreement = disagreement.or(restored.disagreement);
     }
@@ -154,7 +156,7 @@ fn compute<B: Backend>(
         restored: blurred.with_photographs(photographs)?,
         blurred: settings.compare.then_some(blurred),
         disagreement,
-        warning: way.warning,
+        warnings,
     })
 }
 
@@ -162,7 +164,8 @@ fn compute<B: Backend>(
 fn write(job: &Job, computed: &Computed, settings: &Settings, journal: &Journal) -> Result<Report> {
     let results = &computed.restored;
     let mut report = Report::new(job, results.photographs(), computed.seconds);
-    report.warnings.extend(computed.warning.clone());
+    report.warnings.extend(computed.warnings.iter().cloned());
+    report.warnings.dedup(); // of frames
     if is_stream(&job.output) {
         let format = format(job, results, settings);
         let (bytes, saved) = results.to_bytes(format, &settings.encode, "standard output")?;

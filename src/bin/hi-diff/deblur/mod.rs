@@ -112,7 +112,8 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
         let device = Default::default();
         let (model, config) = args.model.load::<B>(&device)?;
         let room = Room::new::<B>(&config, &settings, &device);
-        let deblurrer = Deblurrer::new(model, device);
+        let deblurrer = Deblurrer::new(model, device)
+            .with_attention(args.model.attention.of(&config));
         let recipe = recipe::of(&deblurrer, &config, &settings);
         photographs.begin(recipe.clone())?;
         settings.reports.kept(&photographs.done);

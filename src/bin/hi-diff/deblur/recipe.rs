@@ -2,8 +2,9 @@
 
 use burn::tensor::backend::Backend;
 use hi_diff::Config;
-use hi_diff::inference::Deblurrer;
 use hi_diff::inference::files::Recipe;
+use hi_diff::inference::{AttentionChoice, Deblurrer};
+use hi_diff::model::Attention;
 use hi_diff::weights::StateDict;
 
 use super::settings::Settings;
@@ -26,6 +27,11 @@ pub fn of<B: Backend>(deblurrer: &Deblurrer<B>, config: &Config, settings: &Sett
     // Of photographs alone: a video's recipe stays what it was before there was this flag.
     if options.samples.get() > 1 {
         recipe.insert("samples".into(), options.samples.to_string());
+    }
+    // Likewise.
+    let attention = deblurrer.attention();
+    if attention != AttentionChoice::Always(Attention::Global) {
+        recipe.insert("attention".into(), attention.to_string());
     }
     recipe
 }
