@@ -128,6 +128,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// An environment variable that cannot be heeded.
+    #[error("environment variable `{variable}`: {reason}")]
+    Environment {
+        /// Its name.
+        variable: &'static str,
+        /// What was found, and what was expected.
+        reason: String,
+    },
+
     /// A training or an evaluation that was stopped before its end.
     #[error("{what} stopped: {reason}\n{next}")]
     Stopped {

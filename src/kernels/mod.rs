@@ -26,7 +26,7 @@ use burn::tensor::{Tensor, TensorPrimitive};
 
 pub use counting::{Count, count, without};
 #[cfg(any(feature = "flex", feature = "ndarray"))]
-pub use cpu::{product_rates, sgemm_rate};
+pub use cpu::{InstructionSet, held_instruction_set, product_rates, sgemm_rate};
 #[cfg(feature = "train")]
 pub(crate) use known::on_processor;
 pub use weights::{BranchWeights, HimWeights, LayerWeights, NormWeights};

@@ -6,7 +6,6 @@
 //! the image has.
 
 use rayon::prelude::*;
-use rten_simd::SimdOp;
 use rten_vecmath::SumSquare;
 
 use super::branch::{
@@ -15,6 +14,7 @@ use super::branch::{
 };
 use super::depthwise::{Framed, InPanels, Plane, Taps, convolve, taps};
 use super::inner_products::{Rows, inner_products};
+use super::isa::dispatch;
 use super::normalize::Norm;
 use super::panels::PanelLayout;
 use super::product::{Into, Matrix, product};
@@ -169,7 +169,7 @@ impl Sums {
                 let (queries, keys) = outputs.split_at(channels * pixels);
                 for (planes, squares) in [(queries, &mut self.queries), (keys, &mut self.keys)] {
                     for (square, plane) in squares.iter_mut().zip(planes.chunks_exact(pixels)) {
-                        *square += SumSquare::new(plane).dispatch();
+                        *square += dispatch(SumSquare::new(plane));
                     }
                 }
                 for head in 0..heads {

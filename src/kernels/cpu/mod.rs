@@ -13,6 +13,7 @@ mod him;
 mod inner_products;
 #[cfg(test)]
 mod instruction_sets;
+mod isa;
 mod mdta;
 #[cfg(feature = "ndarray")]
 mod ndarray;
@@ -23,6 +24,7 @@ mod product;
 mod scratch;
 mod tiles;
 
+pub use isa::{InstructionSet, held_instruction_set};
 pub(super) use operations::{CpuTensor, OnProcessor};
 pub use panels::product_rates;
 pub use product::sgemm_rate;

@@ -20,6 +20,7 @@ use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, Simd, SimdOp};
 
 use super::LANES;
+use super::isa::dispatch;
 use super::product::{Into, Matrix, product};
 use super::tiles::{ImageMut, Tile};
 
@@ -29,6 +30,10 @@ pub(super) const PANEL: usize = 64;
 /// Rows of weights whose results are summed up at once: with four vectors of pixels, 24 sums of AVX-512's or NEON's 32
 /// registers; with two vectors, 12 of AVX's 16.
 const ROWS: usize = 6;
+
+/// Channels whose products are written out one behind the other. (With four the compiler loads so far ahead that sums leave
+/// the registers.)
+const UNROLLED: usize = 2;
 
 /// Channels summed up before the next rows: so many of a panel's stay in the nearest cache meanwhile.
 const CHANNELS: usize = 144;
@@ -241,7 +246,7 @@ pub(super) fn multiply<S: Addressing>(
     let last = last.unwrap_or(0) + source.pixel((count - 1) / LANES * LANES);
     assert!(last + LANES <= pixels.len());
     assert!(bias.is_none_or(|bias| bias.len() == rows));
-    Multiply {
+    dispatch(Multiply {
         into,
         weights,
         bias,
@@ -249,8 +254,7 @@ pub(super) fn multiply<S: Addressing>(
         source,
         count,
         target,
-    }
-    .dispatch();
+    });
 }
 
 /// As [`multiply`], into planes `stride` apart, on all threads, which take rows of weights.
@@ -388,7 +392,6 @@ impl<S: Addressing> Multiply<'_, S> {
         places: &[Place<I>; N],
     ) {
         let ops = isa.f32();
-        let lanes = ops.len();
         let mut sums = [[ops.zero(); N]; R];
         let mut weights = [std::ptr::null(); R];
         for (r, weights) in weights.iter_mut().enumerate() {
@@ -397,26 +400,33 @@ impl<S: Addressing> Multiply<'_, S> {
                 ops.prefetch_write(self.target.pointer(row + r, place));
             }
         }
+        // Hidden, or else the compiler derives each pointer from the one before, again for each channel.
+        let weights = std::hint::black_box(weights);
         let pixels = self.pixels[self.source.pixel(pixel)..].as_ptr();
         let next_rows = self.weights.row_stride() * R;
         for start in (0..channels.len()).step_by(LANES) {
             for weights in weights {
                 ops.prefetch(weights.wrapping_add(start + next_rows));
             }
-            for channel in start..channels.len().min(start + LANES) {
-                let pixels = pixels.wrapping_add(self.source.channel(channels.start + channel));
-                let mut x = [ops.zero(); N];
-                for (i, x) in x.iter_mut().enumerate() {
-                    // SAFETY: `multiply` has compared the length with the end of the last channel's last vector.
-                    *x = unsafe { ops.load_ptr(pixels.add(i * lanes)) };
+            let end = channels.len().min(start + LANES);
+            let mut channel = start;
+            // Several in a row, for fewer of the instructions between the products.
+            while channel + UNROLLED <= end {
+                for i in 0..UNROLLED {
+                    let offset = self.source.channel(channels.start + channel + i);
+                    let pixels = pixels.wrapping_add(offset);
+                    // SAFETY: `multiply` has compared the length with the end of the last channel's last vector; the slices
+                    // whose beginnings the weights are have so many channels.
+                    unsafe { add_products(isa, pixels, weights, channel + i, &mut sums) };
                 }
-                for (sums, weights) in sums.iter_mut().zip(weights) {
-                    // SAFETY: the slices whose beginnings these are have so many channels.
-                    let weight = ops.splat(unsafe { *weights.add(channel) });
-                    for (sum, x) in sums.iter_mut().zip(x) {
-                        *sum = ops.mul_add(x, weight, *sum);
-                    }
-                }
+                channel += UNROLLED;
+            }
+            while channel < end {
+                let offset = self.source.channel(channels.start + channel);
+                let pixels = pixels.wrapping_add(offset);
+                // SAFETY: likewise.
+                unsafe { add_products(isa, pixels, weights, channel, &mut sums) };
+                channel += 1;
             }
         }
         let first = channels.start == 0;
@@ -462,6 +472,33 @@ impl<S: Addressing> Multiply<'_, S> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Adds a channel's products: `R` weights times `N` vectors of pixels.
+///
+/// # Safety
+/// There are so many pixels from the pointer on, and a weight of the channel behind each of the others.
+#[inline(always)]
+unsafe fn add_products<I: Isa, const N: usize, const R: usize>(
+    isa: I,
+    pixels: *const f32,
+    weights: [*const f32; R],
+    channel: usize,
+    sums: &mut [[I::F32; N]; R],
+) {
+    let ops = isa.f32();
+    let mut x = [ops.zero(); N];
+    for (i, x) in x.iter_mut().enumerate() {
+        // SAFETY: the caller's word.
+        *x = unsafe { ops.load_ptr(pixels.add(i * ops.len())) };
+    }
+    for (sums, weights) in sums.iter_mut().zip(weights) {
+        // SAFETY: likewise.
+        let weight = ops.splat(unsafe { *weights.add(channel) });
+        for (sum, x) in sums.iter_mut().zip(x) {
+            *sum = ops.mul_add(x, weight, *sum);
         }
     }
 }
