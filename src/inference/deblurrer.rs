@@ -9,6 +9,7 @@ use super::planes::Planes;
 use super::tiling::Tiling;
 use crate::data::augment::Augmentation;
 use crate::error::{Error, Result};
+use crate::kernels::{Precision, with_precision};
 use crate::model::{HiDiff, Noise};
 use crate::picture::Photograph;
 use burn::tensor::backend::Backend;
@@ -52,6 +53,7 @@ pub struct Restored {
 pub struct Deblurrer<B: Backend> {
     model: HiDiff<B>,
     device: Device<B>,
+    precision: Precision,
 }
 
 /// One of the ways to look at a photograph, with what the prior has of it: `[1, N, C']`; none without a prior.
@@ -63,7 +65,21 @@ struct View<B: Backend> {
 impl<B: Backend> Deblurrer<B> {
     /// Takes a model whose weights are loaded and lie on `device`.
     pub fn new(model: HiDiff<B>, device: Device<B>) -> Self {
-        Self { model, device }
+        Self {
+            model,
+            device,
+            precision: Precision::F32,
+        }
+    }
+
+    /// With the products of the Transformer in this precision, on the processor: see [`with_precision`]. The prior is
+    /// always in single precision.
+    ///
+    /// # Errors
+    /// If the processor has no instructions for it.
+    pub fn in_precision(self, precision: Precision) -> Result<Self> {
+        precision.check()?;
+        Ok(Self { precision, ..self })
     }
 
     /// The model.
@@ -165,7 +181,9 @@ impl<B: Backend> Deblurrer<B> {
     /// The Transformer on an image or a tile of it.
     fn restore(&self, image: Planes, prior: Option<Tensor<B, 3>>) -> Result<Planes> {
         let (height, width) = (image.height(), image.width());
-        let output = self.model.restore(self.tensor(image), prior)?;
+        let output = with_precision(self.precision, || {
+            self.model.restore(self.tensor(image), prior)
+        })?;
         let values = output.into_data().convert::<f32>().into_vec::<f32>();
         let values = values.map_err(|error| Error::Shape {
             what: format!("restored image ({error:?})"),

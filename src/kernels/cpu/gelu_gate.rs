@@ -221,7 +221,7 @@ mod tests {
             let expected = exact * (0.5 + 0.5 * erf(exact * std::f64::consts::FRAC_1_SQRT_2));
             let error = (f64::from(found) - expected).abs();
             assert!(
-                error < 1e-7 * (1.0 + exact.abs()),
+                error < 1.2e-7 * (1.0 + exact.abs()), // Without fused products a little more than 1e-7.
                 "gelu({x}) = {found}, not {expected}"
             );
         }

@@ -59,7 +59,7 @@ pub(super) fn add(
         &mut image,
         &tiles_for_threads(height, width, TILE_PIXELS),
         norm,
-        branch.project_bias,
+        (branch.precision, branch.project_bias),
         [channels, GROUP],
         |step, expanded, values, add| {
             for first in (0..channels).step_by(GROUP) {

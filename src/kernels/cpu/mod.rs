@@ -1,6 +1,7 @@
 //! Kernels for the CPU backends, on contiguous planes in single precision.
 
 mod backward;
+mod bf16;
 mod branch;
 mod channel_norm;
 mod conv3x3;
@@ -31,6 +32,11 @@ pub use product::sgemm_rate;
 
 /// The most elements a vector register has on any processor that the kernels know; their buffers leave that much room.
 const LANES: usize = 16;
+
+/// Whether the processor multiplies bfloat16.
+pub(super) fn bf16_is_here() -> bool {
+    bf16::unit().is_some()
+}
 
 /// The sizes `[batch, channels, height, width]` of a tensor in memory order.
 type Dims = [usize; 4];

@@ -19,10 +19,11 @@ use rayon::prelude::*;
 use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, Simd, SimdOp};
 
-use super::LANES;
 use super::isa::dispatch;
 use super::product::{Into, Matrix, product};
 use super::tiles::{ImageMut, Tile};
+use super::{LANES, bf16};
+use crate::kernels::precision::Precision;
 
 /// Pixels of a panel: whole vectors on every processor.
 pub(super) const PANEL: usize = 64;
@@ -181,10 +182,10 @@ impl<'a> Lines<'a> {
 
 /// Where a vector goes in each plane.
 #[derive(Clone, Copy)]
-struct Place<I: Isa> {
+pub(super) struct Place<I: Isa> {
     offset: usize,
     /// Which of the vector's pixels there are.
-    mask: <I::F32 as Simd>::Mask,
+    pub mask: <I::F32 as Simd>::Mask,
     /// Whether they all are.
     whole: bool,
 }
@@ -205,7 +206,7 @@ impl Lines<'_> {
 
     /// Of the vector that begins with this pixel.
     #[inline(always)]
-    fn place<I: Isa>(&self, isa: I, pixel: usize) -> Place<I> {
+    pub fn place<I: Isa>(&self, isa: I, pixel: usize) -> Place<I> {
         let ops = isa.f32();
         let LineShape { pitch, width, .. } = self.shape;
         let (line, column) = (pixel / row_pixels(width), pixel % row_pixels(width));
@@ -220,7 +221,7 @@ impl Lines<'_> {
     }
 
     #[inline(always)]
-    fn pointer<I: Isa>(&self, row: usize, place: &Place<I>) -> *mut f32 {
+    pub fn pointer<I: Isa>(&self, row: usize, place: &Place<I>) -> *mut f32 {
         self.data
             .wrapping_add(row * self.shape.stride + place.offset)
     }
@@ -231,6 +232,18 @@ impl Lines<'_> {
 /// # Panics
 /// If `pixels` or the target are too small, or a row's weights do not lie side by side.
 pub(super) fn multiply<S: Addressing>(
+    into: Into,
+    weights: Matrix<'_>,
+    bias: Option<&[f32]>,
+    pixels: (&[f32], S, usize),
+    target: Lines<'_>,
+) {
+    multiply_in(Precision::F32, into, weights, bias, pixels, target);
+}
+
+/// As [`multiply`], with the operands in another precision, if the processor has instructions for it.
+pub(super) fn multiply_in<S: Addressing>(
+    precision: Precision,
     into: Into,
     weights: Matrix<'_>,
     bias: Option<&[f32]>,
@@ -246,7 +259,7 @@ pub(super) fn multiply<S: Addressing>(
     let last = last.unwrap_or(0) + source.pixel((count - 1) / LANES * LANES);
     assert!(last + LANES <= pixels.len());
     assert!(bias.is_none_or(|bias| bias.len() == rows));
-    dispatch(Multiply {
+    let product = Multiply {
         into,
         weights,
         bias,
@@ -254,7 +267,11 @@ pub(super) fn multiply<S: Addressing>(
         source,
         count,
         target,
-    });
+    };
+    match bf16::unit().filter(|_| precision == Precision::Bf16) {
+        Some(unit) => bf16::multiply(unit, &product),
+        None => dispatch(product),
+    }
 }
 
 /// As [`multiply`], into planes `stride` apart, on all threads, which take rows of weights.
@@ -317,14 +334,15 @@ pub fn product_rates([rows, channels, pixels]: [usize; 3]) -> [f64; 2] {
     [ours, gemm]
 }
 
-struct Multiply<'a, S> {
-    into: Into,
-    weights: Matrix<'a>,
-    bias: Option<&'a [f32]>,
-    pixels: &'a [f32],
-    source: S,
-    count: usize,
-    target: Lines<'a>,
+/// A product whose lengths fit.
+pub(super) struct Multiply<'a, S> {
+    pub into: Into,
+    pub weights: Matrix<'a>,
+    pub bias: Option<&'a [f32]>,
+    pub pixels: &'a [f32],
+    pub source: S,
+    pub count: usize,
+    pub target: Lines<'a>,
 }
 
 impl<S: Addressing> SimdOp for Multiply<'_, S> {

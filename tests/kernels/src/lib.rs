@@ -17,7 +17,10 @@ pub mod kernels {
         }
     }
 
+    pub mod precision;
+
     pub mod cpu {
+        mod bf16;
         mod branch;
         mod channel_norm;
         mod conv3x3;
@@ -41,6 +44,10 @@ pub mod kernels {
         pub use product::sgemm_rate;
 
         const LANES: usize = 16;
+
+        pub(super) fn bf16_is_here() -> bool {
+            bf16::unit().is_some()
+        }
 
         type Dims = [usize; 4];
     }
