@@ -40,9 +40,9 @@ pub(super) use x86::{multiply, unit};
 mod x86 {
     use std::arch::asm;
     use std::arch::x86_64::{
-        __cpuid_count, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps, _mm512_loadu_ps,
-        _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16, _mm512_set1_epi32, _mm512_setzero_ps,
-        _mm512_storeu_ps, _mm512_storeu_si512,
+        __cpuid_count, __m512, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_dpbf16_ps,
+        _mm512_loadu_ps, _mm512_maskz_loadu_ps, _mm512_permutexvar_epi16, _mm512_set1_epi32,
+        _mm512_setzero_ps, _mm512_storeu_ps, _mm512_storeu_si512,
     };
     use std::mem::transmute;
     use std::sync::LazyLock;
@@ -263,7 +263,12 @@ mod x86 {
                         let weight = _mm512_set1_epi32(weight.to_bits() as i32);
                         for (sum, x) in sums.iter_mut().zip(x) {
                             // SAFETY: the types are different names for 512 bits.
-                            let (weight, x) = unsafe { (transmute(weight), transmute(x)) };
+                            let (weight, x) = unsafe {
+                                (
+                                    transmute::<__m512i, __m512bh>(weight),
+                                    transmute::<__m512, __m512bh>(*x),
+                                )
+                            };
                             *sum = _mm512_dpbf16_ps(*sum, weight, x);
                         }
                     }

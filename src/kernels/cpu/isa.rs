@@ -57,8 +57,8 @@ impl InstructionSet {
     }
 
     fn best() -> Self {
-        let here = Self::ALL.into_iter().filter(|set| set.is_here());
-        here.last().unwrap_or(Self::Generic)
+        let mut here = Self::ALL.into_iter().rev().filter(|set| set.is_here());
+        here.next().unwrap_or(Self::Generic)
     }
 
     fn named(name: &str) -> std::result::Result<Self, String> {
