@@ -266,7 +266,7 @@ mod x86 {
                             let (weight, x) = unsafe {
                                 (
                                     transmute::<__m512i, __m512bh>(weight),
-                                    transmute::<__m512, __m512bh>(*x),
+                                    transmute::<__m512, __m512bh>(x),
                                 )
                             };
                             *sum = _mm512_dpbf16_ps(*sum, weight, x);
