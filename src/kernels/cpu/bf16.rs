@@ -431,14 +431,20 @@ mod tests {
     use super::*;
 
     /// Those of this processor.
+    #[cfg(target_arch = "x86_64")]
     fn units() -> Vec<Unit> {
-        let mut units = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            units.extend(x86::has_avx512_bf16().then_some(Unit::Avx512));
-            units.extend((x86::has_avx512_bf16() && x86::has_amx()).then_some(Unit::Amx));
-        }
-        units
+        let vectors = x86::has_avx512_bf16();
+        let units = [
+            (vectors, Unit::Avx512),
+            (vectors && x86::has_amx(), Unit::Amx),
+        ];
+        let here = units.into_iter().filter(|(here, _)| *here);
+        here.map(|(_, unit)| unit).collect()
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn units() -> Vec<Unit> {
+        Vec::new()
     }
 
     /// To the nearest with 8 bits, to the even one of two.
