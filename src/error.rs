@@ -128,6 +128,24 @@ pub enum Error {
         reason: String,
     },
 
+    /// A number format that this processor does not multiply in.
+    #[error("precision {precision} {reason}")]
+    Precision {
+        /// As on the command line.
+        precision: String,
+        /// What it takes, and what to use instead.
+        reason: String,
+    },
+
+    /// An environment variable that cannot be heeded.
+    #[error("environment variable `{variable}`: {reason}")]
+    Environment {
+        /// Its name.
+        variable: &'static str,
+        /// What was found, and what was expected.
+        reason: String,
+    },
+
     /// A training or an evaluation that was stopped before its end.
     #[error("{what} stopped: {reason}\n{next}")]
     Stopped {

@@ -505,3 +505,35 @@ fn set_changes_the_configuration_of_weights_as_far_as_they_fit() {
         .stderr(contains("does not fit"));
     assert!(!folder.path().join("four.png").exists());
 }
+
+#[test]
+fn an_instruction_set_that_the_processor_lacks_is_an_error_that_lists_those_it_has() {
+    for name in ["avx3", "", "AVX2"] {
+        hi_diff()
+            .env("HI_DIFF_ISA", name)
+            .args(["summary", "--config", "tiny"])
+            .assert()
+            .code(1)
+            .stderr(contains("`HI_DIFF_ISA`").and(contains(format!("`{name}`"))))
+            .stderr(contains("generic"));
+    }
+    hi_diff()
+        .env("HI_DIFF_ISA", "generic")
+        .args(["summary", "--config", "tiny"])
+        .assert()
+        .success();
+}
+
+#[test]
+fn bf16_without_instructions_for_it_is_an_error_that_says_what_it_takes() {
+    let folder = folder();
+    save(folder.path(), "a.png", &stripes(16, 16));
+    hi_diff()
+        .env("HI_DIFF_ISA", "generic")
+        .args(["deblur", "a.png", "-o", "b.png", "--precision", "bf16"])
+        .current_dir(folder.path())
+        .assert()
+        .code(1)
+        .stderr(contains("precision bf16").and(contains("AVX-512 BF16")));
+    assert!(!folder.path().join("b.png").exists());
+}

@@ -11,6 +11,7 @@ use super::planes::Planes;
 use super::tiling::Tiling;
 use crate::data::augment::Augmentation;
 use crate::error::{Error, Result};
+use crate::kernels::{Precision, with_precision};
 use crate::model::{Attention, HiDiff, Noise};
 use crate::picture::Photograph;
 use burn::tensor::backend::Backend;
@@ -95,6 +96,7 @@ pub struct Deblurrer<B: Backend> {
     model: HiDiff<B>,
     device: Device<B>,
     attention: AttentionChoice,
+    precision: Precision,
 }
 
 /// One of the ways to look at a photograph, with what the prior has of it: `[1, N, C']`; none without a prior.
@@ -110,6 +112,7 @@ impl<B: Backend> Deblurrer<B> {
             model,
             device,
             attention: AttentionChoice::Always(Attention::Global),
+            precision: Precision::F32,
         }
     }
 
@@ -121,6 +124,16 @@ impl<B: Backend> Deblurrer<B> {
     /// Which attention it takes.
     pub fn attention(&self) -> AttentionChoice {
         self.attention
+    }
+
+    /// With the products of the Transformer in this precision, on the processor: see [`with_precision`]. The prior is
+    /// always in single precision.
+    ///
+    /// # Errors
+    /// If the processor has no instructions for it.
+    pub fn in_precision(self, precision: Precision) -> Result<Self> {
+        precision.check()?;
+        Ok(Self { precision, ..self })
     }
 
     /// The model.
@@ -256,7 +269,7 @@ impl<B: Backend> Deblurrer<B> {
         prior: Option<Tensor<B, 3>>,
     ) -> Result<Planes> {
         let (height, width) = (image.height(), image.width());
-        let output = model.restore(self.tensor(image), prior)?;
+        let output = with_precision(self.precision, || model.restore(self.tensor(image), prior))?;
         let values = output.into_data().convert::<f32>().into_vec::<f32>();
         let values = values.map_err(|error| Error::Shape {
             what: format!("restored image ({error:?})"),

@@ -16,6 +16,7 @@ mod known;
 // The GPUs have no use for some of an operation's numbers.
 #[cfg_attr(not(any(feature = "flex", feature = "ndarray")), allow(dead_code))]
 mod operations;
+mod precision;
 // Likewise.
 #[cfg_attr(not(any(feature = "flex", feature = "ndarray")), allow(dead_code))]
 mod weights;
@@ -27,9 +28,10 @@ use burn::tensor::{Tensor, TensorPrimitive};
 
 pub use counting::{Count, count, without};
 #[cfg(any(feature = "flex", feature = "ndarray"))]
-pub use cpu::{product_rates, sgemm_rate};
+pub use cpu::{InstructionSet, held_instruction_set, product_rates, sgemm_rate};
 #[cfg(feature = "train")]
 pub(crate) use known::on_processor;
+pub use precision::{Precision, with_precision};
 pub use weights::{BranchWeights, HimWeights, LayerWeights, NormWeights};
 
 use gradients::Operands;

@@ -12,7 +12,7 @@ use hi_diff::evaluation::journal::EvaluationPlan;
 use hi_diff::evaluation::results::{DatasetResult, Evaluation, Failure, ImageResult};
 use hi_diff::evaluation::run::{EvaluationOptions, PictureFolder, evaluate};
 use hi_diff::evaluation::table::decibels;
-use hi_diff::inference::Deblurrer;
+use hi_diff::kernels::Precision;
 use hi_diff::picture::{Limits, Photograph};
 use hi_diff::report::{self, Pictures};
 use hi_diff::weights::StateDict;
@@ -107,7 +107,10 @@ fn run_on<B: Backend>(
         command: command_line(),
         weights: args.model.name(),
         fingerprint: StateDict::fingerprint(&StateDict::of_model(&model)),
-        backend: B::name(&device),
+        backend: match args.model.precision {
+            Precision::F32 => B::name(&device),
+            precision => format!("{} in {precision}", B::name(&device)),
+        },
         seed: args.seed,
         attention: attention.to_string(),
         save_images: args.save_images,
@@ -135,7 +138,10 @@ fn run_on<B: Backend>(
         }
         bar.inc(1);
     };
-    let deblurrer = Deblurrer::new(model, device).with_attention(attention);
+    let deblurrer = args
+        .model
+        .deblurrer(model, device)?
+        .with_attention(attention);
     let evaluation = evaluate(&deblurrer, datasets, plan, &options, &mut progress);
     bar.finish_and_clear();
     evaluation

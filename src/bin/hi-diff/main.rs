@@ -67,7 +67,13 @@ fn wrong_usage(command: &str, reason: String) -> clap::Error {
 /// 0: all done; 1: something failed; 2 (by clap): wrong usage.
 fn main() -> ExitCode {
     output::quiet_decoders();
-    let done = match Cli::parse().command {
+    let command = Cli::parse().command;
+    #[cfg(any(feature = "flex", feature = "ndarray"))]
+    if let Err(error) = hi_diff::kernels::held_instruction_set() {
+        output::error(&error);
+        return ExitCode::FAILURE;
+    }
+    let done = match command {
         Command::Demo(args) => demo::run(args),
         Command::Deblur(args) => deblur::run(args),
         #[cfg(feature = "train")]

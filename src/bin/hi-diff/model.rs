@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use burn::tensor::backend::Backend;
+use hi_diff::inference::Deblurrer;
+use hi_diff::kernels::Precision;
 use hi_diff::weights::{LoadOptions, Weights};
-use hi_diff::{Config, HiDiff};
+use hi_diff::{Config, Error, HiDiff};
 
 use crate::attention::AttentionArg;
 use crate::backend::BackendChoice;
@@ -37,6 +39,9 @@ pub struct ModelArgs {
     /// What computes
     #[arg(long, value_enum, default_value_t)]
     pub backend: BackendChoice,
+    /// Numbers that the processor multiplies in: bf16 is for processors with AMX or AVX-512 BF16
+    #[arg(long, value_enum, default_value_t)]
+    pub precision: Precision,
 }
 
 impl ModelArgs {
@@ -44,6 +49,28 @@ impl ModelArgs {
     pub fn name(&self) -> String {
         let path = self.weights.as_ref();
         path.map_or_else(|| "bundled".into(), |path| path.display().to_string())
+    }
+
+    /// The model with what it runs on, in the precision that was asked for.
+    ///
+    /// # Errors
+    /// If the backend or the processor has no such precision.
+    pub fn deblurrer<B: Backend>(
+        &self,
+        model: HiDiff<B>,
+        device: Device<B>,
+    ) -> hi_diff::Result<Deblurrer<B>> {
+        let deblurrer = Deblurrer::new(model, device);
+        if self.precision == Precision::F32 {
+            return Ok(deblurrer);
+        }
+        match self.backend.resolve()? {
+            BackendChoice::Flex | BackendChoice::Ndarray => deblurrer.in_precision(self.precision),
+            _ => Err(Error::Precision {
+                precision: self.precision.to_string(),
+                reason: "is for the processor: add `--backend flex`, or leave it out".to_string(),
+            }),
+        }
     }
 
     /// Builds the model on `device` and loads its weights. Its configuration comes with it.

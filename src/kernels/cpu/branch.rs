@@ -24,10 +24,11 @@ use rayon::prelude::*;
 use super::LANES;
 use super::depthwise::Framed;
 use super::normalize::Norm;
-use super::panels::{self, LineShape, Lines, PanelLayout, multiply, row_pixels};
+use super::panels::{self, LineShape, Lines, PanelLayout, multiply_in, row_pixels};
 use super::product::{Into, Matrix};
 use super::scratch;
 use super::tiles::{Image, ImageMut, Tile};
+use crate::kernels::precision::Precision;
 
 /// Expanded channels of a group.
 pub(super) const GROUP: usize = 256;
@@ -53,6 +54,8 @@ pub(super) struct Branch<'a> {
     pub project: &'a [f32],
     /// `[channels]`
     pub project_bias: Option<&'a [f32]>,
+    /// Of the operands of the two 1×1 convolutions.
+    pub precision: Precision,
 }
 
 /// A few rows of a tile, with the normalised rows that the tile's expanded ones are missing for them.
@@ -165,7 +168,7 @@ impl RowStep<'_> {
             }
         };
         let pixels = (self.normalized, PanelLayout::panels(channels), pixels);
-        multiply(Into::Set, weights, bias, pixels, target);
+        multiply_in(branch.precision, Into::Set, weights, bias, pixels, target);
 
         let [before, after] = self.row_layout.outside;
         let above = fresh.start == 1;
@@ -271,13 +274,13 @@ pub(super) fn normalized_lengths(image: &Image<'_>, tile: &Tile) -> [usize; 2] {
 pub(super) type AddToImage<'a> = dyn Fn(Matrix<'_>, &[f32]) + 'a;
 
 /// Adds to each tile of an image what its work, which `begin` gives for the tile's number, makes of it, from the image as it
-/// was before, and `constants`. The work has a buffer of its own of `expanded` channels that stays the same throughout a tile,
+/// was before, and `constants`, by products of a precision. The work has a buffer of its own of `expanded` channels that stays the same throughout a tile,
 /// and one of panels of `inner` channels.
 pub(super) fn add_to_tiles<W>(
     image: &mut ImageMut<'_>,
     tiles: &[Tile],
     norm: &Norm,
-    constants: Option<&[f32]>,
+    (precision, constants): (Precision, Option<&[f32]>),
     [expanded, inner]: [usize; 2],
     begin: impl Fn(usize) -> W + Sync,
 ) where
@@ -305,7 +308,7 @@ pub(super) fn add_to_tiles<W>(
                     let target = unsafe { Lines::in_image(image, tile, step.rows.start) };
                     let constants = constants.filter(|_| first.replace(false));
                     let panels = (panels, layout, pixels);
-                    multiply(Into::Add, weights, constants, panels, target);
+                    multiply_in(precision, Into::Add, weights, constants, panels, target);
                 };
                 work(step, expanded, inner, &add);
             };

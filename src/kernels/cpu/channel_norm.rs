@@ -8,6 +8,7 @@
 use rayon::prelude::*;
 use rten_simd::{Isa, SimdOp};
 
+use super::isa::dispatch;
 use super::normalize::Norm;
 use super::{Dims, LANES};
 
@@ -73,7 +74,7 @@ pub(super) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
             (self.0)()
         }
     }
-    Plain(work).dispatch()
+    dispatch(Plain(work))
 }
 
 /// The strips of one image as ranges of pixels.

@@ -7,11 +7,12 @@ use rayon::prelude::*;
 use super::LANES;
 use super::depthwise::{frame, framed_length};
 use super::inner_products::{Rows, wide_inner_products};
-use super::panels::{Lines, Offsets, PanelLayout, multiply};
+use super::panels::{Lines, Offsets, PanelLayout, multiply_in};
 use super::product::{Into, Matrix};
 use super::scratch;
 use super::tiles::{Image, ImageMut, Tile, tiles_for_threads};
 use crate::kernels::operations::Arrangement;
+use crate::kernels::precision::Precision;
 
 /// Pixels of a tile, whose channels stay in a core's cache.
 const TILE_PIXELS: usize = 512;
@@ -32,7 +33,7 @@ pub(super) fn convolve(
     size: [usize; 3],
     weight: &[f32],
     bias: Option<&[f32]>,
-    arrangement: Arrangement,
+    (arrangement, precision): (Arrangement, Precision),
     output: &mut [f32],
 ) {
     let [from, height, width] = size;
@@ -54,7 +55,7 @@ pub(super) fn convolve(
             unsafe { x.load_framed(tile, framed, stride) };
             let target = Lines::planes(sums, count, count);
             let pixels = (&*framed, Offsets(&offsets), count);
-            multiply(Into::Set, weight, bias, pixels, target);
+            multiply_in(precision, Into::Set, weight, bias, pixels, target);
             // SAFETY: each output comes from one pixel of one tile, so the tile's are this thread's alone.
             unsafe { store(&output, arrangement, tile, sums) };
         });
@@ -146,7 +147,7 @@ pub(super) fn backward(
         [to, height, width],
         &turned,
         None,
-        Arrangement::Plain,
+        (Arrangement::Plain, Precision::F32),
         x_gradient,
     );
 

@@ -9,6 +9,7 @@ use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp, SimdUnaryOp};
 
 use super::gelu_gate::Gelu;
+use super::isa::dispatch;
 use super::panels::{PanelLayout, row_pixels};
 use super::{Dims, LANES, scratch};
 
@@ -209,13 +210,12 @@ impl<O: Output> Convolve<'_, O> {
 /// Convolves a framed plane.
 pub(super) fn convolve(x: Framed<'_>, taps: &Taps, bias: f32, output: impl Output) {
     output.check(x.height, x.width);
-    Convolve {
+    dispatch(Convolve {
         x,
         taps,
         bias,
         output,
-    }
-    .dispatch();
+    });
 }
 
 struct Gate<'a, O> {
@@ -289,14 +289,13 @@ pub(super) fn convolve_and_gate(
 ) {
     assert!(a.height == b.height && a.width == b.width);
     output.check(a.height, a.width);
-    Gate {
+    dispatch(Gate {
         a,
         b,
         taps,
         bias,
         output,
-    }
-    .dispatch();
+    });
 }
 
 /// The weights of a channel out of `[channels · 9]`.
@@ -451,7 +450,7 @@ impl Correlate<'_> {
 /// The nine inner products of `grad` with the shifted x: the gradient of a plane's taps.
 pub(super) fn correlate(x: Framed<'_>, grad: &[f32]) -> Taps {
     assert_eq!(grad.len(), x.height * x.width);
-    Correlate { x, grad }.dispatch()
+    dispatch(Correlate { x, grad })
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub(super) fn add(image: &mut [f32], size: [usize; 3], norm: &Norm, branch: &Bra
         &mut ImageMut::new(image, size),
         &tiles_for_threads(height, width, TILE_PIXELS),
         norm,
-        branch.project_bias,
+        (branch.precision, branch.project_bias),
         [2 * hidden, GROUP],
         |_| {
             move |step: &RowStep<'_>,

@@ -9,7 +9,7 @@ use rten_simd::{Isa, SimdOp, SimdUnaryOp};
 use rten_vecmath::Exp;
 
 use super::depthwise::store_some;
-use super::{Dims, scratch};
+use super::{Dims, isa, scratch};
 
 /// 1/√(2π)
 const DENSITY_AT_ZERO: f32 = 0.398_942_3;
@@ -68,7 +68,7 @@ pub(super) fn gelu(x: &[f32]) -> Vec<f32> {
     let mut output = x.to_vec();
     output
         .par_chunks_mut(SLICE)
-        .for_each(|slice| Gelu.map_mut(slice));
+        .for_each(|slice| isa::map(Gelu, slice));
     output
 }
 
@@ -104,7 +104,7 @@ pub(super) fn forward(x: &[f32], dims: Dims) -> Vec<f32> {
             let a = &x[(image * channels + channel) * plane..][..plane];
             let b = &x[(image * channels + hidden + channel) * plane..][..plane];
             output.copy_from_slice(a);
-            Gelu.map_mut(output);
+            isa::map(Gelu, output);
             for (output, b) in output.iter_mut().zip(b) {
                 *output *= b;
             }
@@ -145,7 +145,7 @@ pub(super) fn backward(x: &[f32], grad: &[f32], dims: Dims) -> Vec<f32> {
 /// Of one channel: a and b are replaced by their gradients, and the gate's gradient by the gate.
 pub(super) fn backward_in_place(a: &mut [f32], b: &mut [f32], gate: &mut [f32]) {
     assert!(a.len() == b.len() && a.len() == gate.len());
-    Backward { a, b, gate }.dispatch();
+    isa::dispatch(Backward { a, b, gate });
 }
 
 struct Backward<'a> {
@@ -221,7 +221,7 @@ mod tests {
             let expected = exact * (0.5 + 0.5 * erf(exact * std::f64::consts::FRAC_1_SQRT_2));
             let error = (f64::from(found) - expected).abs();
             assert!(
-                error < 1e-7 * (1.0 + exact.abs()),
+                error < 1.2e-7 * (1.0 + exact.abs()), // Without fused products a little more than 1e-7.
                 "gelu({x}) = {found}, not {expected}"
             );
         }

@@ -10,6 +10,7 @@ use rten_simd::{Isa, SimdOp, SimdUnaryOp};
 use rten_vecmath::Exp;
 
 use super::LANES;
+use super::isa::dispatch;
 use super::normalize::Norm;
 use super::panels::{self, Lines, PanelLayout, multiply, row_pixels};
 use super::product::{Into, Matrix, product};
@@ -140,12 +141,11 @@ impl Him<'_> {
 
 /// Softmax over the planes of a head's tokens, `stride` apart, after adding each token's constant: for each pixel.
 pub(super) fn softmax_of_tokens(logits: &mut [f32], constants: &[f32], stride: usize) {
-    Softmax {
+    dispatch(Softmax {
         logits,
         constants,
         stride,
-    }
-    .dispatch();
+    });
 }
 
 /// Softmax over the planes of a head's tokens, in place, for each pixel.

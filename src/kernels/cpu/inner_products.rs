@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
+use super::isa::dispatch;
 use super::panels::Addressing;
 use super::product::Into;
 
@@ -48,7 +49,7 @@ pub(super) fn inner_products<L: Addressing, R: Addressing>(
     stride: usize,
 ) {
     if let Some(products) = InnerProducts::new(into, left, right, pixels, output, stride) {
-        products.dispatch();
+        dispatch(products);
     }
 }
 
@@ -70,12 +71,11 @@ pub(super) fn wide_inner_products<L: Addressing + Sync, R: Addressing + Sync>(
     let firsts = (0..left.count).into_par_iter().step_by(part);
     let outputs = products.output.par_chunks_mut(part * stride);
     firsts.zip(outputs).for_each(|(first, output)| {
-        InnerProducts {
+        dispatch(InnerProducts {
             rows: first..left.count.min(first + part),
             output,
             ..products
-        }
-        .dispatch();
+        });
     });
 }
 

@@ -10,7 +10,6 @@
 //! as many products as without windows.
 
 use rayon::prelude::*;
-use rten_simd::SimdOp;
 use rten_vecmath::SumSquare;
 
 use super::branch::{
@@ -19,6 +18,7 @@ use super::branch::{
 };
 use super::depthwise::{Framed, InPanels, Plane, Taps, convolve, taps};
 use super::inner_products::{Rows, inner_products};
+use super::isa::dispatch;
 use super::normalize::Norm;
 use super::panels::PanelLayout;
 use super::product::{Into, Matrix, product};
@@ -76,7 +76,7 @@ pub(super) fn add(
         &mut image,
         &tiles,
         norm,
-        branch.project_bias,
+        (branch.precision, branch.project_bias),
         [channels, GROUP],
         |tile| {
             let attention = &attention[cell_of[tile]];
@@ -291,7 +291,7 @@ impl Sums {
                 let (queries, keys) = outputs.split_at(channels * pixels);
                 for (planes, squares) in [(queries, &mut self.queries), (keys, &mut self.keys)] {
                     for (square, plane) in squares.iter_mut().zip(planes.chunks_exact(pixels)) {
-                        *square += SumSquare::new(plane).dispatch();
+                        *square += dispatch(SumSquare::new(plane));
                     }
                 }
                 for head in 0..heads {

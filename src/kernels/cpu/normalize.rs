@@ -4,6 +4,7 @@ use rayon::prelude::*;
 use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
+use super::isa::dispatch;
 use super::panels::PanelLayout;
 use super::tiles::{Image, ImageMut, Tile};
 use super::{LANES, scratch};
@@ -45,15 +46,14 @@ impl Norm {
         assert!(pixels > 0 && pixels <= stride && channels > 0 && self.shift.len() == channels);
         assert!(planes.len() >= (channels - 1) * stride + pixels);
         assert!(output.len() >= layout.offset(channels - 1, pixels - LANES) + LANES);
-        Normalize {
+        dispatch(Normalize {
             norm: self,
             planes,
             stride,
             pixels,
             output,
             layout,
-        }
-        .dispatch();
+        });
     }
 
     /// Normalises an image `[channels, pixels]` into planes `stride` apart. Threads take strips.

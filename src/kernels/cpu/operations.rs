@@ -10,6 +10,7 @@ use crate::kernels::gradients::Operands;
 use crate::kernels::operations::{
     Arrangement, ChannelNorm, Convolution, Depthwise, Describe, Gdfn, Gelu, GeluGate, Him, Mdta,
 };
+use crate::kernels::precision::precision;
 use crate::kernels::{BranchWeights, HimWeights, LayerWeights, NormWeights};
 
 /// A tensor as the kernels need it.
@@ -285,7 +286,8 @@ fn convolve<T: CpuTensor>(
         let outputs = output.chunks_exact_mut(own + skipped);
         for (image, (x, output)) in images.zip(outputs).enumerate() {
             let (own, rest) = output.split_at_mut(own);
-            conv3x3::convolve(x, [from, height, width], weight, bias, arrangement, own);
+            let size = [from, height, width];
+            conv3x3::convolve(x, size, weight, bias, (arrangement, precision()), own);
             if let Some(skip) = skip {
                 rest.copy_from_slice(&skip[image * skipped..][..skipped]);
             }
@@ -413,6 +415,7 @@ fn branch<T: CpuTensor>(weights: &BranchWeights<T>) -> Branch<'_> {
         taps_bias: bias(&weights.depthwise),
         project: weights.project.weight.elements(),
         project_bias: bias(&weights.project),
+        precision: precision(),
     }
 }
 

@@ -19,9 +19,11 @@ use rayon::prelude::*;
 use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, Simd, SimdOp};
 
-use super::LANES;
+use super::isa::dispatch;
 use super::product::{Into, Matrix, product};
 use super::tiles::{ImageMut, Tile};
+use super::{LANES, bf16};
+use crate::kernels::precision::Precision;
 
 /// Pixels of a panel: whole vectors on every processor.
 pub(super) const PANEL: usize = 64;
@@ -29,6 +31,10 @@ pub(super) const PANEL: usize = 64;
 /// Rows of weights whose results are summed up at once: with four vectors of pixels, 24 sums of AVX-512's or NEON's 32
 /// registers; with two vectors, 12 of AVX's 16.
 const ROWS: usize = 6;
+
+/// Channels whose products are written out one behind the other. (With four the compiler loads so far ahead that sums leave
+/// the registers.)
+const UNROLLED: usize = 2;
 
 /// Channels summed up before the next rows: so many of a panel's stay in the nearest cache meanwhile.
 const CHANNELS: usize = 144;
@@ -176,10 +182,10 @@ impl<'a> Lines<'a> {
 
 /// Where a vector goes in each plane.
 #[derive(Clone, Copy)]
-struct Place<I: Isa> {
+pub(super) struct Place<I: Isa> {
     offset: usize,
     /// Which of the vector's pixels there are.
-    mask: <I::F32 as Simd>::Mask,
+    pub mask: <I::F32 as Simd>::Mask,
     /// Whether they all are.
     whole: bool,
 }
@@ -200,7 +206,7 @@ impl Lines<'_> {
 
     /// Of the vector that begins with this pixel.
     #[inline(always)]
-    fn place<I: Isa>(&self, isa: I, pixel: usize) -> Place<I> {
+    pub fn place<I: Isa>(&self, isa: I, pixel: usize) -> Place<I> {
         let ops = isa.f32();
         let LineShape { pitch, width, .. } = self.shape;
         let (line, column) = (pixel / row_pixels(width), pixel % row_pixels(width));
@@ -215,7 +221,7 @@ impl Lines<'_> {
     }
 
     #[inline(always)]
-    fn pointer<I: Isa>(&self, row: usize, place: &Place<I>) -> *mut f32 {
+    pub fn pointer<I: Isa>(&self, row: usize, place: &Place<I>) -> *mut f32 {
         self.data
             .wrapping_add(row * self.shape.stride + place.offset)
     }
@@ -226,6 +232,18 @@ impl Lines<'_> {
 /// # Panics
 /// If `pixels` or the target are too small, or a row's weights do not lie side by side.
 pub(super) fn multiply<S: Addressing>(
+    into: Into,
+    weights: Matrix<'_>,
+    bias: Option<&[f32]>,
+    pixels: (&[f32], S, usize),
+    target: Lines<'_>,
+) {
+    multiply_in(Precision::F32, into, weights, bias, pixels, target);
+}
+
+/// As [`multiply`], with the operands in another precision, if the processor has instructions for it.
+pub(super) fn multiply_in<S: Addressing>(
+    precision: Precision,
     into: Into,
     weights: Matrix<'_>,
     bias: Option<&[f32]>,
@@ -241,7 +259,7 @@ pub(super) fn multiply<S: Addressing>(
     let last = last.unwrap_or(0) + source.pixel((count - 1) / LANES * LANES);
     assert!(last + LANES <= pixels.len());
     assert!(bias.is_none_or(|bias| bias.len() == rows));
-    Multiply {
+    let product = Multiply {
         into,
         weights,
         bias,
@@ -249,8 +267,11 @@ pub(super) fn multiply<S: Addressing>(
         source,
         count,
         target,
+    };
+    match bf16::unit().filter(|_| precision == Precision::Bf16) {
+        Some(unit) => bf16::multiply(unit, &product),
+        None => dispatch(product),
     }
-    .dispatch();
 }
 
 /// As [`multiply`], into planes `stride` apart, on all threads, which take rows of weights.
@@ -313,14 +334,15 @@ pub fn product_rates([rows, channels, pixels]: [usize; 3]) -> [f64; 2] {
     [ours, gemm]
 }
 
-struct Multiply<'a, S> {
-    into: Into,
-    weights: Matrix<'a>,
-    bias: Option<&'a [f32]>,
-    pixels: &'a [f32],
-    source: S,
-    count: usize,
-    target: Lines<'a>,
+/// A product whose lengths fit.
+pub(super) struct Multiply<'a, S> {
+    pub into: Into,
+    pub weights: Matrix<'a>,
+    pub bias: Option<&'a [f32]>,
+    pub pixels: &'a [f32],
+    pub source: S,
+    pub count: usize,
+    pub target: Lines<'a>,
 }
 
 impl<S: Addressing> SimdOp for Multiply<'_, S> {
@@ -388,7 +410,6 @@ impl<S: Addressing> Multiply<'_, S> {
         places: &[Place<I>; N],
     ) {
         let ops = isa.f32();
-        let lanes = ops.len();
         let mut sums = [[ops.zero(); N]; R];
         let mut weights = [std::ptr::null(); R];
         for (r, weights) in weights.iter_mut().enumerate() {
@@ -397,26 +418,33 @@ impl<S: Addressing> Multiply<'_, S> {
                 ops.prefetch_write(self.target.pointer(row + r, place));
             }
         }
+        // Hidden, or else the compiler derives each pointer from the one before, again for each channel.
+        let weights = std::hint::black_box(weights);
         let pixels = self.pixels[self.source.pixel(pixel)..].as_ptr();
         let next_rows = self.weights.row_stride() * R;
         for start in (0..channels.len()).step_by(LANES) {
             for weights in weights {
                 ops.prefetch(weights.wrapping_add(start + next_rows));
             }
-            for channel in start..channels.len().min(start + LANES) {
-                let pixels = pixels.wrapping_add(self.source.channel(channels.start + channel));
-                let mut x = [ops.zero(); N];
-                for (i, x) in x.iter_mut().enumerate() {
-                    // SAFETY: `multiply` has compared the length with the end of the last channel's last vector.
-                    *x = unsafe { ops.load_ptr(pixels.add(i * lanes)) };
+            let end = channels.len().min(start + LANES);
+            let mut channel = start;
+            // Several in a row, for fewer of the instructions between the products.
+            while channel + UNROLLED <= end {
+                for i in 0..UNROLLED {
+                    let offset = self.source.channel(channels.start + channel + i);
+                    let pixels = pixels.wrapping_add(offset);
+                    // SAFETY: `multiply` has compared the length with the end of the last channel's last vector; the slices
+                    // whose beginnings the weights are have so many channels.
+                    unsafe { add_products(isa, pixels, weights, channel + i, &mut sums) };
                 }
-                for (sums, weights) in sums.iter_mut().zip(weights) {
-                    // SAFETY: the slices whose beginnings these are have so many channels.
-                    let weight = ops.splat(unsafe { *weights.add(channel) });
-                    for (sum, x) in sums.iter_mut().zip(x) {
-                        *sum = ops.mul_add(x, weight, *sum);
-                    }
-                }
+                channel += UNROLLED;
+            }
+            while channel < end {
+                let offset = self.source.channel(channels.start + channel);
+                let pixels = pixels.wrapping_add(offset);
+                // SAFETY: likewise.
+                unsafe { add_products(isa, pixels, weights, channel, &mut sums) };
+                channel += 1;
             }
         }
         let first = channels.start == 0;
@@ -462,6 +490,33 @@ impl<S: Addressing> Multiply<'_, S> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Adds a channel's products: `R` weights times `N` vectors of pixels.
+///
+/// # Safety
+/// There are so many pixels from the pointer on, and a weight of the channel behind each of the others.
+#[inline(always)]
+unsafe fn add_products<I: Isa, const N: usize, const R: usize>(
+    isa: I,
+    pixels: *const f32,
+    weights: [*const f32; R],
+    channel: usize,
+    sums: &mut [[I::F32; N]; R],
+) {
+    let ops = isa.f32();
+    let mut x = [ops.zero(); N];
+    for (i, x) in x.iter_mut().enumerate() {
+        // SAFETY: the caller's word.
+        *x = unsafe { ops.load_ptr(pixels.add(i * ops.len())) };
+    }
+    for (sums, weights) in sums.iter_mut().zip(weights) {
+        // SAFETY: likewise.
+        let weight = ops.splat(unsafe { *weights.add(channel) });
+        for (sum, x) in sums.iter_mut().zip(x) {
+            *sum = ops.mul_add(x, weight, *sum);
         }
     }
 }

@@ -1,9 +1,15 @@
 //! Matrix products on slices, by the `gemm` crate: on one thread, where threads take tiles of the image, or on all.
+//!
+//! That crate picks the best instruction set itself and has no way to be told another. Where the kernels are held to one, its
+//! parts are put together here as it does it: the same packing and the same inner loops.
 
 use std::ops::Range;
 use std::time::Instant;
 
 use gemm::{Parallelism, gemm};
+use gemm_common::gemm::gemm_basic_generic;
+
+use super::isa::{self, InstructionSet};
 
 /// A matrix in a slice: element (row, column) lies at `row · row_stride + column · column_stride`.
 #[derive(Clone, Copy)]
@@ -151,6 +157,9 @@ fn multiply(
     if lhs.rows == 0 || rhs.columns == 0 {
         return;
     }
+    if let Some(set @ (InstructionSet::Generic | InstructionSet::Avx2)) = isa::held() {
+        return held(set, into, lhs, rhs, output, output_stride, parallelism);
+    }
     // SAFETY: every element of the three matrices lies inside its slice, as `fits` has checked here and where the
     // operands were made; the output is borrowed exclusively, and its elements are distinct since its rows do not overlap.
     unsafe {
@@ -176,6 +185,70 @@ fn multiply(
             parallelism,
         );
     }
+}
+
+/// As [`gemm`] on a processor whose best set this is: it exchanges the operands, since it wants columns side by side.
+fn held(
+    set: InstructionSet,
+    into: Into,
+    lhs: Matrix<'_>,
+    rhs: Matrix<'_>,
+    output: &mut [f32],
+    output_stride: usize,
+    parallelism: Parallelism,
+) {
+    macro_rules! product {
+        ($set:ident, $simd:expr, $lanes:literal) => {{
+            use gemm_f32::microkernel::$set::f32::{H_M, H_N, H_UKR, MR_DIV_N, NR, UKR};
+            let rows = lhs.rows;
+            // SAFETY: as in `multiply`, which has made the same checks.
+            unsafe {
+                gemm_basic_generic::<
+                    _,
+                    f32,
+                    $lanes,
+                    { MR_DIV_N * $lanes },
+                    { NR },
+                    { MR_DIV_N },
+                    { H_M },
+                    { H_N },
+                >(
+                    $simd,
+                    rhs.columns,
+                    rows,
+                    lhs.columns,
+                    output.as_mut_ptr(),
+                    output_stride as isize,
+                    1,
+                    into == Into::Add,
+                    rhs.data.as_ptr(),
+                    rhs.row_stride as isize,
+                    rhs.column_stride as isize,
+                    lhs.data.as_ptr(),
+                    lhs.row_stride as isize,
+                    lhs.column_stride as isize,
+                    1.0,
+                    1.0,
+                    false,
+                    false,
+                    false,
+                    |a, b, c| a * b + c,
+                    &UKR,
+                    &H_UKR,
+                    false,
+                    parallelism,
+                )
+            }
+        }};
+    }
+    #[cfg(target_arch = "x86_64")]
+    if set == InstructionSet::Avx2
+        && let Some(avx2) = gemm_common::simd::V3::try_new()
+    {
+        return product!(fma, avx2, 8);
+    }
+    let _ = set;
+    product!(scalar, gemm_common::simd::Scalar, 1)
 }
 
 #[cfg(test)]
@@ -225,6 +298,43 @@ mod tests {
                     *before // Between the rows nothing is touched.
                 };
                 prop_assert!((found - expected).abs() < 1e-4, "{found} at {index}, expected {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn products_of_each_set_are_alike() {
+        let (rows, inner, columns) = (37, 300, 53);
+        let numbers = |length: usize| -> Vec<f32> {
+            (0..length)
+                .map(|i| (i * 5 % 17) as f32 / 8.0 - 1.0)
+                .collect()
+        };
+        let (left, right) = (numbers(rows * inner), numbers(inner * columns));
+        let left = Matrix::new(&left, rows, inner, inner);
+        for into in [Into::Set, Into::Add] {
+            for right in [
+                Matrix::new(&right, inner, columns, columns),
+                Matrix::new(&right, columns, inner, inner).transposed(),
+            ] {
+                let mut expected = vec![0.5; rows * columns];
+                product(into, left, right, &mut expected, columns);
+                for set in [InstructionSet::Generic, InstructionSet::Avx2] {
+                    let mut found = vec![0.5; rows * columns];
+                    held(
+                        set,
+                        into,
+                        left,
+                        right,
+                        &mut found,
+                        columns,
+                        Parallelism::None,
+                    );
+                    for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                        let close = (found - expected).abs() < 1e-3;
+                        assert!(close, "{set:?}: {found} at {index}, expected {expected}");
+                    }
+                }
             }
         }
     }

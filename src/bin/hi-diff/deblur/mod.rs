@@ -10,7 +10,6 @@ mod video;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use hi_diff::inference::Deblurrer;
 use hi_diff::inference::files::Plan;
 use hi_diff::picture::Format;
 
@@ -112,9 +111,9 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
         let device = Default::default();
         let (model, config) = args.model.load::<B>(&device)?;
         let room = Room::new::<B>(&config, &settings, &device);
-        let deblurrer = Deblurrer::new(model, device)
-            .with_attention(args.model.attention.of(&config));
-        let recipe = recipe::of(&deblurrer, &config, &settings);
+        let attention = args.model.attention.of(&config);
+        let deblurrer = args.model.deblurrer(model, device)?.with_attention(attention);
+        let recipe = recipe::of(&deblurrer, &config, &settings, args.model.precision);
         photographs.begin(recipe.clone())?;
         settings.reports.kept(&photographs.done);
         batch::deblur_all(&deblurrer, &photographs, &settings, &room)?

@@ -4,13 +4,19 @@ use burn::tensor::backend::Backend;
 use hi_diff::Config;
 use hi_diff::inference::files::Recipe;
 use hi_diff::inference::{AttentionChoice, Deblurrer};
+use hi_diff::kernels::Precision;
 use hi_diff::model::Attention;
 use hi_diff::weights::StateDict;
 
 use super::settings::Settings;
 
 /// Weights, configuration and flags.
-pub fn of<B: Backend>(deblurrer: &Deblurrer<B>, config: &Config, settings: &Settings) -> Recipe {
+pub fn of<B: Backend>(
+    deblurrer: &Deblurrer<B>,
+    config: &Config,
+    settings: &Settings,
+    precision: Precision,
+) -> Recipe {
     let config = serde_json::json!({ "model": config.model, "diffusion": config.diffusion });
     let states = StateDict::of_model(deblurrer.model());
     let options = &settings.deblur;
@@ -24,6 +30,9 @@ pub fn of<B: Backend>(deblurrer: &Deblurrer<B>, config: &Config, settings: &Sett
         ("tta".into(), options.augment.to_string()),
         ("tile".into(), tiling.unwrap_or_else(|| "none".into())),
     ]);
+    if precision != Precision::F32 {
+        recipe.insert("precision".into(), precision.to_string());
+    }
     // Of photographs alone: a video's recipe stays what it was before there was this flag.
     if options.samples.get() > 1 {
         recipe.insert("samples".into(), options.samples.to_string());

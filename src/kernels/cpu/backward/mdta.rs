@@ -1,7 +1,6 @@
 //! MDTA's gradients.
 
 use rayon::prelude::*;
-use rten_simd::SimdOp;
 use rten_vecmath::SumSquare;
 
 use super::{
@@ -11,6 +10,7 @@ use super::{
 use crate::kernels::BranchWeights;
 use crate::kernels::cpu::branch::Branch;
 use crate::kernels::cpu::depthwise::{self, Framed, Plane, convolve, framed_length, taps};
+use crate::kernels::cpu::isa::dispatch;
 use crate::kernels::cpu::mdta::{self, Sums, attention, fold_projection};
 use crate::kernels::cpu::normalize::Norm;
 use crate::kernels::cpu::panels::{Offsets, wide_multiply};
@@ -58,7 +58,7 @@ pub fn mdta(
     // Attention, as in the forward pass.
     let squares = |x: &[f32]| -> Vec<f32> {
         x.par_chunks_exact(stride(pixels))
-            .map(|plane| SumSquare::new(&plane[..pixels]).dispatch())
+            .map(|plane| dispatch(SumSquare::new(&plane[..pixels])))
             .collect()
     };
     let mut products = vec![0.0; channels * per_head];

@@ -13,11 +13,11 @@ use std::ops::{Deref, DerefMut};
 
 use burn::tensor::Shape;
 use rayon::prelude::*;
-use rten_simd::SimdOp;
 
 use super::branch::Branch;
 use super::depthwise::{self, Framed, Plane, Taps, convolve, correlate};
 use super::inner_products::{Rows, wide_inner_products};
+use super::isa::dispatch;
 use super::normalize::Norm;
 use super::operations::CpuTensor;
 use super::panels::{PanelLayout, wide_multiply};
@@ -303,5 +303,5 @@ fn add(totals: Option<&mut [f32]>, parts: impl IntoIterator<Item = f32>) {
 }
 
 fn sum(values: &[f32]) -> f32 {
-    rten_vecmath::Sum::new(values).dispatch()
+    dispatch(rten_vecmath::Sum::new(values))
 }
