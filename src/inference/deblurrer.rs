@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::blend::Blend;
 use super::disagreement::{Disagreement, Samples};
 use super::planes::Planes;
 use super::tiling::Tiling;
@@ -38,12 +39,12 @@ impl Default for DeblurOptions {
     }
 }
 
-/// What [`Deblurrer::deblur_with`] makes of a photograph.
+/// What [`Deblurrer::deblur_with`] and [`Deblurrer::deblur_where`] make of a photograph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Restored {
     /// The result.
     pub photograph: Photograph,
-    /// Where the samples disagree, if there are several.
+    /// Where the samples disagree, if there are several, before they are mixed with the photograph.
     pub disagreement: Option<Disagreement>,
 }
 
@@ -90,10 +91,70 @@ impl<B: Backend> Deblurrer<B> {
     /// # Errors
     /// As for [`deblur`](Self::deblur).
     pub fn deblur_with(&self, blurred: &Photograph, options: &DeblurOptions) -> Result<Restored> {
+        self.deblur_where(blurred, options, &Blend::default())
+    }
+
+    /// As [`deblur_with`](Self::deblur_with), as strongly and where `blend` says. No more is computed than that needs, but for
+    /// the prior, which is the whole photograph's.
+    ///
+    /// # Errors
+    /// As for [`deblur`](Self::deblur); [`Error::Config`] if `blend` does not fit the photograph.
+    pub fn deblur_where(
+        &self,
+        blurred: &Photograph,
+        options: &DeblurOptions,
+        blend: &Blend,
+    ) -> Result<Restored> {
+        let (width, height) = (blurred.width(), blurred.height());
+        let Some(selection) = blend.selection(width, height)? else {
+            let several = options.samples.get() > 1;
+            let none = || Disagreement::new(width, height, vec![0.0; width * height]);
+            return Ok(Restored {
+                photograph: blurred.clone(),
+                disagreement: several.then(none),
+            });
+        };
         let views = self.views(blurred, options.augment)?;
+        let restored = self.restore_part(&selection.cut(blurred), &views, options)?;
+        Ok(Restored {
+            photograph: selection.mix(blurred, restored.photograph),
+            disagreement: restored.disagreement.map(|map| selection.spread(map)),
+        })
+    }
+
+    /// What [`deblur_where`](Self::deblur_where) makes of the photograph reduced to `pixels`, within seconds where the whole takes
+    /// minutes; `None` if it has no more than these. A photograph reduced is less blurred, so that this is only a first look.
+    ///
+    /// # Errors
+    /// As for [`deblur_where`](Self::deblur_where).
+    pub fn preview(
+        &self,
+        blurred: &Photograph,
+        options: &DeblurOptions,
+        blend: &Blend,
+        pixels: usize,
+    ) -> Result<Option<Restored>> {
+        let Some(reduced) = blurred.reduced(pixels.max(1)) else {
+            return Ok(None);
+        };
+        let size = |one: &Photograph| [one.width(), one.height()];
+        blend
+            .check(blurred.width(), blurred.height())
+            .map_err(Blend::unfit)?;
+        let blend = blend.reduced(size(blurred), size(&reduced));
+        self.deblur_where(&reduced, options, &blend).map(Some)
+    }
+
+    /// The result of a part of the photograph whose views these are.
+    fn restore_part(
+        &self,
+        blurred: &Photograph,
+        views: &[View<B>],
+        options: &DeblurOptions,
+    ) -> Result<Restored> {
         let sample = |number: usize| {
             let seed = options.seed.wrapping_add(number as u64);
-            self.sample(blurred, &views, seed, options.tiling)
+            self.sample(blurred, views, seed, options.tiling)
         };
         let first = sample(0)?;
         let count = options.samples.get();

@@ -1,5 +1,6 @@
 //! From photographs and videos on disk to deblurred ones on disk.
 
+mod blend;
 mod deblurrer;
 mod disagreement;
 pub mod files;
@@ -9,6 +10,7 @@ mod planes;
 mod tiling;
 pub mod video;
 
+pub use blend::{Blend, Mask, Region};
 pub use deblurrer::{DeblurOptions, Deblurrer, Restored};
 pub use disagreement::Disagreement;
 pub use need::{Fit, fit, need};

@@ -2,8 +2,8 @@
 
 use burn::tensor::backend::Backend;
 use hi_diff::Config;
-use hi_diff::inference::Deblurrer;
 use hi_diff::inference::files::Recipe;
+use hi_diff::inference::{Deblurrer, Mask};
 use hi_diff::weights::StateDict;
 
 use super::settings::Settings;
@@ -23,9 +23,25 @@ pub fn of<B: Backend>(deblurrer: &Deblurrer<B>, config: &Config, settings: &Sett
         ("tta".into(), options.augment.to_string()),
         ("tile".into(), tiling.unwrap_or_else(|| "none".into())),
     ]);
-    // Of photographs alone: a video's recipe stays what it was before there was this flag.
-    if options.samples.get() > 1 {
-        recipe.insert("samples".into(), options.samples.to_string());
+    // Where they are given: the recipes of others stay what they were before there were these flags.
+    let blend = &settings.blend;
+    let samples = options.samples.get();
+    let region = blend.region.map(|region| region.to_string());
+    let others = [
+        ("samples", (samples > 1).then(|| samples.to_string())),
+        (
+            "strength",
+            (blend.strength != 1.0).then(|| blend.strength.to_string()),
+        ),
+        ("mask", blend.mask.as_ref().map(Mask::fingerprint)),
+        ("region", region),
+        (
+            "feather",
+            (blend.feather > 0).then(|| blend.feather.to_string()),
+        ),
+    ];
+    for (name, value) in others {
+        recipe.extend(value.map(|value| (name.to_string(), value)));
     }
     recipe
 }
