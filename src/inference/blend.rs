@@ -249,8 +249,8 @@ impl Blend {
     /// As an error, the reason why it does not fit a photograph.
     pub(super) fn unfit(reason: String) -> Error {
         Error::Config {
-            origin: "blend".into(),
-            key: "photograph".into(),
+            origin: "deblurring".into(),
+            key: "blend".into(),
             reason,
         }
     }
