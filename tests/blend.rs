@@ -128,15 +128,16 @@ fn a_strength_of_0_is_the_photograph_and_of_1_the_result_exactly() {
 
 #[test]
 fn photograph_and_result_are_mixed_in_linear_light_and_the_result_exceeded() {
-    let (folder, _) = every_kind();
+    let folder = folder();
+    let deep = |x: u32, y: u32| {
+        let board = (x / 6 + y / 6) % 2 * 55_000;
+        Rgb([board + x * 90, 4_000 + y * 2_000, board / 2 + 300].map(|value| value as u16))
+    };
+    save(&folder, "in.png", ImageBuffer::from_fn(40, 24, deep));
     let strengths = ["1", "0.5", "1.5"];
     for strength in strengths {
         let out = format!("{strength}.png");
-        deblur(
-            &folder,
-            &["in/rgb16.png", "-o", &out, "--strength", strength],
-        )
-        .success();
+        deblur(&folder, &["in.png", "-o", &out, "--strength", strength]).success();
     }
     let values = |name: &str| -> Vec<f64> {
         let image = open(&folder, name).to_rgb16();
@@ -146,7 +147,7 @@ fn photograph_and_result_are_mixed_in_linear_light_and_the_result_exceeded() {
             .map(|&v| f64::from(v) / 65_535.0)
             .collect()
     };
-    let before = values("in/rgb16.png");
+    let before = values("in.png");
     let [one, half, more] = strengths.map(|strength| values(&format!("{strength}.png")));
     let mut changed = 0;
     for (at, before) in before.iter().enumerate() {
@@ -393,7 +394,13 @@ fn each_frame_and_page_is_restored_as_strongly_and_where_that_is_asked() {
         for (x, y, pixel) in after.enumerate_pixels() {
             let inside = y == 0 && (x as usize) < width / 2;
             let expected = if inside { &all } else { &before };
-            assert_eq!(pixel, expected.get_pixel(x, y), "{x}, {y}");
+            let pairs = pixel.0.iter().zip(expected.get_pixel(x, y).0);
+            let difference = pairs.map(|(a, b)| a.abs_diff(b)).max().unwrap();
+            // The part is not the whole.
+            assert!(
+                difference <= if inside { 3 } else { 0 },
+                "{x}, {y}: {difference}"
+            );
             changed += usize::from(pixel != before.get_pixel(x, y));
         }
     }
