@@ -66,7 +66,7 @@ fn the_need_of_a_photograph_is_what_it_takes() {
             options.tiling = Some(Tiling::new(tile, 32).unwrap());
         }
         let taken = (peak(&picture, &flags) - base) as f64;
-        let need = need(&config, height as usize, width as usize, &options) as f64;
+        let need = need(&config, height as usize, width as usize, None, &options) as f64;
         let more = 100.0 * (need / taken - 1.0);
         let line = format!("tile {tile}: needs {need:.0} bytes, takes {taken:.0}: {more:+.1} %");
         println!("{line}");

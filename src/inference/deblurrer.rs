@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::blend::Blend;
 use super::disagreement::{Disagreement, Samples};
 use super::drift::{MOST_DRIFT, drift};
 use super::planes::Planes;
@@ -61,7 +62,7 @@ impl fmt::Display for AttentionChoice {
     }
 }
 
-/// What [`Deblurrer::deblur_with`] makes of a photograph.
+/// What [`Deblurrer::deblur_with`] and [`Deblurrer::deblur_where`] make of a photograph.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Restored {
     /// The result.
@@ -70,7 +71,7 @@ pub struct Restored {
     pub attention: Attention,
     /// How far its colours are from the photograph's in flat areas, see [`drift`]: more than [`MOST_DRIFT`] is worth a look.
     pub drift: f32,
-    /// Where the samples disagree, if there are several.
+    /// Where the samples disagree, if there are several, before they are mixed with the photograph.
     pub disagreement: Option<Disagreement>,
 }
 
@@ -160,21 +161,76 @@ impl<B: Backend> Deblurrer<B> {
     /// # Errors
     /// As for [`deblur`](Self::deblur).
     pub fn deblur_with(&self, blurred: &Photograph, options: &DeblurOptions) -> Result<Restored> {
+        self.deblur_where(blurred, options, &Blend::default())
+    }
+
+    /// As [`deblur_with`](Self::deblur_with), as strongly and where `blend` says. No more is computed than that needs, but for
+    /// the prior, which is the whole photograph's.
+    ///
+    /// # Errors
+    /// As for [`deblur`](Self::deblur); [`Error::Config`] if `blend` does not fit the photograph.
+    pub fn deblur_where(
+        &self,
+        blurred: &Photograph,
+        options: &DeblurOptions,
+        blend: &Blend,
+    ) -> Result<Restored> {
+        let (width, height) = (blurred.width(), blurred.height());
+        let Some(selection) = blend.selection(width, height)? else {
+            let several = options.samples.get() > 1;
+            let none = || Disagreement::new(width, height, vec![0.0; width * height]);
+            return Ok(Restored {
+                photograph: blurred.clone(),
+                attention: Attention::Global,
+                drift: 0.0,
+                disagreement: several.then(none),
+            });
+        };
         let views = self.views(blurred, options.augment)?;
-        let with = |attention| self.deblur_by(blurred, &views, options, attention);
-        match self.attention {
-            AttentionChoice::Always(attention) => with(attention),
+        let part = selection.cut(blurred);
+        let with = |attention| self.restore_part(&part, &views, options, attention);
+        let restored = match self.attention {
+            AttentionChoice::Always(attention) => with(attention)?,
             AttentionChoice::Auto(window) => {
                 let local = with(Attention::Local(window))?;
                 match local.drift > MOST_DRIFT {
-                    true => with(Attention::Global),
-                    false => Ok(local),
+                    true => with(Attention::Global)?,
+                    false => local,
                 }
             }
-        }
+        };
+        Ok(Restored {
+            photograph: selection.mix(blurred, restored.photograph),
+            disagreement: restored.disagreement.map(|map| selection.spread(map)),
+            ..restored
+        })
     }
 
-    fn deblur_by(
+    /// What [`deblur_where`](Self::deblur_where) makes of the photograph reduced to `pixels`, within seconds where the whole takes
+    /// minutes; `None` if it has no more than these. A photograph reduced is less blurred, so that this is only a first look.
+    ///
+    /// # Errors
+    /// As for [`deblur_where`](Self::deblur_where).
+    pub fn preview(
+        &self,
+        blurred: &Photograph,
+        options: &DeblurOptions,
+        blend: &Blend,
+        pixels: usize,
+    ) -> Result<Option<Restored>> {
+        let Some(reduced) = blurred.reduced(pixels.max(1)) else {
+            return Ok(None);
+        };
+        let size = |one: &Photograph| [one.width(), one.height()];
+        blend
+            .check(blurred.width(), blurred.height())
+            .map_err(Blend::unfit)?;
+        let blend = blend.reduced(size(blurred), size(&reduced));
+        self.deblur_where(&reduced, options, &blend).map(Some)
+    }
+
+    /// The result of a part of the photograph whose views these are.
+    fn restore_part(
         &self,
         blurred: &Photograph,
         views: &[View<B>],

@@ -13,6 +13,15 @@ pub struct Disagreement {
 }
 
 impl Disagreement {
+    /// Takes `[height, width]` deviations.
+    pub(super) fn new(width: usize, height: usize, deviation: Vec<f32>) -> Self {
+        Self {
+            width,
+            height,
+            deviation,
+        }
+    }
+
     /// `[height, width]`
     pub fn deviation(&self) -> &[f32] {
         &self.deviation
@@ -69,12 +78,7 @@ impl Samples {
             let squares: f32 = (0..3).map(|plane| self.squares[plane * pixels + at]).sum();
             (squares / degrees).sqrt()
         });
-        let deviation = deviation.collect();
-        let disagreement = Disagreement {
-            width,
-            height,
-            deviation,
-        };
+        let disagreement = Disagreement::new(width, height, deviation.collect());
         (self.mean, disagreement)
     }
 }

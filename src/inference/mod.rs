@@ -1,5 +1,6 @@
 //! From photographs and videos on disk to deblurred ones on disk.
 
+mod blend;
 mod deblurrer;
 mod disagreement;
 mod drift;
@@ -10,6 +11,7 @@ mod planes;
 mod tiling;
 pub mod video;
 
+pub use blend::{Blend, Mask, Region};
 pub use deblurrer::{AttentionChoice, DeblurOptions, Deblurrer, Restored};
 pub use disagreement::Disagreement;
 pub use drift::{MOST_DRIFT, drift};

@@ -1,5 +1,6 @@
 //! How much memory a photograph takes on a processor, and what of it fits.
 
+use super::blend::Region;
 use super::deblurrer::DeblurOptions;
 use super::tiling::Tiling;
 use crate::config::Config;
@@ -40,10 +41,24 @@ pub enum Fit {
     Nothing(u64),
 }
 
-/// The bytes that [`Deblurrer::deblur_with`](super::Deblurrer::deblur_with) takes at most on a processor, for a photograph
-/// of this size in pixels and by these options: beside the model, with the photograph itself. An estimate, from measurements
-/// on Flex: the truth is between three quarters of it and 5 % more.
-pub fn need(config: &Config, height: usize, width: usize, options: &DeblurOptions) -> u64 {
+/// The bytes that [`Deblurrer::deblur_where`](super::Deblurrer::deblur_where) takes at most on a processor, for a photograph
+/// of this size in pixels, of which `part` is computed ([`Blend::part`](super::Blend::part); none: the whole), and by these options:
+/// beside the model, with the photograph itself. An estimate, from measurements on Flex: the truth is between three quarters
+/// of it and 5 % more.
+pub fn need(
+    config: &Config,
+    height: usize,
+    width: usize,
+    part: Option<Region>,
+    options: &DeblurOptions,
+) -> u64 {
+    let whole = height as f64 * width as f64;
+    let part = part.filter(|part| [part.height, part.width] != [height, width]);
+    // The photograph with the part in it, and the part, once more as it comes.
+    let laying = part.map_or(0.0, |part| {
+        COLOURS * (whole + part.height as f64 * part.width as f64)
+    });
+    let (height, width) = part.map_or((height, width), |part| (part.height, part.width));
     let pixels = height as f64 * width as f64;
     let rounded = |side: usize| side.next_multiple_of(SIZE_MULTIPLE) as f64;
     let (at_once, tiled) = match options.tiling {
@@ -56,12 +71,12 @@ pub fn need(config: &Config, height: usize, width: usize, options: &DeblurOption
         }
         _ => (rounded(height) * rounded(width), None),
     };
-    // The photograph itself, the sum of its views, and mean and squares of its samples.
+    // What is computed of it if that is a part, the sum of its views, and mean and squares of its samples.
     let several = (options.augment, options.samples.get() > 1);
-    let held = 1 + usize::from(several.0) + 2 * usize::from(several.1);
-    let held = held as f64 * COLOURS * pixels;
+    let held = usize::from(part.is_some()) + usize::from(several.0) + 2 * usize::from(several.1);
+    let held = COLOURS * whole + held as f64 * COLOURS * pixels;
     let restoring = tiled.unwrap_or(0.0) + at_once * transformer(config);
-    let values = held + f64::max(restoring, condition(config) * pixels);
+    let values = held + restoring.max(condition(config) * whole).max(laying);
     // The second time, less fits into the gaps of the first.
     let times = match several == (false, false) && tiled.is_none() {
         true => 1.0,
@@ -99,17 +114,19 @@ pub fn fit(
     config: &Config,
     height: usize,
     width: usize,
+    part: Option<Region>,
     options: &DeblurOptions,
     free: u64,
 ) -> Fit {
     let need_of = |tiling| {
         let options = DeblurOptions { tiling, ..*options };
-        need(config, height, width, &options)
+        need(config, height, width, part, &options)
     };
     if need_of(options.tiling) <= free {
         return Fit::AsAsked;
     }
     let asked = options.tiling.map_or(usize::MAX, Tiling::size);
+    let (height, width) = part.map_or((height, width), |part| (part.height, part.width));
     let largest = height.max(width).min(asked).saturating_sub(1) / TILE_STEP;
     let mut least = None;
     for steps in (LEAST_TILE / TILE_STEP..=largest).rev() {
@@ -180,7 +197,7 @@ mod tests {
                 tiling: (tile > 0).then(|| Tiling::new(tile, OVERLAP).unwrap()),
                 ..DeblurOptions::default()
             };
-            let need = need(&config(preset), height, width, &options) as f64 / 1e6;
+            let need = need(&config(preset), height, width, None, &options) as f64 / 1e6;
             let more = 100.0 * (need / taken - 1.0);
             println!(
                 "{preset} {width}×{height} {tile} {augment} {samples}: {need:.0} MB, {taken} MB: {more:+.1} %"
@@ -196,36 +213,39 @@ mod tests {
     fn what_does_not_fit_is_done_in_the_largest_tiles_that_do() {
         let (small, options) = (config("small"), DeblurOptions::default());
         let (height, width) = (3000, 4000);
-        let fit_in = |free: u64| fit(&small, height, width, &options, free);
-        let whole = need(&small, height, width, &options);
+        let fit_in = |free: u64| fit(&small, height, width, None, &options, free);
+        let whole = need(&small, height, width, None, &options);
         assert_eq!(fit_in(whole), Fit::AsAsked);
         let Fit::Tiles(tiling) = fit_in(whole - 1) else {
             panic!("{:?}", fit_in(whole - 1));
         };
         assert!(tiling.size() % TILE_STEP == 0 && tiling.overlap() == OVERLAP);
-        assert!(need(&small, height, width, &tiles(tiling.size())) < whole);
+        assert!(need(&small, height, width, None, &tiles(tiling.size())) < whole);
         let larger = tiles(tiling.size() + TILE_STEP);
         assert!(
             !larger.tiling.unwrap().divides(height, width)
-                || need(&small, height, width, &larger) >= whole
+                || need(&small, height, width, None, &larger) >= whole
         );
 
-        let least = need(&small, height, width, &tiles(LEAST_TILE));
+        let least = need(&small, height, width, None, &tiles(LEAST_TILE));
         assert_eq!(fit_in(least), Fit::Tiles(tiles(LEAST_TILE).tiling.unwrap()));
         assert_eq!(fit_in(least - 1), Fit::Nothing(least));
         assert_eq!(fit_in(0), Fit::Nothing(least));
         // Where there are no smaller tiles, the need is that of what was asked for.
-        let tiny = need(&small, 100, 100, &options);
-        assert_eq!(fit(&small, 100, 100, &options, 0), Fit::Nothing(tiny));
+        let tiny = need(&small, 100, 100, None, &options);
+        assert_eq!(fit(&small, 100, 100, None, &options, 0), Fit::Nothing(tiny));
     }
 
     #[test]
     fn smaller_tiles_than_those_asked_for_are_found() {
         let small = config("small");
-        let free = need(&small, 3000, 4000, &tiles(1024));
-        assert_eq!(fit(&small, 3000, 4000, &tiles(1024), free), Fit::AsAsked);
+        let free = need(&small, 3000, 4000, None, &tiles(1024));
         assert_eq!(
-            fit(&small, 3000, 4000, &tiles(2048), free),
+            fit(&small, 3000, 4000, None, &tiles(1024), free),
+            Fit::AsAsked
+        );
+        assert_eq!(
+            fit(&small, 3000, 4000, None, &tiles(2048), free),
             Fit::Tiles(tiles(1024).tiling.unwrap())
         );
     }
@@ -233,8 +253,8 @@ mod tests {
     #[test]
     fn no_size_overflows() {
         let gopro = config("gopro");
-        let most = need(&gopro, 65_535, 65_535, &DeblurOptions::default());
+        let most = need(&gopro, 65_535, 65_535, None, &DeblurOptions::default());
         assert!(most > 2_000_000_000_000, "{most}");
-        need(&gopro, usize::MAX / 8, usize::MAX / 8, &tiles(256));
+        need(&gopro, usize::MAX / 8, usize::MAX / 8, None, &tiles(256));
     }
 }

@@ -27,6 +27,7 @@ mod format;
 mod frames;
 mod ifd;
 mod metadata;
+mod part;
 mod passed_over;
 mod region;
 mod webp_lossy;
@@ -42,6 +43,7 @@ pub(crate) use foreign::foreign_extension;
 pub use format::Format;
 pub use frames::{Frames, Timing};
 use metadata::Metadata;
+pub(crate) use part::resized;
 pub use passed_over::PassedOver;
 pub(crate) use region::{Region, open_region};
 

@@ -59,6 +59,8 @@ pub struct PlanOptions {
     pub format: Option<Format>,
     /// The endings of what is written beside each output (see [`Job::beside`]).
     pub beside: Vec<&'static str>,
+    /// Files that are read beside the inputs, such as a mask, and are no more overwritten than these.
+    pub others: Vec<PathBuf>,
 }
 
 /// What to do, and what cannot be done.
@@ -246,7 +248,12 @@ impl Plan {
     pub(crate) fn refuse_what_would_be_lost(&mut self, options: &PlanOptions) {
         let jobs = std::mem::take(&mut self.jobs);
         let identities: Vec<_> = jobs.iter().map(|job| Identity::of(&job.input)).collect();
-        let inputs: HashSet<&Identity> = identities.iter().flatten().collect();
+        let others: Vec<_> = options
+            .others
+            .iter()
+            .map(|file| Identity::of(file))
+            .collect();
+        let inputs: HashSet<&Identity> = identities.iter().chain(&others).flatten().collect();
         let files = |job: &Job| -> Vec<PathBuf> {
             let beside = options.beside.iter().map(|ending| job.beside(ending));
             std::iter::once(job.output.clone()).chain(beside).collect()

@@ -88,6 +88,11 @@ impl Encoding {
             .map(|row| row.map(|number| number as f32))
     }
 
+    /// Values to light.
+    pub(super) fn curve(&self) -> &ToneReprCurve {
+        &self.curve
+    }
+
     pub(super) fn light(&self) -> Light {
         light_of(&self.curve)
     }

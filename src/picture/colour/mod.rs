@@ -14,11 +14,13 @@ mod encoding;
 mod light;
 mod points;
 mod profile;
+mod transfer;
 
-use moxcms::ToneReprCurve;
+use moxcms::{ToneReprCurve, TransferCharacteristics};
 
 pub(crate) use cmyk::cmyk_to_rgb;
 pub(crate) use light::Light;
+pub(crate) use transfer::Transfer;
 
 use encoding::{BT709, Encoding, srgb_curve};
 use points::Points;
@@ -94,6 +96,31 @@ impl Colour {
         }
     }
 
+    /// Between values as the model sees them and linear light. sRGB's curve where nothing is known.
+    pub(crate) fn transfer(&self) -> Transfer {
+        match self.light() {
+            Light::Linear | Light::Gamma(_) => return Transfer::srgb(),
+            Light::Pq => return Transfer::of_hdr(TransferCharacteristics::Smpte2084),
+            Light::Hlg => return Transfer::of_hdr(TransferCharacteristics::Hlg),
+            Light::Display => {}
+        }
+        match self.encoding() {
+            Some(encoding) => Transfer::of_curve(encoding.curve()),
+            None => Transfer::srgb(),
+        }
+    }
+
+    /// Primaries and curve of the values, where they have such.
+    fn encoding(&self) -> Option<Encoding> {
+        match self.meaning() {
+            Meaning::Points(points) => points.encoding(),
+            Meaning::Profile(icc) => profile::parse(icc)
+                .ok()
+                .and_then(|it| profile::encoding(&it)),
+            Meaning::Numbers(encoding) => Some(encoding),
+        }
+    }
+
     /// A profile that says this of gray or of RGB samples, for files that have no other means.
     ///
     /// `as_display` for values as the model sees them: with sRGB's curve where the file's are linear.
@@ -127,13 +154,7 @@ impl Colour {
 
     /// Whether the values are sRGB, or nothing else is known of them.
     pub(crate) fn is_srgb(&self) -> bool {
-        let encoding = match self.meaning() {
-            Meaning::Points(points) => points.encoding(),
-            Meaning::Profile(icc) => profile::parse(icc)
-                .ok()
-                .and_then(|it| profile::encoding(&it)),
-            Meaning::Numbers(encoding) => Some(encoding),
-        };
+        let encoding = self.encoding();
         encoding.is_some_and(|it| it.has_srgb_curve() && it.has_srgb_primaries())
     }
 

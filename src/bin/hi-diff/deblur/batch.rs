@@ -1,24 +1,27 @@
 //! Photograph after photograph: read, computed and written at the same time.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use burn::tensor::backend::Backend;
 use hi_diff::inference::files::{Job, Journal, Plan};
-use hi_diff::inference::{Deblurrer, Disagreement, pipeline};
+use hi_diff::inference::{Deblurrer, Disagreement, Region, pipeline};
 use hi_diff::picture::{Format, Frames, Limits, Photograph};
 use hi_diff::{Error, Result};
 
 use super::report::{Map, Report};
 use super::room::{Room, Way};
-use super::settings::{COMPARE, DISAGREEMENT, Settings, is_stream};
+use super::settings::{COMPARE, DISAGREEMENT, PREVIEW, Settings, is_stream};
 use crate::output;
 use crate::stop::on_signal;
 
 const TILING: &str = "with `--tile` each tile is restored by itself, without seeing the rest, so that the result is not \
                       that of the whole photograph; see docs/tiling.md";
+
+/// The pixels of a preview.
+const PREVIEWED: usize = 1_000_000;
 
 /// A photograph's result on its way to disk.
 struct Computed {
@@ -56,10 +59,10 @@ pub fn deblur_all<B: Backend>(
         |(number, job, blurred)| {
             bar.set_message(job.input.display().to_string());
             let computed = blurred.and_then(|blurred| {
-                let mut pictures = blurred.photographs().iter();
-                let tiling = settings.deblur.tiling;
-                let divided = tiling.is_some_and(|tiling| {
-                    pictures.any(|one| tiling.divides(one.height(), one.width()))
+                let parts = parts(&blurred, settings)?;
+                let divided = settings.deblur.tiling.is_some_and(|tiling| {
+                    let mut parts = parts.iter().flatten();
+                    parts.any(|part| tiling.divides(part.height, part.width))
                 });
                 if !warned && divided {
                     warned = true;
@@ -68,6 +71,9 @@ pub fn deblur_all<B: Backend>(
                 let largest = largest(&blurred);
                 let way = room.way(job, largest, jobs.get(number + 1), before)?;
                 before = blurred.photographs().iter().map(pixels).sum();
+                if settings.preview && preview(deblurrer, job, &blurred, &way, settings, journal)? {
+                    bar.suspend(|| reports.preview(&job.beside(PREVIEW)));
+                }
                 compute(deblurrer, blurred, way, settings)
             });
             (job, computed)
@@ -100,6 +106,13 @@ fn read(job: &Job, settings: &Settings) -> Result<Frames> {
         true => Frames::from_reader(std::io::stdin().lock(), "standard input", &limits),
         false => Frames::open(&job.input, &limits),
     }?;
+    for one in frames.photographs() {
+        let fits = settings.blend.check(one.width(), one.height());
+        fits.map_err(|reason| Error::Image {
+            path: job.input.clone(),
+            reason,
+        })?;
+    }
     let format = format(job, &frames, settings);
     frames.check_format(format).map_err(|reason| Error::Image {
         path: job.input.clone(),
@@ -110,6 +123,14 @@ fn read(job: &Job, settings: &Settings) -> Result<Frames> {
         },
     })?;
     Ok(frames)
+}
+
+/// What is computed of each picture.
+fn parts(frames: &Frames, settings: &Settings) -> Result<Vec<Option<Region>>> {
+    let sizes = frames.photographs().iter();
+    sizes
+        .map(|one| settings.blend.part(one.width(), one.height()))
+        .collect()
 }
 
 /// Of the pictures, that which needs the most memory.
@@ -146,7 +167,7 @@ fn compute<B: Backend>(
     let mut disagreement = None;
     let mut warnings: Vec<String> = way.warning.into_iter().collect();
     for picture in blurred.photographs() {
-        let restored = deblurrer.deblur_with(picture, &way.options)?;
+        let restored = deblurrer.deblur_where(picture, &way.options, &settings.blend)?;
         warnings.extend(restored.doubt(deblurrer.attention()));
         photographs.push(restored.photograph);
         disagreement = disagreement.or(restored.disagreement);
@@ -160,10 +181,42 @@ fn compute<B: Backend>(
     })
 }
 
+/// Writes what becomes of the first picture when it is reduced. Whether there is one: a small picture is its own.
+fn preview<B: Backend>(
+    deblurrer: &Deblurrer<B>,
+    job: &Job,
+    blurred: &Frames,
+    way: &Way,
+    settings: &Settings,
+    journal: &Journal,
+) -> Result<bool> {
+    let first = &blurred.photographs()[0]; // there is always one
+    let preview = deblurrer.preview(first, &way.options, &settings.blend, PREVIEWED)?;
+    let Some(preview) = preview else {
+        return Ok(false);
+    };
+    let _whole = writing();
+    save_beside(job, PREVIEW, &preview.photograph.into(), settings, journal)?;
+    Ok(true)
+}
+
 /// Writes the result and what belongs beside it.
 fn write(job: &Job, computed: &Computed, settings: &Settings, journal: &Journal) -> Result<Report> {
     let results = &computed.restored;
-    let mut report = Report::new(job, results.photographs(), computed.seconds);
+    let area = |part: &Region| part.width as u64 * part.height as u64;
+    let parts = parts(results, settings)?;
+    let computed_pixels = parts.iter().flatten().map(area).sum();
+    let mut report = Report::new(
+        job,
+        results.photographs(),
+        computed_pixels,
+        computed.seconds,
+    );
+    let whole = [report.width, report.height];
+    let part = parts.first().copied().flatten();
+    let part = part.filter(|part| [part.width, part.height] != whole);
+    report.computed = part.map(Into::into);
+    report.strength = settings.blend.strength;
     report.warnings.extend(computed.warnings.iter().cloned());
     report.warnings.dedup(); // of frames
     if is_stream(&job.output) {
@@ -176,13 +229,10 @@ fn write(job: &Job, computed: &Computed, settings: &Settings, journal: &Journal)
     let _whole = writing();
     // Where only something beside a result was missing, what is there stays.
     let keep = journal.keeps(job);
-    let save = |pictures: &Frames, file: &Path, is_there: bool| match keep && is_there {
-        true => Ok(Vec::new()),
-        false => pictures
-            .save(file, &settings.encode)
-            .map(|saved| saved.warnings),
-    };
-    report.warnings.extend(save(results, &job.output, true)?);
+    if !keep {
+        let saved = results.save(&job.output, &settings.encode)?;
+        report.warnings.extend(saved.warnings);
+    }
     if settings.preserve_time {
         report.warnings.extend(preserve_time(job));
     }
@@ -191,19 +241,53 @@ fn write(job: &Job, computed: &Computed, settings: &Settings, journal: &Journal)
         report.warnings.push(error.to_string());
     }
     if let Some(blurred) = &computed.blurred {
-        let file = job.beside(COMPARE);
-        let is_there = journal.has_beside(job, &file);
-        save(&blurred.beside(results)?, &file, is_there)?;
-        report.compare = Some(file);
+        let both = blurred.beside(results)?;
+        report.compare = Some(save_beside(job, COMPARE, &both, settings, journal)?);
     }
     if let Some(disagreement) = &computed.disagreement {
-        let file = job.beside(DISAGREEMENT);
-        let is_there = journal.has_beside(job, &file);
-        save(&disagreement.picture()?.into(), &file, is_there)?;
+        let map = disagreement.picture()?.into();
+        let file = save_beside(job, DISAGREEMENT, &map, settings, journal)?;
         let white = disagreement.white();
         report.disagreement = Some(Map { file, white });
     }
+    if settings.preview {
+        let first = &results.photographs()[0]; // there is always one
+        report.preview = Some(match pixels(first) > PREVIEWED as u64 {
+            true => younger(job.beside(PREVIEW))?,
+            false => save_beside(job, PREVIEW, &first.clone().into(), settings, journal)?,
+        });
+    }
     Ok(report)
+}
+
+/// Writes what belongs beside the result, but where that alone was kept from an earlier run. Its file.
+fn save_beside(
+    job: &Job,
+    ending: &str,
+    pictures: &Frames,
+    settings: &Settings,
+    journal: &Journal,
+) -> Result<PathBuf> {
+    let file = job.beside(ending);
+    if !(journal.keeps(job) && journal.has_beside(job, &file)) {
+        pictures.save(&file, &settings.encode)?;
+    }
+    Ok(file)
+}
+
+/// Gives a preview the present time: what is older than its result would count as an earlier one's.
+fn younger(preview: PathBuf) -> Result<PathBuf> {
+    let touched = File::options()
+        .append(true)
+        .open(&preview)
+        .and_then(|file| file.set_modified(SystemTime::now()));
+    match touched {
+        Ok(()) => Ok(preview),
+        Err(source) => Err(Error::Io {
+            path: preview,
+            source,
+        }),
+    }
 }
 
 /// Gives the result the time at which the input was last changed. A warning where there is none to give.

@@ -10,6 +10,7 @@ mod video;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use hi_diff::inference::Region;
 use hi_diff::inference::files::Plan;
 use hi_diff::picture::Format;
 
@@ -53,6 +54,21 @@ pub struct Args {
     /// Pixels that neighbouring tiles share [default: 32, or a quarter of a small tile]
     #[arg(long, value_name = "M", requires = "tile")]
     overlap: Option<usize>,
+    /// How much of the result, mixed with the photograph in linear light: 0 is the photograph, 1 the result, up to 1.5 goes beyond
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = settings::strength)]
+    strength: f32,
+    /// Restore where this picture of the photograph's size is white, in part where it is gray, and leave the rest as it is
+    #[arg(long, value_name = "FILE")]
+    mask: Option<PathBuf>,
+    /// Restore this part alone, in pixels from the upper left, and compute no more than that needs
+    #[arg(long, value_name = "X,Y,W,H")]
+    region: Option<Region>,
+    /// Let the result fade in over so many pixels, from the edges of mask and region inwards
+    #[arg(long, value_name = "PIXELS", default_value_t = 0)]
+    feather: usize,
+    /// First write what becomes of the photograph reduced to one megapixel, to NAME.preview.png
+    #[arg(long)]
+    preview: bool,
     /// Write the photograph and its result side by side, too, to NAME.compare.png
     #[arg(long)]
     compare: bool,
@@ -87,7 +103,8 @@ pub struct Args {
 
 /// Whether every photograph and video was deblurred.
 pub fn run(args: Args) -> hi_diff::Result<bool> {
-    let settings = Settings::of(&args).unwrap_or_else(|wrong| wrong.exit());
+    let mut settings = Settings::of(&args).unwrap_or_else(|wrong| wrong.exit());
+    settings.read_mask()?;
     let Plans {
         mut photographs,
         mut videos,

@@ -3,7 +3,7 @@
 use burn::tensor::backend::Backend;
 use hi_diff::Config;
 use hi_diff::inference::files::Recipe;
-use hi_diff::inference::{AttentionChoice, Deblurrer};
+use hi_diff::inference::{AttentionChoice, Deblurrer, Mask};
 use hi_diff::kernels::Precision;
 use hi_diff::model::Attention;
 use hi_diff::weights::StateDict;
@@ -30,17 +30,32 @@ pub fn of<B: Backend>(
         ("tta".into(), options.augment.to_string()),
         ("tile".into(), tiling.unwrap_or_else(|| "none".into())),
     ]);
-    if precision != Precision::F32 {
-        recipe.insert("precision".into(), precision.to_string());
-    }
-    // Of photographs alone: a video's recipe stays what it was before there was this flag.
-    if options.samples.get() > 1 {
-        recipe.insert("samples".into(), options.samples.to_string());
-    }
-    // Likewise.
+    // Where they are given: the recipes of others stay what they were before there were these flags.
+    let blend = &settings.blend;
+    let samples = options.samples.get();
+    let region = blend.region.map(|region| region.to_string());
     let attention = deblurrer.attention();
-    if attention != AttentionChoice::Always(Attention::Global) {
-        recipe.insert("attention".into(), attention.to_string());
+    let global = attention == AttentionChoice::Always(Attention::Global);
+    let others = [
+        (
+            "precision",
+            (precision != Precision::F32).then(|| precision.to_string()),
+        ),
+        ("attention", (!global).then(|| attention.to_string())),
+        ("samples", (samples > 1).then(|| samples.to_string())),
+        (
+            "strength",
+            (blend.strength != 1.0).then(|| blend.strength.to_string()),
+        ),
+        ("mask", blend.mask.as_ref().map(Mask::fingerprint)),
+        ("region", region),
+        (
+            "feather",
+            (blend.feather > 0).then(|| blend.feather.to_string()),
+        ),
+    ];
+    for (name, value) in others {
+        recipe.extend(value.map(|value| (name.to_string(), value)));
     }
     recipe
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use hi_diff::inference::Region;
 use hi_diff::inference::files::Job;
 use hi_diff::picture::{PassedOver, Photograph};
 use hi_diff::{Error, memory};
@@ -39,6 +40,12 @@ pub struct Report {
     /// In pixels.
     pub width: usize,
     pub height: usize,
+    /// How much of the result is in it.
+    #[serde(skip_serializing_if = "is_all")]
+    pub strength: f32,
+    /// What was computed of the first picture, where that is not all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub computed: Option<Part>,
     /// Of computing alone: reading and writing happen meanwhile.
     pub seconds: f64,
     pub megapixels_per_second: f64,
@@ -51,10 +58,35 @@ pub struct Report {
     pub compare: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disagreement: Option<Map>,
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "as_text_if_any"
+    )]
+    pub preview: Option<PathBuf>,
     /// More than one: the frames of an animation, or pages.
     #[serde(skip_serializing_if = "is_one")]
     pub pictures: usize,
     pub warnings: Vec<String>,
+}
+
+/// A rectangle in pixels.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Part {
+    x: usize,
+    y: usize,
+    width: usize,
+    height: usize,
+}
+
+impl From<Region> for Part {
+    fn from(region: Region) -> Self {
+        Self {
+            x: region.x,
+            y: region.y,
+            width: region.width,
+            height: region.height,
+        }
+    }
 }
 
 /// The map of where samples disagree.
@@ -162,6 +194,14 @@ impl Reports {
         }
     }
 
+    /// A preview that is there before its result.
+    pub fn preview(self, file: &Path) {
+        match self {
+            Self::Names | Self::Details => eprintln!("preview: {}", file.display()),
+            _ => {}
+        }
+    }
+
     /// What a user should know of a photograph that was done all the same.
     pub fn warning_of(self, input: &Path, text: &str) {
         if self != Self::Errors {
@@ -178,11 +218,10 @@ impl Reports {
 }
 
 impl Report {
-    /// The time and the memory up to now.
-    pub fn new(job: &Job, results: &[Photograph], seconds: f64) -> Self {
+    /// The time and the memory up to now. `pixels` were computed.
+    pub fn new(job: &Job, results: &[Photograph], pixels: u64, seconds: f64) -> Self {
         let size = |one: &Photograph| (one.width(), one.height());
         let (width, height) = results.first().map_or((0, 0), size);
-        let pixels: usize = results.iter().map(|one| one.width() * one.height()).sum();
         let warnings = results.iter().flat_map(Photograph::warnings);
         let mut warnings: Vec<String> = warnings.cloned().collect();
         warnings.dedup(); // of frames
@@ -191,11 +230,14 @@ impl Report {
             output: job.output.clone(),
             width,
             height,
+            strength: 1.0,
+            computed: None,
             seconds,
             megapixels_per_second: pixels as f64 / 1e6 / seconds,
             peak_memory_bytes: memory::peak_bytes(),
             compare: None,
             disagreement: None,
+            preview: None,
             pictures: results.len(),
             warnings,
         }
@@ -207,6 +249,9 @@ impl Report {
             parts.push(format!("{}×{}", self.width, self.height));
             if self.pictures > 1 {
                 parts.push(format!("{} pictures", self.pictures));
+            }
+            if let Some(part) = self.computed {
+                parts.push(format!("{}×{} of it computed", part.width, part.height));
             }
             parts.push(format!("{:.2} s", self.seconds));
             parts.push(format!("{:.3} megapixels/s", self.megapixels_per_second));
@@ -227,6 +272,10 @@ impl Report {
             false => format!("{output}: {}", parts.join(", ")),
         }
     }
+}
+
+fn is_all(strength: &f32) -> bool {
+    *strength == 1.0
 }
 
 fn is_one(count: &usize) -> bool {

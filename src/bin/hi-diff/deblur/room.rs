@@ -82,17 +82,18 @@ impl<'a> Room<'a> {
             options,
             warning: None,
         };
-        let (Some(config), Some(free)) = (self.config, memory::free_bytes()) else {
+        let (height, width) = (blurred.height(), blurred.width());
+        let part = self.settings.blend.part(width, height)?;
+        let (Some(config), Some(free), Some(_)) = (self.config, memory::free_bytes(), part) else {
             return Ok(as_asked);
         };
-        let (height, width) = (blurred.height(), blurred.width());
         let writing = WRITING + if self.settings.compare { COMPARING } else { 0 };
         let others = READING * next.map_or(0, pixels) + writing * before;
         // The photograph is in memory by now.
         let there = 12 * (height * width) as u64;
         let left = (free + there).saturating_sub(others);
-        let need = need(config, height, width, &options);
-        match fit(config, height, width, &options, left) {
+        let need = need(config, height, width, part, &options);
+        match fit(config, height, width, part, &options, left) {
             Fit::AsAsked => Ok(as_asked),
             Fit::Tiles(tiling) if options.tiling.is_none() => Ok(Way {
                 options: DeblurOptions {

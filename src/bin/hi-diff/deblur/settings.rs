@@ -4,8 +4,8 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use hi_diff::inference::files::{Job, Plan, PlanOptions};
-use hi_diff::inference::{DeblurOptions, Tiling, video};
-use hi_diff::picture::{EncodeOptions, Format};
+use hi_diff::inference::{Blend, DeblurOptions, Mask, Tiling, video};
+use hi_diff::picture::{EncodeOptions, Format, Limits, Photograph};
 
 use super::Args;
 use super::report::Reports;
@@ -16,6 +16,7 @@ pub const STREAM: &str = "-";
 /// Endings of what is written beside a result.
 pub const COMPARE: &str = "compare.png";
 pub const DISAGREEMENT: &str = "disagreement.png";
+pub const PREVIEW: &str = "preview.png";
 
 /// Pixels that tiles share where the command line does not say, if that is no more than a quarter of a tile: enough to
 /// leave no seam (docs/tiling.md).
@@ -31,6 +32,12 @@ pub struct Plans {
 #[derive(Debug)]
 pub struct Settings {
     pub deblur: DeblurOptions,
+    /// Without the mask until that is read.
+    pub blend: Blend,
+    /// The mask's file.
+    pub mask: Option<PathBuf>,
+    /// Whether a reduced photograph is restored first.
+    pub preview: bool,
     pub encode: EncodeOptions,
     pub format: Option<Format>,
     /// Whether photograph and result are written side by side.
@@ -54,6 +61,14 @@ impl Settings {
                 samples: args.samples,
                 tiling: tiling(args).map_err(wrong)?,
             },
+            blend: Blend {
+                strength: args.strength,
+                mask: None,
+                region: args.region,
+                feather: args.feather,
+            },
+            mask: args.mask.clone(),
+            preview: args.preview,
             encode: EncodeOptions {
                 quality: args.quality,
                 // What is there and no result of its input is replaced when resuming.
@@ -66,10 +81,31 @@ impl Settings {
             resume: args.resume,
             reports: Reports::of(args),
         };
+        if args.feather > 0 && args.mask.is_none() && args.region.is_none() {
+            let reason =
+                "`--feather` softens the edges of `--mask` and `--region`: give one of them";
+            return Err(wrong(reason.to_string()));
+        }
         settings.check_format(args).map_err(wrong)?;
         check_videos(args).map_err(wrong)?;
         check_streams(args).map_err(wrong)?;
         Ok(settings)
+    }
+
+    /// Reads the mask, if there is one.
+    ///
+    /// # Errors
+    /// As for [`Photograph::open`].
+    pub fn read_mask(&mut self) -> hi_diff::Result<()> {
+        let Some(file) = &self.mask else {
+            return Ok(());
+        };
+        let picture = Photograph::open(file, &Limits::default())?;
+        for warning in picture.warnings() {
+            self.reports.warning_of(file, warning);
+        }
+        self.blend.mask = Some(Mask::new(file.display().to_string(), &picture));
+        Ok(())
     }
 
     /// What is read and where the results go.
@@ -97,6 +133,7 @@ impl Settings {
             resume: self.resume,
             format: self.format,
             beside: self.beside(),
+            others: self.mask.iter().cloned().collect(),
         };
         match inputs {
             [input] if is_stream(output) => Ok(Plan {
@@ -111,7 +148,11 @@ impl Settings {
     /// The endings of what is written beside each result.
     fn beside(&self) -> Vec<&'static str> {
         let several = self.deblur.samples.get() > 1;
-        let endings = [(self.compare, COMPARE), (several, DISAGREEMENT)];
+        let endings = [
+            (self.compare, COMPARE),
+            (several, DISAGREEMENT),
+            (self.preview, PREVIEW),
+        ];
         let wanted = endings.into_iter().filter(|(wanted, _)| *wanted);
         wanted.map(|(_, ending)| ending).collect()
     }
@@ -142,6 +183,16 @@ pub fn is_stream(path: &Path) -> bool {
     path == Path::new(STREAM)
 }
 
+/// A share of the result.
+pub fn strength(text: &str) -> Result<f32, String> {
+    let strength = text.parse::<f32>().map_err(|error| error.to_string())?;
+    let blend = Blend {
+        strength,
+        ..Blend::default()
+    };
+    blend.check(1, 1).map(|()| strength)
+}
+
 fn tiling(args: &Args) -> Result<Option<Tiling>, String> {
     let Some(tile) = args.tile else {
         return Ok(None);
@@ -157,7 +208,7 @@ fn tiling(args: &Args) -> Result<Option<Tiling>, String> {
     }
 }
 
-/// What is written beside a photograph has no place beside a video.
+/// What is written beside a photograph has no place beside a video, and what is marked in a photograph moves in a video.
 fn check_videos(args: &Args) -> Result<(), String> {
     let (videos, _) = video::split(&args.inputs);
     let Some(first) = videos.first() else {
@@ -166,6 +217,9 @@ fn check_videos(args: &Args) -> Result<(), String> {
     let others = [
         (args.compare, "--compare"),
         (args.samples.get() > 1, "--samples"),
+        (args.mask.is_some(), "--mask"),
+        (args.region.is_some(), "--region"),
+        (args.preview, "--preview"),
         (args.format.is_some(), "--format"),
         (is_stream(&args.output), "-o -"),
     ];
@@ -202,6 +256,7 @@ fn check_streams(args: &Args) -> Result<(), String> {
     let others = [
         (args.compare, "--compare", "writes a second file"),
         (args.samples.get() > 1, "--samples", "writes a second file"),
+        (args.preview, "--preview", "writes a second file"),
         (args.resume, "--resume", "keeps files"),
         (args.json, "--json", "prints on standard output"),
     ];

@@ -35,7 +35,7 @@ pub fn deblur_all<B: Backend>(
         recipe,
     };
     let restore = |frame: &Photograph| {
-        let restored = deblurrer.deblur_with(frame, &settings.deblur)?;
+        let restored = deblurrer.deblur_where(frame, &settings.deblur, &settings.blend)?;
         Ok(restored.photograph)
     };
     let mut failures = 0;
