@@ -1,8 +1,8 @@
 //! MDTA's attention between channels, over the whole image or over windows of it.
 
-use super::Attention;
 use super::graph::{Graph, Value};
 use super::transformer::Level;
+use super::{Attention, ImageShape};
 use crate::error::Result;
 
 /// The least norm that queries and keys are divided by; see `model::mdta`.
@@ -20,7 +20,8 @@ pub(super) fn attention(g: &mut Graph, qkv: &Value, key: &str, level: &Level) ->
         temperature,
     };
     let Some((windows, [height, width])) = windows(level) else {
-        return Ok(one.attend(g, qkv, &level.shape));
+        let shape = level.shape.value(g);
+        return Ok(one.attend(g, qkv, &shape));
     };
     let [rows, columns] = &windows;
     let bands: Vec<Value> = rows
@@ -110,12 +111,13 @@ impl Windows {
 
 /// The windows of a level and its size; none where one window is the whole image.
 fn windows(level: &Level) -> Option<([Windows; 2], [usize; 2])> {
-    let (Attention::Local(window), Some(size)) = (level.attention, level.size) else {
+    let (Attention::Local(window), ImageShape::Known(size)) = (level.attention, &level.shape)
+    else {
         return None;
     };
     let windows = size.map(|size| Windows::new(size, window));
     let single = windows.iter().all(|windows| windows.starts.len() == 1);
-    (!single).then_some((windows, size))
+    (!single).then_some((windows, *size))
 }
 
 fn slice(g: &mut Graph, x: &Value, axis: i64, start: usize, length: usize) -> Value {

@@ -363,26 +363,33 @@ impl Sides {
         }
     }
 
-    fn known(&self) -> Option<[usize; 2]> {
+    /// The shape of an image that is smaller by a factor.
+    fn image_shape(&self, g: &mut Graph, factor: usize) -> ImageShape {
         match self {
-            Self::Known(size) => Some(*size),
-            Self::Asked(_) => None,
-        }
-    }
-
-    /// `[0, −1, height, width]` of an image that is smaller by a factor.
-    fn image_shape(&self, g: &mut Graph, factor: usize) -> Value {
-        match self {
-            Self::Known(size) => {
-                let [height, width] = size.map(|side| (side / factor) as i64);
-                g.ints(&[0, -1, height, width])
-            }
+            Self::Known(size) => ImageShape::Known(size.map(|side| side / factor)),
             Self::Asked(sides) => {
                 let factor = g.ints(&[factor as i64]);
                 let sides = g.div(sides, &factor);
                 let others = g.ints(&[0, -1]);
-                g.concat(&[&others, &sides], 0)
+                ImageShape::Asked(g.concat(&[&others, &sides], 0))
             }
+        }
+    }
+}
+
+/// What brings `[batch, …, pixels]` back into the shape of an image.
+enum ImageShape {
+    Known([usize; 2]),
+    /// `[0, −1, height, width]`, known when the model runs.
+    Asked(Value),
+}
+
+impl ImageShape {
+    /// `[0, −1, height, width]`
+    fn value(&self, g: &mut Graph) -> Value {
+        match self {
+            &Self::Known([height, width]) => g.ints(&[0, -1, height as i64, width as i64]),
+            Self::Asked(shape) => shape.clone(),
         }
     }
 }

@@ -3,16 +3,14 @@
 use super::attention;
 use super::graph::{Graph, Value};
 use super::layers::{Over, conv, gelu, linear, norm, pixel_shuffle, pixel_unshuffle, pointwise};
-use super::{Attention, Sides};
+use super::{Attention, ImageShape, Sides};
 use crate::config::{ModelConfig, Prior, TransformerConfig};
 use crate::error::Result;
 
 /// A level of the Transformer's pyramid.
 pub(super) struct Level {
-    /// `[0, −1, height, width]`: what brings `[batch, …, pixels]` back into the shape of an image.
-    pub shape: Value,
-    /// Height and width, where they are known.
-    pub size: Option<[usize; 2]>,
+    /// Of its images.
+    pub shape: ImageShape,
     /// Heads of the attentions.
     pub heads: usize,
     /// Over which pixels MDTA takes its statistics, in this level's pixels.
@@ -49,7 +47,6 @@ pub(super) fn transformer(
     let image = g.from_single(blur);
     let levels = [0, 1, 2, 3].map(|index| Level {
         shape: sides.image_shape(g, 1 << index),
-        size: sides.known().map(|sides| sides.map(|side| side >> index)),
         heads: heads[index],
         attention: attention.at_level(index),
     });
@@ -198,7 +195,8 @@ fn him(g: &mut Graph, x: &Value, tokens: &Value, key: &str, level: &Level) -> Re
     let logits = g.matmul(&keys, &queries);
     let attention = g.softmax(&logits, 2);
     let attended = g.matmul(&values, &attention);
-    let attended = g.reshape_to(&attended, &level.shape);
+    let shape = level.shape.value(g);
+    let attended = g.reshape_to(&attended, &shape);
     let output = pointwise(g, &attended, &format!("{key}.proj"))?;
     Ok(g.add(x, &output))
 }
