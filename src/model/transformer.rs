@@ -117,6 +117,16 @@ pub enum Attention {
     Local(usize),
 }
 
+impl Attention {
+    /// At a level, counted from 0.
+    pub(crate) fn at_level(self, index: usize) -> Self {
+        match self {
+            Self::Global => Self::Global,
+            Self::Local(pixels) => Self::Local((pixels >> index).max(1)),
+        }
+    }
+}
+
 /// What guides a Transformer.
 #[derive(Debug, Clone, Copy)]
 pub struct Guidance {
@@ -363,9 +373,9 @@ impl<B: Backend> Transformer<B> {
             (0, &mut self.decoder_level1),
             (0, &mut self.refinement),
         ] {
-            let window = match attention {
+            let window = match attention.at_level(level) {
                 Attention::Global => None,
-                Attention::Local(pixels) => Some((pixels >> level).max(1)),
+                Attention::Local(pixels) => Some(pixels),
             };
             for block in &mut part.blocks {
                 block.attn.window = window;

@@ -14,6 +14,8 @@ pub(crate) mod fuzzing;
 mod model;
 mod module;
 mod names;
+#[cfg(feature = "onnx")]
+mod onnx;
 #[cfg(feature = "lpips")]
 mod other;
 mod pickle;
@@ -30,6 +32,8 @@ use burn::tensor::backend::Backend;
 
 pub use fit::Fit;
 pub use model::{Loader, bundled_config};
+#[cfg(feature = "onnx")]
+pub use onnx::{OnnxOptions, onnx_networks, save_onnx};
 #[cfg(feature = "lpips")]
 pub(crate) use other::read_parameters;
 pub use state_dict::{NamedTensor, StateDict};
@@ -143,6 +147,10 @@ impl Weights {
                 "a model is a folder of such files, {}: name the folder, or a .safetensors",
                 expected()
             );
+            return Err(Error::weights(path, reason));
+        } else if path.extension().is_some_and(|kind| kind == "onnx") {
+            let reason =
+                "ONNX files are written and not read: name the weights that it was made from";
             return Err(Error::weights(path, reason));
         } else {
             return Self::from_bytes(path, tensors::read_file(path)?);

@@ -99,7 +99,7 @@ pub fn save_pytorch(
 }
 
 /// Half precision ends at 65504: a larger value would be read back as infinite.
-fn check_range(path: &Path, states: &[StateDict], precision: Precision) -> Result<()> {
+pub(super) fn check_range(path: &Path, states: &[StateDict], precision: Precision) -> Result<()> {
     if precision == Precision::Full {
         return Ok(());
     }
