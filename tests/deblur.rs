@@ -997,3 +997,26 @@ fn metadata_are_stripped_and_times_preserved_where_that_is_asked() {
     assert_eq!(time("kept.jpg"), past);
     assert!(time("bare.jpg") > past);
 }
+
+/// Attention of windows gives another result, of windows larger than the picture the same, and what is no choice is an error.
+#[test]
+fn attention_takes_its_statistics_from_windows() {
+    let folder = folder(&[("blurred.png", 96, 72)]);
+    let restored = |attention: &str| {
+        let output = format!("{}.png", attention.replace(':', "-"));
+        let arguments = ["blurred.png", "-o", &output, "--attention", attention];
+        deblur(&folder, &arguments).success();
+        bytes(&folder, &output)
+    };
+    let global = restored("global");
+    assert!(restored("local:32") != global);
+    assert!(restored("local:96") == global);
+    assert!(restored("local") == global);
+    // Where nothing has changed its colour, `auto` is `local`.
+    assert!(restored("auto") == global);
+    for wrong in ["local:", "local:7", "windows", "local:many"] {
+        let arguments = ["blurred.png", "-o", "unwritten.png", "--attention", wrong];
+        let refused = deblur(&folder, &arguments).code(2);
+        assert!(stderr(&refused).contains("--attention"), "{wrong}");
+    }
+}
