@@ -35,6 +35,8 @@ def session(path):
     onnx.checker.check_model(str(path), full_check=True)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # The models are small: threads would cost more than they gain, above all those that wait by spinning.
+    options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
