@@ -274,7 +274,9 @@ impl<B: Backend> Deblurrer<B> {
             .map(|mode| {
                 let symmetry = Augmentation::new(mode);
                 let image = planes(blurred)?.turned(symmetry);
-                let condition = self.model.condition(self.tensor(image))?;
+                // In single precision, whatever the caller's.
+                let condition =
+                    with_precision(Precision::F32, || self.model.condition(self.tensor(image)))?;
                 Ok(View {
                     symmetry,
                     condition,
@@ -296,7 +298,10 @@ impl<B: Backend> Deblurrer<B> {
         for view in views {
             let condition = view.condition.clone();
             let prior = condition
-                .map(|condition| model.prior_given(condition, Noise::Seed(seed)))
+                .map(|condition| {
+                    let prior = || model.prior_given(condition, Noise::Seed(seed));
+                    with_precision(Precision::F32, prior)
+                })
                 .transpose()?;
             let image = planes(blurred)?.turned(view.symmetry);
             let restored = match tiling {
