@@ -1,7 +1,7 @@
 //! Work that is shared out among the processor's threads, with the results put together in a fixed order.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -18,7 +18,7 @@ pub(super) fn add_up<I: Send, T: Send, S: Send>(
     sum: S,
     add: impl Fn(&mut S, T) + Sync,
 ) -> S {
-    let pools = pools(items.len().min(rayon::current_num_threads()).max(1));
+    let pools = Pools::take(items.len().min(rayon::current_num_threads()).max(1));
     let items = Mutex::new(items.into_iter().enumerate());
     let sum = Mutex::new(InOrder {
         next: 0,
@@ -33,12 +33,12 @@ pub(super) fn add_up<I: Send, T: Send, S: Send>(
             lock(&sum).add(index, result, &add);
         }
     };
-    in_each(&pools, &run);
+    in_each(&pools.held, &run);
     let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
     sum.sum
 }
 
-fn in_each(pools: &[Arc<ThreadPool>], run: &(impl Fn() + Sync)) {
+fn in_each(pools: &[ThreadPool], run: &(impl Fn() + Sync)) {
     if let Some((pool, others)) = pools.split_first() {
         pool.in_place_scope(|scope| {
             scope.spawn(|_| run());
@@ -47,21 +47,43 @@ fn in_each(pools: &[Arc<ThreadPool>], run: &(impl Fn() + Sync)) {
     }
 }
 
-/// So many pools, which share this one's threads. They are kept: a thread keeps its buffers from step to step.
-fn pools(count: usize) -> Vec<Arc<ThreadPool>> {
-    static KEPT: Mutex<Option<HashMap<usize, Vec<Arc<ThreadPool>>>>> = Mutex::new(None);
-    let threads = (rayon::current_num_threads() / count).max(1);
-    let mut kept = lock(&KEPT);
-    let kept = kept.get_or_insert_default().entry(threads).or_default();
-    while kept.len() < count {
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .stack_size(STACK_BYTES)
-            .thread_name(|_| "sample".to_string())
-            .build();
-        kept.push(Arc::new(pool.expect("the system has threads to give")));
+/// Pools that share the threads at hand, and go back to the others when they are done with: a thread keeps its buffers from step to
+/// step. While they are held nobody else has them. A thread that waits for another of its pool takes what else there is to do,
+/// and if that were a sample of somebody else it would wait, deep in its own gradient, for a lock that it holds itself.
+struct Pools {
+    held: Vec<ThreadPool>,
+    /// Of each.
+    threads: usize,
+}
+
+/// Those that nobody holds, by their threads.
+static FREE: Mutex<BTreeMap<usize, Vec<ThreadPool>>> = Mutex::new(BTreeMap::new());
+
+impl Pools {
+    fn take(count: usize) -> Self {
+        let threads = (rayon::current_num_threads() / count).max(1);
+        let mut held: Vec<_> = {
+            let mut free = lock(&FREE);
+            let free = free.entry(threads).or_default();
+            free.drain(free.len().saturating_sub(count)..).collect()
+        };
+        while held.len() < count {
+            let pool = ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .stack_size(STACK_BYTES)
+                .thread_name(|_| "sample".to_string())
+                .build();
+            held.push(pool.expect("the system has threads to give"));
+        }
+        Self { held, threads }
     }
-    kept[..count].to_vec()
+}
+
+impl Drop for Pools {
+    fn drop(&mut self) {
+        let mut free = lock(&FREE);
+        free.entry(self.threads).or_default().append(&mut self.held);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -88,6 +110,14 @@ impl<T, S> InOrder<T, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shared_out_at_the_same_time_has_threads_of_its_own() {
+        let one = Pools::take(1);
+        let other = Pools::take(1);
+        let thread = |pools: &Pools| pools.held[0].install(|| std::thread::current().id());
+        assert_ne!(thread(&one), thread(&other));
+    }
 
     #[test]
     fn results_are_added_in_order_on_any_number_of_threads() {
