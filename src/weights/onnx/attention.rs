@@ -77,7 +77,7 @@ impl Heads {
         let logits = g.div(&logits, &norms);
         let logits = g.mul(&logits, &self.temperature);
         let attention = g.softmax(&logits, 3);
-        let attention = g.back_from_single(&attention);
+        let attention = g.computed(&attention);
         let attended = g.matmul(&attention, &v);
         g.reshape_to(&attended, shape)
     }

@@ -307,7 +307,7 @@ impl<'a> Graph<'a> {
     }
 
     /// A value in single precision, in what is computed in now.
-    pub fn back_from_single(&mut self, x: &Value) -> Value {
+    pub fn computed(&mut self, x: &Value) -> Value {
         match self.computed {
             Precision::Full => x.clone(),
             Precision::Half => self.cast(x, proto::FLOAT16),
@@ -315,7 +315,7 @@ impl<'a> Graph<'a> {
     }
 
     /// Integers or truths as numbers in single precision.
-    pub fn widened(&mut self, x: &Value) -> Value {
+    pub fn number(&mut self, x: &Value) -> Value {
         self.cast(x, proto::FLOAT)
     }
 

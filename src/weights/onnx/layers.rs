@@ -99,7 +99,7 @@ pub(super) fn norm(g: &mut Graph, x: &Value, key: &str, over: Over) -> Result<Va
             g.mul(&normalised, &weight)
         }
     };
-    Ok(g.back_from_single(&output))
+    Ok(g.computed(&output))
 }
 
 /// The exact GELU, in the order of operations that ONNX Runtime recognises and does in one.

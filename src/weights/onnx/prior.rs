@@ -36,7 +36,7 @@ pub(super) fn condition(
         LatentEncoderVariant::Lrelu => leaky_relu(g, x, 0.1),
     };
     g.enter("condition_encoder");
-    let image = g.back_from_single(blur);
+    let image = g.computed(blur);
     let image = pixel_unshuffle(g, &image, 3, UNSHUFFLE);
     let x = conv(g, &image, "net_le_dm.conv1.0", 1)?;
     let mut x = activate(g, &x);
@@ -116,9 +116,9 @@ fn means(g: &mut Graph, x: &Value, count: usize, axis: i64, pixels: Option<usize
     let behind = g.op("GreaterOrEqual", &[&positions, &starts], &[]);
     let before = g.op("Less", &[&positions, &ends], &[]);
     let inside = g.op("And", &[&behind, &before], &[]);
-    let inside = g.widened(&inside);
+    let inside = g.number(&inside);
     let lengths = g.sub(&ends, &starts);
-    let lengths = g.widened(&lengths);
+    let lengths = g.number(&lengths);
     g.div(&inside, &lengths)
 }
 

@@ -45,14 +45,14 @@ pub(super) fn transformer(
     } = &config.transformer;
     g.compute_as_stored();
     g.enter("transformer");
-    let image = g.back_from_single(blur);
+    let image = g.computed(blur);
     let levels = [0, 1, 2, 3].map(|index| Level {
         shape: sides.image_shape(g, 1 << index),
         heads: heads[index],
         attention: attention.at_level(index),
     });
     let [level1, level2, level3, level4] = &levels;
-    let z = prior.map(|prior| g.back_from_single(prior));
+    let z = prior.map(|prior| g.computed(prior));
     let (z1, z2, z3) = match (config.prior, z) {
         (Prior::MultiScale, Some(z1)) => {
             let (z2, z3) = multi_scale(g, &z1)?;
