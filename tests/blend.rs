@@ -72,7 +72,7 @@ fn every_kind() -> (TempDir, [&'static str; 6]) {
     save(
         &folder,
         "in/gray8.bmp",
-        GrayImage::from_fn(24, 17, |x, y| Luma([(x * 9 ^ y * 5) as u8])),
+        GrayImage::from_fn(24, 17, |x, y| Luma([((x * 9) ^ (y * 5)) as u8])),
     );
     save(
         &folder,
