@@ -100,12 +100,12 @@ fn transformer(config: &Config) -> f64 {
     3.5 * config.model.transformer.dim as f64 + COLOURS + 2.0
 }
 
-/// Values a pixel of the condition encoder, if there is one, which sees the whole photograph: twice the image, once of it
-/// rearranged, and four times its own channels at a sixteenth of the pixels.
+/// Values a pixel of the condition encoder, if there is one, which sees the whole photograph: the image, rearranged, and four
+/// times its own channels at a sixteenth of the pixels.
 fn condition(config: &Config) -> f64 {
     match config.model.prior {
         crate::model::Prior::None => 0.0,
-        _ => 2.0 * COLOURS + 4.0 * config.model.embed_dim as f64 / 16.0,
+        _ => COLOURS + 4.0 * config.model.embed_dim as f64 / 16.0,
     }
 }
 
@@ -207,6 +207,36 @@ mod tests {
                 "{preset} {width}×{height}: {need:.0} MB, measured {taken} MB: {more:+.1} %"
             );
         }
+    }
+
+    /// Likewise of 432×432 pixels of a large photograph, by the model `tiny`.
+    #[test]
+    fn a_part_needs_what_was_measured_and_much_less_than_the_whole() {
+        let part = Region {
+            x: 3936,
+            y: 2432,
+            width: 432,
+            height: 432,
+        };
+        let (tiny, options) = (config("tiny"), DeblurOptions::default());
+        for (width, height, taken) in [(4330, 2887, 451.0), (8660, 5774, 1803.0)] {
+            let need = |part| need(&tiny, height, width, part, &options) as f64 / 1e6;
+            let more = 100.0 * (need(Some(part)) / taken - 1.0);
+            assert!(
+                (-5.0..=30.0).contains(&more),
+                "{width}×{height}: {more:+.1} %"
+            );
+            assert!(need(Some(part)) < 0.5 * need(None));
+        }
+        // A part that is all of it is the whole.
+        let all = Region {
+            x: 0,
+            y: 0,
+            width: 640,
+            height: 480,
+        };
+        let of = |part| need(&tiny, 480, 640, part, &options);
+        assert_eq!(of(Some(all)), of(None));
     }
 
     #[test]
