@@ -20,6 +20,8 @@ mod precision;
 // Likewise.
 #[cfg_attr(not(any(feature = "flex", feature = "ndarray")), allow(dead_code))]
 mod weights;
+// Likewise.
+#[cfg_attr(not(any(feature = "flex", feature = "ndarray")), allow(dead_code))]
 pub(crate) mod windows;
 
 use burn::tensor::backend::Backend;
