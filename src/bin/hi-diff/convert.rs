@@ -17,6 +17,7 @@ use hi_diff::weights::{
 };
 use hi_diff::{Config, Error, HiDiff};
 
+use crate::attention::AttentionArg;
 use crate::backend::{BackendChoice, with_backend};
 use crate::changes::Changes;
 use crate::output;
@@ -166,7 +167,7 @@ impl FromStr for Size {
     }
 }
 
-/// Over which pixels attention takes its statistics.
+/// Those of `--attention` that an ONNX file can have.
 #[derive(Debug, Clone, Copy)]
 struct Windowing(Attention);
 
@@ -174,13 +175,10 @@ impl FromStr for Windowing {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "global" {
-            return Ok(Self(Attention::Global));
-        }
-        let window = text.strip_prefix("local:");
-        match window.and_then(|window| window.parse::<u16>().ok()) {
-            Some(window) if window > 0 && window % 8 == 0 => {
-                Ok(Self(Attention::Local(usize::from(window))))
+        match text.parse() {
+            Ok(AttentionArg::Global) => Ok(Self(Attention::Global)),
+            Ok(AttentionArg::Local(Some(window))) if window % 8 == 0 => {
+                Ok(Self(Attention::Local(window)))
             }
             _ => Err("expected `global`, or `local:N` with a multiple of 8".to_string()),
         }
