@@ -11,8 +11,10 @@ use assert_cmd::Command;
 use assert_cmd::assert::Assert;
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
-use hi_diff::inference::{DeblurOptions, Deblurrer, Tiling};
+use hi_diff::inference::{AttentionChoice, DeblurOptions, Deblurrer, MOST_DRIFT, Tiling};
+use hi_diff::model::Attention;
 use hi_diff::picture::Photograph;
+use hi_diff::weights::StateDict;
 use hi_diff::{HiDiff, Noise};
 use image::{DynamicImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba};
 use serde_json::Value;
@@ -1019,4 +1021,32 @@ fn attention_takes_its_statistics_from_windows() {
         let refused = deblur(&folder, &arguments).code(2);
         assert!(stderr(&refused).contains("--attention"), "{wrong}");
     }
+}
+
+/// A model that was never trained changes a flat area's colour: `auto` then takes the whole picture's attention and says so. One
+/// that was trained does not, and keeps its windows.
+#[test]
+fn auto_falls_back_where_a_flat_area_changes_its_colour() {
+    let flat = Photograph::from_rgb8(&RgbImage::from_pixel(96, 96, Rgb([90, 120, 60])));
+    let device = Default::default();
+    let restored = |model: HiDiff<Flex>, attention: AttentionChoice| {
+        let deblurrer = Deblurrer::new(model, device).with_attention(attention);
+        deblurrer
+            .deblur_with(&flat, &DeblurOptions::default())
+            .unwrap()
+    };
+    let auto = AttentionChoice::Auto(32);
+    let model: HiDiff<Flex> = hi_diff::Config::preset("tiny").unwrap().init(&device);
+    StateDict::of_model(&model); // Burn draws weights when they are first asked for, and in each copy anew.
+    let local = restored(model.clone(), AttentionChoice::Always(Attention::Local(32)));
+    assert!(local.drift > MOST_DRIFT, "{}", local.drift);
+    let fallen_back = restored(model.clone(), auto);
+    assert_eq!(fallen_back.attention, Attention::Global);
+    assert!(fallen_back.doubt(auto).is_some());
+    let global = restored(model, AttentionChoice::Always(Attention::Global));
+    assert!(fallen_back.photograph == global.photograph);
+
+    let kept = restored(HiDiff::bundled(&device).unwrap(), auto);
+    assert_eq!(kept.attention, Attention::Local(32));
+    assert_eq!(kept.doubt(auto), None);
 }
