@@ -22,6 +22,8 @@ pub struct BlurModel {
     pub shrink: ShrinkConfig,
     /// The camera moves while the shutter is open.
     pub shake: ShakeConfig,
+    /// The blur is the mean of a video's frames.
+    pub frames: FramesConfig,
     /// A part of the picture moves while the shutter is open.
     pub object: ObjectConfig,
     /// The lens is out of focus.
@@ -81,6 +83,33 @@ impl Default for ShakeConfig {
             rotation: [0.0, 0.8],
             anxiety: [0.0, 1.0],
             exposure: [0.5, 1.0],
+        }
+    }
+}
+
+/// Blur as GoPro's pairs have it: the mean of a video's frames, as they are encoded and not in linear light, with the frame in
+/// the middle as the sharp picture. Highlights and noise are left out: each frame was clipped by itself, and the mean of many
+/// has little noise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FramesConfig {
+    /// How often.
+    pub probability: f64,
+    /// How many frames: 3 to 99, an even number being one less.
+    pub count: [u8; 2],
+    /// The share of the time between two frames during which the shutter is open: 0.01 to 1. At 1 the trail has no gaps.
+    pub open: Range,
+    /// In place of the shake's extent, and of the object's.
+    pub extent: Range,
+}
+
+impl Default for FramesConfig {
+    fn default() -> Self {
+        Self {
+            probability: 0.0,
+            count: [7, 13],
+            open: [0.2, 1.0],
+            extent: [3.0, 40.0],
         }
     }
 }
@@ -224,6 +253,7 @@ impl BlurModel {
             sharp,
             shrink,
             shake,
+            frames,
             object,
             defocus,
             highlights,
@@ -234,6 +264,7 @@ impl BlurModel {
             ("sharp", *sharp),
             ("shrink.probability", shrink.probability),
             ("shake.probability", shake.probability),
+            ("frames.probability", frames.probability),
             ("object.probability", object.probability),
             ("defocus.probability", defocus.probability),
             ("defocus.polygon", defocus.polygon),
@@ -244,12 +275,16 @@ impl BlurModel {
             check.number(&format!("data.blur.{key}"), probability, 0.0, 1.0)?;
         }
         let quality = jpeg.quality.map(f64::from);
+        let count = frames.count.map(f64::from);
         for (key, [low, high], [least, most]) in [
             ("shrink.factor", shrink.factor, [1.0, 16.0]),
             ("shake.extent", shake.extent, [0.0, 1000.0]),
             ("shake.rotation", shake.rotation, [0.0, 45.0]),
             ("shake.anxiety", shake.anxiety, [0.0, 10.0]),
             ("shake.exposure", shake.exposure, [0.01, 1.0]),
+            ("frames.count", count, [3.0, 99.0]),
+            ("frames.open", frames.open, [0.01, 1.0]),
+            ("frames.extent", frames.extent, [0.0, 1000.0]),
             ("object.size", object.size, [0.01, 1.0]),
             ("object.extent", object.extent, [0.0, 1000.0]),
             ("object.anxiety", object.anxiety, [0.0, 10.0]),

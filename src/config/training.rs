@@ -202,6 +202,8 @@ pub enum OptimizerKind {
     Adamw,
     /// Adam (the paper).
     Adam,
+    /// Muon for the weights that are matrices, AdamW for the others.
+    Muon,
 }
 
 /// The optimiser and its constants.
@@ -214,6 +216,8 @@ pub struct OptimizerConfig {
     pub betas: [f64; 2],
     /// Decoupled weight decay; none with `adam`.
     pub weight_decay: f64,
+    /// With `muon`: the matrices' learning rate, as a multiple of the others'.
+    pub matrices: f64,
 }
 
 impl Default for OptimizerConfig {
@@ -222,6 +226,7 @@ impl Default for OptimizerConfig {
             kind: OptimizerKind::Adamw,
             betas: [0.9, 0.999],
             weight_decay: 1e-4,
+            matrices: 3.0,
         }
     }
 }
@@ -374,6 +379,8 @@ impl StageConfig {
         )?;
         let decay = self.optimizer.weight_decay;
         check.number(&key("optimizer.weight_decay"), decay, 0.0, f64::MAX)?;
+        let matrices = self.optimizer.matrices;
+        check.number(&key("optimizer.matrices"), matrices, 1e-6, 1e6)?;
 
         let rate = &self.learning_rate;
         check.number(&key("learning_rate.initial"), rate.initial, 0.0, f64::MAX)?;

@@ -102,9 +102,15 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     })
 }
 
+/// Of checkpoints; another number where the optimiser's state is another.
+const FORMAT: u32 = 1;
+
 /// Where in a stage a checkpoint stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
+    /// Of the files beside it; what was written before there were numbers is 0.
+    #[serde(default)]
+    pub(super) format: u32,
     /// Optimiser steps done: also the position in the data stream, and of all noise.
     pub iteration: usize,
     /// Whether the validation that is due here has been made.
@@ -121,12 +127,18 @@ impl RunState {
     /// Before the first step.
     pub fn start(config: &Config, pairs: u64) -> Self {
         Self {
+            format: FORMAT,
             iteration: 0,
             validated: true,
             history: History::default(),
             pairs,
             config: config.clone(),
         }
+    }
+
+    /// Whether this version can go on from the files beside it, and not only take weights from them.
+    pub(super) fn is_resumable(&self) -> bool {
+        self.format == FORMAT
     }
 
     fn path(stage: &Path, number: usize) -> PathBuf {

@@ -203,6 +203,13 @@ impl<'a> StageRun<'a> {
             return Ok((None, start));
         };
         let origin = format!("checkpoint {} of {stage}", newest.number);
+        if !newest.state.is_resumable() {
+            return Err(Error::Training(format!(
+                "{origin} in {} was written by another version of this program, which alone can resume it; a new run can begin with its weights: \
+                 `hi-diff convert`, then `--init`",
+                self.folder.display()
+            )));
+        }
         resume::check(&origin, &newest.state.config, run.config)?;
         if newest.state.pairs != start.pairs {
             return Err(Error::Training(

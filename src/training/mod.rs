@@ -4,7 +4,7 @@
 //! |---|---|
 //! | what a stage optimises | [`StageOne`], [`StageTwo`], [`loss`] |
 //! | a step's gradient, in parts and in half precision | [`step`] |
-//! | how a step changes the weights | [`optimizer`], `learning_rate`, `average` |
+//! | how a step changes the weights | [`optimizer`], `muon`, `learning_rate`, `average` |
 //! | which devices compute | [`devices`] |
 //! | what is measured, and where it is shown | [`metrics`], [`log`], `dashboard` |
 //! | what a run leaves on disk, and how it goes on from there | `checkpoint`, `resume`, [`calls`] |
@@ -28,6 +28,7 @@ pub(crate) mod learning_rate;
 pub mod log;
 pub mod loss;
 pub mod metrics;
+mod muon;
 pub mod optimizer;
 mod options;
 pub(crate) mod resume;

@@ -1,4 +1,4 @@
-//! The optimiser: AdamW or Adam, with the gradient clipped by its norm over all parameters together.
+//! The optimiser: AdamW, Adam or Muon, with the gradient clipped by its norm over all parameters together.
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -6,12 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::module::{AutodiffModule, ModuleVisitor, Param};
 use burn::optim::adaptor::OptimizerAdaptor;
-use burn::optim::{
-    AdamW, AdamWConfig, GradientsParams, LearningRate, MultiGradientsParams, Optimizer,
-};
+use burn::optim::{AdamWConfig, GradientsParams, LearningRate, MultiGradientsParams, Optimizer};
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 
+use super::muon::MuonAdamW;
 use super::step::LossScale;
 use crate::config::{OptimizerConfig, OptimizerKind};
 use crate::data::stop::Stop;
@@ -24,19 +23,19 @@ const NORM_EPSILON: f64 = 1e-6;
 
 impl OptimizerConfig {
     /// Burn's optimiser for a module, behind a bound on the gradient's norm; see [`ClippedOptimizer::new`]. Adam is
-    /// AdamW without decay, so both share one type and one record.
+    /// AdamW without decay, and Muon has AdamW beside it, so that all share one type and one record.
     pub fn init<M, B>(
         &self,
         clip: f64,
         overflow: Overflow,
         stop: Stop,
-    ) -> ClippedOptimizer<OptimizerAdaptor<AdamW, M, B>>
+    ) -> ClippedOptimizer<OptimizerAdaptor<MuonAdamW<B::InnerBackend>, M, B>>
     where
         B: AutodiffBackend,
         M: AutodiffModule<B>,
     {
         let weight_decay = match self.kind {
-            OptimizerKind::Adamw => self.weight_decay,
+            OptimizerKind::Adamw | OptimizerKind::Muon => self.weight_decay,
             OptimizerKind::Adam => 0.0,
         };
         let adamw = AdamWConfig::new()
@@ -44,8 +43,12 @@ impl OptimizerConfig {
             .with_beta_2(self.betas[1] as f32)
             .with_epsilon(EPSILON)
             .with_weight_decay(weight_decay as f32)
-            .init();
-        ClippedOptimizer::new(adamw, clip, overflow, stop)
+            .build();
+        let optimizer = match self.kind {
+            OptimizerKind::Adamw | OptimizerKind::Adam => MuonAdamW::adamw(adamw),
+            OptimizerKind::Muon => MuonAdamW::with_muon(adamw, weight_decay, self.matrices),
+        };
+        ClippedOptimizer::new(optimizer.into(), clip, overflow, stop)
     }
 }
 

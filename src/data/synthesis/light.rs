@@ -31,11 +31,28 @@ static CODES: LazyLock<Codes> = LazyLock::new(|| {
     }
 });
 
-fn decode(encoded: f64) -> f64 {
+/// The linear light of an encoded value.
+pub(super) fn decode(encoded: f64) -> f64 {
     if encoded <= 0.04045 {
         encoded / 12.92
     } else {
         ((encoded + 0.055) / 1.055).powf(2.4)
+    }
+}
+
+/// The inverse of [`decode`].
+pub(super) fn encode(linear: f64) -> f64 {
+    if linear <= 0.003_130_8 {
+        linear * 12.92
+    } else {
+        1.055 * linear.powf(1.0 / 2.4) - 0.055
+    }
+}
+
+/// Each value of some light by a function of it.
+pub(super) fn map(light: &mut [Light], function: impl Fn(f64) -> f64) {
+    for value in light.iter_mut().flat_map(|pixel| &mut pixel[..3]) {
+        *value = function(f64::from(*value)) as f32;
     }
 }
 

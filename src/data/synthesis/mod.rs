@@ -28,8 +28,8 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 pub use crate::config::blur::{
-    BlurModel, DefocusConfig, HighlightsConfig, JpegConfig, NoiseConfig, ObjectConfig, Range,
-    ShakeConfig, ShrinkConfig,
+    BlurModel, DefocusConfig, FramesConfig, HighlightsConfig, JpegConfig, NoiseConfig,
+    ObjectConfig, Range, ShakeConfig, ShrinkConfig,
 };
 pub use folder::{SynthesisOptions, SynthesisReport, synthesize_folder};
 
@@ -39,7 +39,7 @@ use crate::error::{Error, Result};
 use crate::picture::Region;
 use defocus::Defocus;
 use light::Light;
-use motion::{Motion, Path};
+use motion::{Frames, Motion, Path};
 use object::{Outline, lay_over};
 use scene::{Rect, Scene};
 use trajectory::Trajectory;
@@ -90,6 +90,8 @@ pub(super) struct Shot {
     size: [usize; 2],
     camera: Motion,
     object: Option<(Outline, Motion)>,
+    /// Whether the exposure is the mean of encoded frames.
+    frames: bool,
     defocus: Option<Defocus>,
     highlights: Option<Highlights>,
     noise: Option<Noise>,
@@ -121,6 +123,7 @@ enum Draw {
     Jpeg,
     /// The noise of each pixel.
     Pixels,
+    Frames,
 }
 
 impl Draw {
@@ -154,17 +157,27 @@ impl Shot {
         let is_sharp = happens(Draw::Sharp, seed, model.sharp).is_some();
         let blur = |kind, probability| happens(kind, seed, probability).filter(|_| !is_sharp);
 
+        let frames = blur(Draw::Frames, model.frames.probability).map(|mut rng| {
+            let [low, high] = model.frames.count;
+            Frames {
+                count: (rng.random_range(low..=high) - 1) / 2 * 2 + 1,
+                open: uniform(model.frames.open, &mut rng),
+            }
+        });
+        let is_video = frames.is_some();
+        let extent = |own| if is_video { model.frames.extent } else { own };
         let camera = match blur(Draw::Shake, model.shake.probability) {
-            Some(mut rng) => shake(model, size, &mut rng),
+            Some(mut rng) => shake(&model.shake, extent(model.shake.extent), size, &mut rng),
             None => Motion::still(size, &mut Draw::Shake.generator(seed)),
         };
+        let camera = camera.during(frames);
         let object = blur(Draw::Object, model.object.probability).map(|mut rng| {
             let config = &model.object;
             let side = size[0].min(size[1]) as f64;
             let radius = uniform(config.size, &mut rng) * side / 2.0;
             let softness = uniform(config.softness, &mut rng);
             let outline = Outline::random(size, radius, softness, &mut rng);
-            let extent = uniform(config.extent, &mut rng);
+            let extent = uniform(extent(config.extent), &mut rng);
             let anxiety = uniform(config.anxiety, &mut rng);
             let path = Path {
                 translation: Trajectory::random(anxiety, &mut rng).with_extent(extent, false),
@@ -187,10 +200,12 @@ impl Shot {
                 gain: uniform(config.gain, &mut rng) as f32,
             }
         });
+        let highlights = highlights.filter(|_| !is_video);
         let noise = happens(Draw::Noise, seed, model.noise.probability).map(|mut rng| Noise {
             shot: uniform(model.noise.shot, &mut rng) as f32,
             read: uniform(model.noise.read, &mut rng) as f32,
         });
+        let noise = noise.filter(|_| !is_video);
         let jpeg = happens(Draw::Jpeg, seed, model.jpeg.probability).map(|mut rng| {
             let [low, high] = model.jpeg.quality;
             rng.random_range(low..=high)
@@ -199,6 +214,7 @@ impl Shot {
             size,
             camera,
             object,
+            frames: is_video,
             defocus,
             highlights,
             noise,
@@ -295,6 +311,9 @@ impl Shot {
         if let Some(highlights) = &self.highlights {
             highlights.brighten(&mut scene.pixels);
         }
+        if self.frames {
+            light::map(&mut scene.pixels, light::encode);
+        }
         if let Some(defocus) = &self.defocus {
             scene = defocus.expose(&scene, seen);
         }
@@ -313,6 +332,9 @@ impl Shot {
                 }
             }
         }
+        if self.frames {
+            light::map(&mut light, light::decode);
+        }
         let blurred = Scene {
             rect,
             pixels: light,
@@ -321,9 +343,8 @@ impl Shot {
     }
 }
 
-fn shake(model: &BlurModel, size: [usize; 2], rng: &mut StdRng) -> Motion {
-    let config = &model.shake;
-    let extent = uniform(config.extent, rng);
+fn shake(config: &ShakeConfig, extent: Range, size: [usize; 2], rng: &mut StdRng) -> Motion {
+    let extent = uniform(extent, rng);
     let roll = uniform(config.rotation, rng).to_radians();
     let anxiety = uniform(config.anxiety, rng);
     let exposure = uniform(config.exposure, rng);
@@ -467,6 +488,58 @@ mod tests {
     }
 
     #[test]
+    fn frames_keep_the_mean_of_what_is_encoded_and_have_no_noise() {
+        // Bright stripes on black, whose mean light is far from the light of their mean.
+        let sharp = RgbImage::from_fn(160, 120, |x, _| Rgb([if x % 8 < 4 { 220 } else { 20 }; 3]));
+        let mut model = noisy();
+        (model.jpeg.probability, model.highlights.probability) = (0.0, 1.0);
+        (model.frames.probability, model.frames.open) = (1.0, [1.0; 2]);
+        model.frames.extent = [24.0; 2];
+        let mean = |image: &RgbImage| {
+            let sum: u64 = image.as_raw().iter().map(|&code| u64::from(code)).sum();
+            sum as f64 / image.as_raw().len() as f64
+        };
+        for seed in 0..5 {
+            let blurred = blur(&model, &sharp, seed);
+            assert!(difference(&sharp, &blurred) > 10.0, "seed {seed}");
+            let moved = (mean(&sharp) - mean(&blurred)).abs();
+            assert!(moved < 1.5, "seed {seed}: the mean code moved by {moved}");
+        }
+        model.frames.probability = 0.0;
+        let (found, light) = (mean(&blur(&model, &sharp, 0)), mean(&sharp));
+        assert!(found > light + 10.0, "in linear light: {found}");
+        model.frames.probability = 1.0;
+        model.shake.probability = 0.0;
+        assert!(blur(&model, &sharp, 0) == sharp);
+    }
+
+    #[test]
+    fn a_shutter_that_is_hardly_open_leaves_as_many_copies_as_there_are_frames() {
+        let line = RgbImage::from_fn(200, 40, |x, _| Rgb([if x == 100 { 255 } else { 0 }; 3]));
+        let mut model = BlurModel::default();
+        model.shake.rotation = [0.0; 2];
+        model.shake.anxiety = [0.0; 2];
+        model.shake.exposure = [1.0; 2];
+        model.frames.probability = 1.0;
+        (model.frames.count, model.frames.open) = ([9; 2], [0.01; 2]);
+        model.frames.extent = [80.0; 2];
+        // One whose motion is along the rows for the most part.
+        let row = |seed| -> Vec<u8> {
+            let blurred = blur(&model, &line, seed);
+            (0..200).map(|x| blurred.get_pixel(x, 20)[0]).collect()
+        };
+        let copies = (0..20).map(|seed| {
+            let row = row(seed);
+            // The middle one stays in its place.
+            assert!(row[100] > 20, "seed {seed}");
+            row.chunk_by(|a, b| (*a > 0) == (*b > 0))
+                .filter(|run| run[0] > 0)
+                .count()
+        });
+        assert_eq!(copies.max(), Some(9));
+    }
+
+    #[test]
     fn what_stays_sharp_is_not_blurred_but_shrunk_and_noisy() {
         let mut model = full();
         model.sharp = 1.0;
@@ -555,7 +628,7 @@ mod tests {
     #[test]
     fn a_bad_value_is_an_error_that_names_its_key() {
         type Change = fn(&mut BlurModel);
-        let cases: [(&str, Change); 12] = [
+        let cases: [(&str, Change); 14] = [
             ("sharp", |model| model.sharp = 1.5),
             ("shake.probability", |model| {
                 model.shake.probability = f64::NAN
@@ -569,6 +642,8 @@ mod tests {
                 model.shake.anxiety = [f64::NAN, 1.0]
             }),
             ("shake.exposure", |model| model.shake.exposure = [0.0; 2]),
+            ("frames.count", |model| model.frames.count = [1, 7]),
+            ("frames.open", |model| model.frames.open = [0.0, 1.0]),
             ("shrink.factor", |model| model.shrink.factor = [0.5, 2.0]),
             ("defocus.polygon", |model| model.defocus.polygon = -0.1),
             ("noise.shot", |model| model.noise.shot = [0.0, 2.0]),

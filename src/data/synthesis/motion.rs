@@ -27,12 +27,23 @@ pub(super) struct Path {
 }
 
 /// How a picture, or a part of it, moves during one exposure: all its paths together. The mean over the exposure is no
-/// motion at all, so that the blurred picture stays aligned with the sharp one.
+/// motion at all, so that the blurred picture stays aligned with the sharp one; of a video's frames the one in the middle is
+/// where the picture is.
 #[derive(Clone)]
 pub(super) struct Motion {
     /// The point that rolls turn about, in pixels.
     centre: [f64; 2],
     paths: Vec<Path>,
+    frames: Option<Frames>,
+}
+
+/// How a video sees a motion.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Frames {
+    /// Odd, so that one is in the middle.
+    pub count: u8,
+    /// The share of the time between two frames during which the shutter is open.
+    pub open: f64,
 }
 
 /// Where a picture is at some instants.
@@ -59,7 +70,13 @@ impl Motion {
         Self {
             centre,
             paths: Vec::new(),
+            frames: None,
         }
+    }
+
+    /// The same, seen by a video if there are `frames`.
+    pub fn during(self, frames: Option<Frames>) -> Self {
+        Self { frames, ..self }
     }
 
     /// The same with a further motion.
@@ -80,23 +97,48 @@ impl Motion {
             |path: &Path| path.exposure * (path.translation.length() + path.roll.length() * reach);
         let length: f64 = self.paths.iter().map(length).sum();
         let count = 1 + (length * INSTANTS_PER_PIXEL).ceil() as usize;
-        let instants = (0..count).map(|i| {
-            let mut pose = Pose {
-                weight: 1.0 / count as f64,
-                ..Pose::default()
-            };
-            for path in &self.paths {
-                let time = path.exposure * (i as f64 + 0.5) / count as f64;
-                let shift = path.translation.at(time);
-                pose.shift = [0, 1].map(|axis| pose.shift[axis] + shift[axis]);
-                pose.roll += path.roll.at(time)[0];
+        let poses = match self.frames {
+            None => {
+                let time = |i| (i as f64 + 0.5) / count as f64;
+                let poses: Vec<_> = (0..count).map(|i| self.pose(time(i), count)).collect();
+                let mean = mean(&poses);
+                about(poses, mean)
             }
-            pose
-        });
+            Some(Frames {
+                count: frames,
+                open,
+            }) => {
+                let frames = usize::from(frames);
+                // Of each frame.
+                let count = (open * count as f64 / frames as f64).ceil() as usize;
+                let time = |frame, i| {
+                    let within = (i as f64 + 0.5) / count as f64 - 0.5;
+                    (frame as f64 + 0.5 + open * within) / frames as f64
+                };
+                let instants = (0..frames).flat_map(|frame| (0..count).map(move |i| (frame, i)));
+                let poses = instants.map(|(frame, i)| self.pose(time(frame, i), frames * count));
+                about(poses.collect(), self.pose(0.5, 1))
+            }
+        };
         Poses {
             centre: self.centre,
-            poses: merge(&centred(instants.collect()), reach),
+            poses: merge(&poses, reach),
         }
+    }
+
+    /// After a share of the exposure; one of `count` poses of equal weight.
+    fn pose(&self, time: f64, count: usize) -> Pose {
+        let mut pose = Pose {
+            weight: 1.0 / count as f64,
+            ..Pose::default()
+        };
+        for path in &self.paths {
+            let time = path.exposure * time;
+            let shift = path.translation.at(time);
+            pose.shift = [0, 1].map(|axis| pose.shift[axis] + shift[axis]);
+            pose.roll += path.roll.at(time)[0];
+        }
+        pose
     }
 }
 
@@ -144,15 +186,20 @@ impl Pose {
     }
 }
 
-fn centred(mut poses: Vec<Pose>) -> Vec<Pose> {
+fn mean(poses: &[Pose]) -> Pose {
     let mut mean = Pose::default();
-    for pose in &poses {
+    for pose in poses {
         mean.shift = [0, 1].map(|axis| mean.shift[axis] + pose.weight * pose.shift[axis]);
         mean.roll += pose.weight * pose.roll;
     }
+    mean
+}
+
+/// Poses as they are seen from `origin`.
+fn about(mut poses: Vec<Pose>, origin: Pose) -> Vec<Pose> {
     for pose in &mut poses {
-        pose.shift = [0, 1].map(|axis| pose.shift[axis] - mean.shift[axis]);
-        pose.roll -= mean.roll;
+        pose.shift = [0, 1].map(|axis| pose.shift[axis] - origin.shift[axis]);
+        pose.roll -= origin.roll;
     }
     poses
 }
