@@ -57,10 +57,10 @@ fn deblurred(model: &HiDiff<Flex>) -> hi_diff::Result<TensorData> {
     Ok(model.deblur(picture, Noise::Seed(0))?.into_data())
 }
 
-/// A folder like a published one: the bundled model, in the files that PyTorch would write.
+/// A folder like a published one: a new model, in the files that PyTorch would write.
 fn publish(folder: &Path) -> hi_diff::Result<Config> {
     let config = Config::preset("tiny")?;
-    let networks = StateDict::of_model(&HiDiff::<Flex>::bundled(&Default::default())?);
+    let networks = StateDict::of_model(&config.init::<Flex>(&Default::default()));
     save_pytorch(folder, &config, &networks, Precision::Full, false)?;
     // The crate's own folders have their configuration with them; published ones have not.
     let own = folder.join(CONFIG_FILE);

@@ -10,11 +10,20 @@ use image::{DynamicImage, GrayImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// A guided model that is faster than the bundled one.
+const TINY: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/fixtures/weights/tiny.safetensors"
+);
+
 /// `hi-diff deblur` in a folder.
 fn deblur(folder: &TempDir, arguments: &[&str]) -> Assert {
     let mut command = Command::cargo_bin("hi-diff").expect("the program is built");
     command.env_remove("RUST_BACKTRACE").current_dir(folder);
     command.args(["deblur", "--backend", "flex"]);
+    if !arguments.contains(&"--weights") {
+        command.args(["--weights", TINY]);
+    }
     command.args(arguments).assert()
 }
 

@@ -10,6 +10,12 @@ use predicates::prelude::*;
 use predicates::str::contains;
 use tempfile::TempDir;
 
+/// A guided model.
+const TINY: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/fixtures/weights/tiny.safetensors"
+);
+
 fn hi_diff() -> Command {
     let mut command = Command::cargo_bin("hi-diff").expect("the program is built");
     command.env_remove("RUST_BACKTRACE");
@@ -279,7 +285,15 @@ fn equal_seeds_give_equal_results() {
     let run = |seed: &str, name: &str| {
         let output = folder.path().join(name);
         let mut command = hi_diff();
-        command.args(["deblur", "--backend", "flex", "--seed", seed]);
+        command.args([
+            "deblur",
+            "--backend",
+            "flex",
+            "--weights",
+            TINY,
+            "--seed",
+            seed,
+        ]);
         command
             .arg(folder.path().join("in.png"))
             .arg("-o")
@@ -289,6 +303,7 @@ fn equal_seeds_give_equal_results() {
         fs::read(output).unwrap()
     };
     assert_eq!(run("7", "a.png"), run("7", "b.png"));
+    assert!(run("7", "c.png") != run("8", "d.png"));
 }
 
 #[test]
@@ -323,10 +338,10 @@ fn a_backend_that_is_not_compiled_in_is_named_with_its_feature() {
 fn weights_convert_between_both_kinds_and_deblur_the_same() {
     let folder = folder();
     let path = |name: &str| folder.path().join(name);
-    let bundled = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/hi-diff-tiny.safetensors");
+    let tiny = Path::new(TINY);
     hi_diff()
         .arg("convert")
-        .arg(&bundled)
+        .arg(tiny)
         .arg(path("pth"))
         .assert()
         .success();
@@ -353,7 +368,7 @@ fn weights_convert_between_both_kinds_and_deblur_the_same() {
         image::open(path(output)).unwrap().to_rgb8()
     };
     assert_eq!(
-        deblur(&bundled, "a.png"),
+        deblur(tiny, "a.png"),
         deblur(&path("back.safetensors"), "b.png")
     );
 }
@@ -494,7 +509,7 @@ fn set_changes_the_configuration_of_weights_as_far_as_they_fit() {
         let mut command = hi_diff();
         command.arg("deblur").arg(folder.path().join("a.png"));
         command.arg("-o").arg(folder.path().join(name));
-        command.args(["--set", change]).assert()
+        command.args(["--weights", TINY, "--set", change]).assert()
     };
     deblur("two.png", "diffusion.timesteps=2").success();
     deblur("three.png", "diffusion.timesteps=3").success();

@@ -22,6 +22,12 @@ use tempfile::TempDir;
 
 const ALL: [&str; 7] = ["--tta", "--samples", "2", "--tile", "16", "--overlap", "8"];
 
+/// A guided model that is faster than the bundled one.
+const TINY: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/fixtures/weights/tiny.safetensors"
+);
+
 /// `hi-diff deblur` in a folder.
 fn deblur(folder: &TempDir, arguments: &[&str]) -> Assert {
     command(folder, arguments).assert()
@@ -31,9 +37,11 @@ fn command(folder: &TempDir, arguments: &[&str]) -> Command {
     let mut command = Command::cargo_bin("hi-diff").expect("the program is built");
     command.env_remove("RUST_BACKTRACE");
     command.current_dir(folder);
-    command
-        .args(["deblur", "--backend", "flex"])
-        .args(arguments);
+    command.args(["deblur", "--backend", "flex"]);
+    if !arguments.contains(&"--weights") {
+        command.args(["--weights", TINY]);
+    }
+    command.args(arguments);
     command
 }
 
@@ -755,6 +763,8 @@ fn an_interruption_leaves_whole_files_and_resuming_does_the_rest() {
                 "deblur",
                 "--backend",
                 "flex",
+                "--weights",
+                TINY,
                 "in",
                 "-o",
                 "out",
@@ -791,7 +801,7 @@ fn an_interruption_leaves_whole_files_and_resuming_does_the_rest() {
 
 fn deblurrer() -> Deblurrer<Flex> {
     let device = Default::default();
-    Deblurrer::new(HiDiff::bundled(&device).unwrap(), device)
+    Deblurrer::new(HiDiff::load(TINY, &device).unwrap(), device)
 }
 
 fn difference(a: &Photograph, b: &Photograph) -> f32 {
@@ -884,7 +894,7 @@ fn all_options_together_are_the_mean_over_views_and_seeds() {
 #[test]
 fn parts_of_deblurring_refuse_what_does_not_fit() {
     let device = Default::default();
-    let model = HiDiff::<Flex>::bundled(&device).unwrap();
+    let model = HiDiff::<Flex>::load(TINY, &device).unwrap();
     let [tokens, channels] = model.prior_shape;
     let blur = Tensor::<Flex, 4>::zeros([1, 3, 9, 9], &device);
     let fails = |result: hi_diff::Result<()>, words: &str| {
@@ -1046,7 +1056,22 @@ fn auto_falls_back_where_a_flat_area_changes_its_colour() {
     let global = restored(model, AttentionChoice::Always(Attention::Global));
     assert!(fallen_back.photograph == global.photograph);
 
-    let kept = restored(HiDiff::bundled(&device).unwrap(), auto);
+    let kept = restored(HiDiff::load(TINY, &device).unwrap(), auto);
     assert_eq!(kept.attention, Attention::Local(32));
     assert_eq!(kept.doubt(auto), None);
+}
+
+#[test]
+fn several_samples_of_a_model_without_a_diffusion_are_an_error_that_says_so() {
+    let folder = folder(&[("a.png", 24, 16)]);
+    let bundled = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/weights/hi-diff-small.safetensors"
+    );
+    let arguments = ["a.png", "-o", "b.png", "--weights", bundled];
+    deblur(&folder, &[&arguments[..], &["--samples", "2"]].concat())
+        .code(1)
+        .stderr(predicates::str::contains("leave out `--samples`"));
+    assert!(!folder.path().join("b.png").exists());
+    deblur(&folder, &arguments).success();
 }

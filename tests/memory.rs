@@ -20,7 +20,7 @@ fn folder(width: u32, height: u32) -> TempDir {
     folder
 }
 
-/// `hi-diff deblur in.png -o out.png` with the bundled weights on two threads, in an address space of so many bytes.
+/// `hi-diff deblur in.png -o out.png` with a tiny model's weights on two threads, in an address space of so many bytes.
 fn deblur(folder: &TempDir, limit: Option<u64>, flags: &[&str]) -> Output {
     let limit = limit.map_or("unlimited".into(), |bytes| (bytes / 1024).to_string());
     let script =
@@ -32,6 +32,11 @@ fn deblur(folder: &TempDir, limit: Option<u64>, flags: &[&str]) -> Output {
             env!("CARGO_BIN_EXE_hi-diff"),
             "--backend",
             "flex",
+            "--weights",
+            concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/fixtures/weights/tiny.safetensors"
+            ),
         ])
         .args(flags)
         .current_dir(folder)

@@ -24,7 +24,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-const TINY: &str = "weights/hi-diff-tiny.safetensors";
+const TINY: &str = "tests/fixtures/weights/tiny.safetensors";
 
 fn convert(folder: &Path, flags: &[&str]) -> assert_cmd::assert::Assert {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

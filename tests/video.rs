@@ -23,6 +23,12 @@ fn ffmpeg_found() -> bool {
     both
 }
 
+/// A guided model that is faster than the bundled one.
+const TINY: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/fixtures/weights/tiny.safetensors"
+);
+
 /// A folder to work in.
 struct Place(TempDir);
 
@@ -43,9 +49,11 @@ impl Place {
     fn program(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hi-diff"));
         command.current_dir(self.0.path());
-        command
-            .args(["deblur", "--backend", "flex"])
-            .args(arguments);
+        command.args(["deblur", "--backend", "flex"]);
+        if !arguments.contains(&"--weights") {
+            command.args(["--weights", TINY]);
+        }
+        command.args(arguments);
         command
     }
 

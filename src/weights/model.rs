@@ -230,8 +230,8 @@ fn compare(key: &str, given: &Value, own: &Value, lines: &mut Vec<String>) {
     }
 }
 
-/// The tiny model that comes with the crate; see `weights/README.md`.
-const BUNDLED: &[u8] = include_bytes!("../../weights/hi-diff-tiny.safetensors");
+/// The small model that comes with the crate; see `weights/README.md`.
+const BUNDLED: &[u8] = include_bytes!("../../weights/hi-diff-small.safetensors");
 
 /// The bundled model's configuration.
 ///

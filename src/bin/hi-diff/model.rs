@@ -16,7 +16,7 @@ use crate::changes::Changes;
 /// The model's weights and where it runs.
 #[derive(clap::Args, Debug)]
 pub struct ModelArgs {
-    /// Weights: a .safetensors, or a folder of .pth with --config [default: the bundled tiny model]
+    /// Weights: a .safetensors, or a folder of .pth with --config [default: the bundled small model]
     #[arg(long, value_name = "PATH")]
     weights: Option<PathBuf>,
     /// Configuration of the weights: a preset or a TOML file

@@ -10,6 +10,8 @@ mod video;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use hi_diff::Error;
+use hi_diff::config::Prior;
 use hi_diff::inference::Region;
 use hi_diff::inference::files::Plan;
 use hi_diff::picture::Format;
@@ -127,6 +129,13 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
     let done = with_backend!(args.model.backend, B => {
         let device = Default::default();
         let (model, config) = args.model.load::<B>(&device)?;
+        if settings.deblur.samples.get() > 1 && config.model.prior == Prior::None {
+            return Err(Error::Config {
+                origin: format!("of the weights ({})", args.model.name()),
+                key: "model.prior".into(),
+                reason: "none: without a diffusion all samples are the same; leave out `--samples`".into(),
+            });
+        }
         let room = Room::new::<B>(&config, &settings, &device);
         let attention = args.model.attention.of(&config);
         let deblurrer = args.model.deblurrer(model, device)?.with_attention(attention);
