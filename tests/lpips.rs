@@ -31,8 +31,8 @@ const PAIRS: [(&str, &str, f64); 4] = [
         0.08204280345318672,
     ),
     (
-        "assets/sample-blurred.png",
-        "assets/sample-sharp.png",
+        "tests/fixtures/photograph/blurred.png",
+        "tests/fixtures/photograph/sharp.png",
         0.008572835103835963,
     ),
 ];

@@ -77,7 +77,7 @@ const MARGIN: u32 = 12;
 
 /// A real photograph, and a crop of it.
 fn photograph() -> (RgbImage, RgbImage) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/sample-sharp.png");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/photograph/sharp.png");
     let whole = image::open(path).unwrap().to_rgb8();
     let (width, height) = (whole.width() - 2 * MARGIN, whole.height() - 2 * MARGIN);
     let crop = image::imageops::crop_imm(&whole, MARGIN, MARGIN, width, height).to_image();

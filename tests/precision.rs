@@ -10,7 +10,7 @@ use hi_diff::picture::{Limits, Photograph};
 fn restored(precision: Precision) -> hi_diff::Result<Vec<u8>> {
     let device = Default::default();
     let model = HiDiff::<Flex>::bundled(&device)?;
-    let blurred = Photograph::open("assets/sample-blurred.png", &Limits::default())?;
+    let blurred = Photograph::open("tests/fixtures/photograph/blurred.png", &Limits::default())?;
     let deblurrer = Deblurrer::new(model, device).in_precision(precision)?;
     Ok(deblurrer.deblur(&blurred, 7)?.to_rgb8().into_raw())
 }

@@ -50,8 +50,8 @@ fn examples() -> Vec<(String, Pictures)> {
         examples.push((format!("GOPR0410_11_00/{:06}.png", 47 + index), pictures));
     }
     let photograph = (
-        file("assets/sample-sharp.png"),
-        file("assets/sample-blurred.png"),
+        file("tests/fixtures/photograph/sharp.png"),
+        file("tests/fixtures/photograph/blurred.png"),
     );
     let shares = [0.62, 0.35, 0.71, -0.2, 0.5, 0.66, 0.58, 0.15, 0.44];
     for (index, share) in shares.into_iter().enumerate() {

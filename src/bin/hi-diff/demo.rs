@@ -11,7 +11,7 @@ use hi_diff::picture::{EncodeOptions, Limits, Photograph};
 use crate::backend::{BackendChoice, with_backend};
 use crate::output;
 
-/// A public-domain photograph by NASA, and what `hi-diff synth` made of it.
+/// Part of a frame of GoPro's training part (Nah, Kim and Lee, CVPR 2017; CC BY 4.0), and the same with the blur of a moving camera.
 const SHARP: &[u8] = include_bytes!("../../../assets/sample-sharp.png");
 const BLURRED: &[u8] = include_bytes!("../../../assets/sample-blurred.png");
 
