@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use burn::backend::{Autodiff, Flex};
 use hi_diff::Config;
-use hi_diff::config::{StageResult, Tables, TrainingPrecision};
+use hi_diff::config::{OptimizerKind, StageResult, Tables, TrainingPrecision};
 use hi_diff::data::stop::Stop;
 use hi_diff::training::{Devices, Display, Stages, TrainingOptions, TrainingReport, train};
 use small::{MODEL, pairs};
@@ -422,9 +422,12 @@ fn a_run_on_photographs_resumes_bit_for_bit_and_knows_its_sources() {
     }
     let sources = format!(
         "[data]\nsources = [{{ path = {paired:?} }}, {{ path = {sharp:?}, layout = \"sharp\", weight = 2 }}]\n\
-         blur = {{ object = {{ probability = 0.5 }}, noise = {{ probability = 0.5 }}, jpeg = {{ probability = 0.5 }} }}"
+         blur = {{ frames = {{ probability = 0.5 }}, object = {{ probability = 0.5 }}, noise = {{ probability = 0.5 }}, jpeg = {{ probability = 0.5 }} }}"
     );
     let config = Config::parse(&text().replace("[data]", &sources), "test").unwrap();
+    let config = changed(&config, |config| {
+        config.training.stage_one.optimizer.kind = OptimizerKind::Muon;
+    });
     let whole = TrainingOptions {
         data: None,
         stages: Stages::One,
@@ -455,6 +458,45 @@ fn a_run_on_photographs_resumes_bit_for_bit_and_knows_its_sources() {
     let other = changed(&config, |config| config.data.blur.sharp = 0.5);
     let error = run(&other, &resume).unwrap_err().to_string();
     assert!(error.contains("`data.blur.sharp`"), "{error}");
+}
+
+#[test]
+fn a_checkpoint_of_another_version_is_refused_and_stays() {
+    let folder = TempDir::new().unwrap();
+    pairs(&folder.path().join("pairs"));
+    let options = TrainingOptions {
+        stages: Stages::One,
+        ..options(&folder, "run")
+    };
+    run(&config(), &options).unwrap();
+    let checkpoints = options.out.join("stage-one/checkpoint");
+    for entry in std::fs::read_dir(&checkpoints).unwrap().flatten() {
+        if entry.path().extension().is_some_and(|end| end == "json") {
+            let text = std::fs::read_to_string(entry.path()).unwrap();
+            assert!(text.contains("\"format\": 1,"), "{text}");
+            std::fs::write(entry.path(), text.replace("\"format\": 1,", "")).unwrap();
+        }
+    }
+    let files = || {
+        let entries = std::fs::read_dir(&checkpoints).unwrap().flatten();
+        let mut files: Vec<_> = entries
+            .map(|entry| (entry.file_name(), weights(&entry.path())))
+            .collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    std::fs::remove_file(options.out.join("stage-one.safetensors")).unwrap();
+    let resume = TrainingOptions {
+        resume: true,
+        ..options
+    };
+    let error = run(&config(), &resume).unwrap_err().to_string();
+    assert!(
+        error.contains("another version") && error.contains("--init"),
+        "{error}"
+    );
+    assert!(files() == before);
 }
 
 #[test]
