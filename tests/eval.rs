@@ -38,8 +38,15 @@ fn folder() -> TempDir {
     folder
 }
 
+/// A guided model that is faster than the bundled one.
+const TINY: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/fixtures/weights/tiny.safetensors"
+);
+
 #[rustfmt::skip]
-const ARGUMENTS: [&str; 8] = ["eval", "--backend", "flex", "--data", "GoPro", "photos", "--out", "out"];
+const ARGUMENTS: [&str; 10] =
+    ["eval", "--backend", "flex", "--data", "GoPro", "photos", "--out", "out", "--weights", TINY];
 
 fn eval(folder: &TempDir, flags: &[&str]) -> Command {
     let mut command = Command::cargo_bin("hi-diff").unwrap();
