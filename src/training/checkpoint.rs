@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::module::Module;
 use burn::record::{
-    FileRecorder, FullPrecisionSettings, NamedMpkBytesRecorder, Recorder, RecorderError,
+    FileRecorder, FullPrecisionSettings, NamedMpkBytesRecorder, Record, Recorder, RecorderError,
 };
 use burn::tensor::backend::Backend;
 use burn::train::EarlyStoppingStrategy;
@@ -23,6 +23,7 @@ use burn::train::metric::store::EventStoreClient;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::stack;
 use crate::config::Config;
 use crate::data::loader::ValidationScores;
 use crate::data::stop::Stop;
@@ -60,25 +61,50 @@ impl<B: Backend> Recorder<B> for SealedRecorder {
     type RecordOutput = ();
     type LoadArgs = PathBuf;
 
+    fn record<R: Record<B>>(&self, record: R, path: PathBuf) -> Result<(), RecorderError> {
+        with_room(|| {
+            let bytes = Recorder::<B>::record(&self.0, record, ())?;
+            write_sealed(bytes, &path)
+        })
+    }
+
+    fn load<R: Record<B>>(&self, path: PathBuf, device: &B::Device) -> Result<R, RecorderError> {
+        with_room(|| {
+            let bytes = unsealed(&path).map_err(RecorderError::Unknown)?;
+            Recorder::<B>::load(&self.0, bytes, device)
+        })
+    }
+
     fn save_item<I: Serialize>(&self, item: I, path: PathBuf) -> Result<(), RecorderError> {
-        let mut bytes = Recorder::<B>::save_item(&self.0, item, ())?;
-        bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
-        bytes.extend(SEAL);
-        let write = write_whole(&path.with_extension(EXTENSION), &bytes);
-        write.map_err(|error| RecorderError::Unknown(error.to_string()))
+        write_sealed(Recorder::<B>::save_item(&self.0, item, ())?, &path)
     }
 
     fn load_item<I: DeserializeOwned>(&self, path: &mut PathBuf) -> Result<I, RecorderError> {
-        let bytes = unsealed(&path.with_extension(EXTENSION));
-        let mut bytes = bytes.map_err(RecorderError::Unknown)?;
+        let mut bytes = unsealed(path).map_err(RecorderError::Unknown)?;
         Recorder::<B>::load_item(&self.0, &mut bytes)
     }
 }
 
+/// Burn reads and writes checkpoints in a thread of its own, with the stack that the system gives it.
+fn with_room<T: Send>(
+    work: impl FnOnce() -> Result<T, RecorderError> + Send,
+) -> Result<T, RecorderError> {
+    stack::with_room("checkpoint", work)
+        .map_err(|error| RecorderError::Unknown(error.to_string()))?
+}
+
+fn write_sealed(mut bytes: Vec<u8>, path: &Path) -> Result<(), RecorderError> {
+    bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+    bytes.extend(SEAL);
+    let write = write_whole(&path.with_extension(EXTENSION), &bytes);
+    write.map_err(|error| RecorderError::Unknown(error.to_string()))
+}
+
 /// What a sealed file holds, or what is wrong with it.
 fn unsealed(path: &Path) -> Result<Vec<u8>, String> {
+    let path = path.with_extension(EXTENSION);
     let fail = |reason: &str| format!("{}: {reason}", path.display());
-    let mut bytes = fs::read(path).map_err(|error| fail(&error.to_string()))?;
+    let mut bytes = fs::read(&path).map_err(|error| fail(&error.to_string()))?;
     let content = bytes.len().saturating_sub(SEAL_BYTES);
     match bytes[content..].split_at_checked(4) {
         Some((crc, seal)) if seal == SEAL => {

@@ -35,6 +35,7 @@ pub(crate) mod resume;
 pub(crate) mod run;
 mod samples;
 mod share;
+mod stack;
 mod stage;
 mod stage_one;
 mod stage_two;

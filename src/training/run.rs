@@ -16,6 +16,7 @@ use super::init;
 use super::learner::StageRun;
 use super::options::{Display, TrainingOptions, TrainingReport};
 use super::resume;
+use super::stack;
 use super::stage::{Stage, Stages};
 use super::stage_one::StageOne;
 use super::stage_two::StageTwo;
@@ -50,20 +51,9 @@ pub fn train<B: AutodiffBackend>(
     options: &TrainingOptions,
     devices: &Devices<B>,
 ) -> Result<TrainingReport> {
-    std::thread::scope(|scope| {
-        let training = std::thread::Builder::new()
-            .name("training".into())
-            .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || train_here(config, options, devices));
-        let training = training.map_err(|error| Error::Training(error.to_string()))?;
-        training
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    stack::with_room("training", || train_here(config, options, devices))
+        .map_err(|error| Error::Training(error.to_string()))?
 }
-
-/// A model and its records pass by value, and are too large for the stack of a thread as the system makes it.
-const STACK_BYTES: usize = 64 << 20;
 
 fn train_here<B: AutodiffBackend>(
     config: &Config,

@@ -5,8 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-/// Parts of a network pass by value while its gradient is computed.
-const STACK_BYTES: usize = 64 << 20;
+use super::stack;
 
 /// Calls `work` on each item and `add`s the results to `sum`, in the items' order, which it returns.
 ///
@@ -70,7 +69,7 @@ impl Pools {
         while held.len() < count {
             let pool = ThreadPoolBuilder::new()
                 .num_threads(threads)
-                .stack_size(STACK_BYTES)
+                .stack_size(stack::BYTES)
                 .thread_name(|_| "sample".to_string())
                 .build();
             held.push(pool.expect("the system has threads to give"));
