@@ -1062,6 +1062,39 @@ fn auto_falls_back_where_a_flat_area_changes_its_colour() {
 }
 
 #[test]
+fn weights_that_name_a_window_are_used_with_it() {
+    let folder = folder(&[("blurred.png", 96, 64)]);
+    let mut convert = Command::cargo_bin("hi-diff").unwrap();
+    convert
+        .current_dir(&folder)
+        .args(["convert", TINY, "windowed.safetensors"]);
+    let set = ["--set", "model.transformer.window=32"];
+    convert.args(set).assert().success();
+
+    let device = Default::default();
+    let restored = |weights: &Path| {
+        let model: HiDiff<Flex> = HiDiff::load(weights, &device).unwrap();
+        let deblurrer = Deblurrer::new(model, device);
+        let blurred = Photograph::from_rgb8(&picture(96, 64));
+        let result = deblurrer.deblur(&blurred, 0).unwrap();
+        (deblurrer.attention(), result.to_rgb8())
+    };
+    let (auto, local) = restored(&folder.path().join("windowed.safetensors"));
+    assert_eq!(auto, AttentionChoice::Auto(32));
+    let (always, global) = restored(Path::new(TINY));
+    assert_eq!(always, AttentionChoice::Always(Attention::Global));
+    assert!(local != global);
+
+    for (choice, expected) in [(&[][..], &local), (&["--attention", "global"], &global)] {
+        let arguments = ["blurred.png", "-o", "sharp.png", "--force"];
+        let weights = ["--weights", "windowed.safetensors"];
+        deblur(&folder, &[&arguments[..], &weights, choice].concat()).success();
+        let found = image::open(folder.path().join("sharp.png")).unwrap();
+        assert!(found.to_rgb8() == *expected, "{choice:?}");
+    }
+}
+
+#[test]
 fn several_samples_of_a_model_without_a_diffusion_are_an_error_that_says_so() {
     let folder = folder(&[("a.png", 24, 16)]);
     let bundled = concat!(

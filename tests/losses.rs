@@ -9,11 +9,12 @@ use burn::backend::Autodiff;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
 use common::{Fixture, assert_close, relative_difference};
-use hi_diff::training::loss::{charbonnier, frequency, l1};
+use hi_diff::training::loss::{charbonnier, frequency, l1, light};
 
 on_each_backend!(
     published_values_and_gradients,
     the_transform_of_any_size,
+    light_is_compared_by_channel_and_not_by_pixel,
     equal_images_have_no_loss,
 );
 
@@ -78,6 +79,35 @@ fn the_transform_of_any_size<B: Backend>() {
     }
 }
 
+fn light_is_compared_by_channel_and_not_by_pixel<B: Backend>() {
+    // Black and white beside each other, of which a blur makes light of one half: 188 of 255 as it is encoded.
+    let image = |red: [f32; 2], blue: [f32; 2]| {
+        let data = TensorData::new([red, [0.2, 0.9], blue].concat(), [1, 3, 1, 2]);
+        Tensor::<Autodiff<B>, 4>::from_data(data, &Default::default()).require_grad()
+    };
+    let sharp = image([0.0, 1.0], [0.3, 0.6]);
+    let value = |output: &Tensor<Autodiff<B>, 4>| {
+        let value = light(output.clone(), sharp.clone()).into_data();
+        value.iter::<f64>().next().unwrap()
+    };
+    // Without the foot of the curve, black is not quite without light.
+    let blurred = image([0.735_5, 0.735_5], [0.6, 0.3]);
+    assert!(value(&blurred) < 2e-4, "{}", value(&blurred));
+    let grey = image([0.5, 0.5], [0.3, 0.6]);
+    let expected = (0.5 - 0.214) / 3.0;
+    assert!((value(&grey) - expected).abs() < 2e-4, "{}", value(&grey));
+
+    // What is too dark as a whole gets lighter, each pixel by the slope of the curve.
+    let loss = light(grey.clone(), sharp.clone());
+    let gradient = grey.grad(&loss.backward()).unwrap().into_data();
+    let gradient: Vec<f32> = gradient.iter().collect();
+    assert!(
+        gradient[0] < 0.0 && gradient[0] == gradient[1],
+        "{gradient:?}"
+    );
+    assert_eq!(gradient[2..], [0.0; 4]);
+}
+
 fn equal_images_have_no_loss<B: Backend>() {
     let values = TensorData::new(pixels(4, 6), [2, 3, 4, 6]).convert::<f32>();
     let image = Tensor::<Autodiff<B>, 4>::from_data(values, &Default::default()).require_grad();
@@ -85,6 +115,7 @@ fn equal_images_have_no_loss<B: Backend>() {
         (l1 as Loss<Autodiff<B>>, 0.0),
         (charbonnier, 1e-3),
         (frequency, 0.0),
+        (light, 0.0),
     ] {
         let value = loss(image.clone(), image.clone().detach());
         let gradient = image.grad(&value.backward()).unwrap().into_data();

@@ -564,8 +564,9 @@ fn other_losses_are_logged_and_are_another_run() {
     let folder = TempDir::new().unwrap();
     pairs(&folder.path().join("pairs"));
     let loss = "[training.validation]";
-    let with =
-        format!("[training.loss]\npixel = \"charbonnier\"\nfrequency = 0.1\nprior = 0.5\n{loss}");
+    let with = format!(
+        "[training.loss]\npixel = \"charbonnier\"\nfrequency = 0.1\nlight = 0.3\nprior = 0.5\n{loss}"
+    );
     let config = config(&[(loss, &with)]);
     let options = options(&folder, "run");
     let report = run(&config, &options).unwrap();
@@ -585,6 +586,8 @@ fn other_losses_are_logged_and_are_another_run() {
             frequency.unwrap() > pixel.unwrap() && pixel.unwrap() > 1e-3,
             "{record}"
         );
+        let light = record["light_loss"].as_f64().unwrap();
+        assert!(light > 0.0 && light < 1.0, "{record}");
     }
     let plain = run(&self::config(&[]), &self::options(&folder, "plain")).unwrap();
     assert!(stored(&plain.weights) != stored(&report.weights));
@@ -607,6 +610,7 @@ fn other_losses_are_logged_and_are_another_run() {
         ("frequency", "-0.1"),
         ("prior", "nan"),
         ("frequency", "inf"),
+        ("light", "-1.0"),
     ] {
         let text = text(&[(loss, &format!("[training.loss]\n{key} = {bad}\n{loss}"))]);
         let error = Config::parse(&text, "test").unwrap_err().to_string();

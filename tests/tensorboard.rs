@@ -21,6 +21,7 @@ fn train(stage: u8, iteration: usize, pixel: f64) -> TrainRecord {
         iterations: 60,
         pixel_loss: Some(pixel),
         frequency_loss: (stage == 1).then_some(pixel * 2.0),
+        light_loss: (stage == 1).then_some(pixel / 9.0),
         diffusion_loss: (stage == 2).then_some(pixel / 3.0),
         gradient_norm: Some(pixel * 7.0),
         learning_rate: 1e-4 / iteration as f64,
@@ -69,6 +70,7 @@ impl Shown {
         let scalars = [
             ("train/pixel_loss", record.pixel_loss),
             ("train/frequency_loss", record.frequency_loss),
+            ("train/light_loss", record.light_loss),
             ("train/diffusion_loss", record.diffusion_loss),
             ("train/gradient_norm", record.gradient_norm),
             ("train/learning_rate", Some(record.learning_rate)),

@@ -113,6 +113,8 @@ pub struct LossConfig {
     pub pixel: PixelLossKind,
     /// Weight of the difference of output and sharp image in the frequency domain, beside the pixel loss's 1.
     pub frequency: f64,
+    /// Weight of the difference of each channel's mean light, beside the pixel loss's 1.
+    pub light: f64,
     /// Weight of stage two's `L1(z, ẑ)` with the objective [`Joint`](Objective::Joint).
     pub prior: f64,
 }
@@ -122,6 +124,7 @@ impl Default for LossConfig {
         Self {
             pixel: PixelLossKind::L1,
             frequency: 0.0,
+            light: 0.0,
             prior: 1.0,
         }
     }
@@ -306,6 +309,7 @@ impl TrainingConfig {
         self.stage_two.validate(check, "training.stage_two")?;
         let loss = &self.loss;
         check.number("training.loss.frequency", loss.frequency, 0.0, f64::MAX)?;
+        check.number("training.loss.light", loss.light, 0.0, f64::MAX)?;
         check.number("training.loss.prior", loss.prior, 0.0, f64::MAX)?;
         let validation = &self.validation;
         check.size("training.validation.every", validation.every, 1, usize::MAX)?;

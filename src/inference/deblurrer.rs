@@ -51,6 +51,16 @@ pub enum AttentionChoice {
     Auto(usize),
 }
 
+impl AttentionChoice {
+    /// What a model is used with where nothing else is asked for: its own attention, and the whole image's where windows go wrong.
+    pub fn suiting(attention: Attention) -> Self {
+        match attention {
+            Attention::Global => Self::Always(attention),
+            Attention::Local(window) => Self::Auto(window),
+        }
+    }
+}
+
 impl fmt::Display for AttentionChoice {
     /// As the command line has it, with the window.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -107,12 +117,12 @@ struct View<B: Backend> {
 }
 
 impl<B: Backend> Deblurrer<B> {
-    /// Takes a model whose weights are loaded and lie on `device`. Its attention is the whole image's.
+    /// Takes a model whose weights are loaded and lie on `device`, with the attention that [suits](AttentionChoice::suiting) it.
     pub fn new(model: HiDiff<B>, device: Device<B>) -> Self {
         Self {
+            attention: AttentionChoice::suiting(model.attention()),
             model,
             device,
-            attention: AttentionChoice::Always(Attention::Global),
             precision: Precision::F32,
         }
     }

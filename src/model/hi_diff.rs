@@ -202,6 +202,11 @@ impl ModelConfig {
 }
 
 impl<B: Backend> HiDiff<B> {
+    /// Over which pixels MDTA's statistics are taken: at first what `model.transformer.window` says.
+    pub fn attention(&self) -> Attention {
+        self.transformer.attention()
+    }
+
     /// The same with MDTA's statistics over other pixels, at test time: the weights stay.
     pub fn with_attention(self, attention: Attention) -> Self {
         Self {

@@ -38,8 +38,8 @@ pub struct TransformerConfig {
     pub bias: bool,
     /// The layer normalisation.
     pub norm: NormKind,
-    /// Pixels a side of the windows that suit the weights at test time, for [`Attention::Local`]; none for weights that do not
-    /// say. The network is the same.
+    /// Pixels a side of the windows of [`Attention::Local`] that suit the weights; none for the whole image's statistics. Patches
+    /// that are no larger are trained on as without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub window: Option<usize>,
 }
@@ -191,6 +191,11 @@ pub struct Transformer<B: Backend> {
 }
 
 impl TransformerConfig {
+    /// What suits the weights, with which a Transformer is made.
+    pub fn attention(&self) -> Attention {
+        self.window.map_or(Attention::Global, Attention::Local)
+    }
+
     /// Builds the module on `device`.
     pub fn init<B: Backend>(&self, guidance: Guidance, device: &Device<B>) -> Transformer<B> {
         let &Self {
@@ -234,6 +239,7 @@ impl TransformerConfig {
             refinement: level(2 * dim, 0, refinement_blocks),
             output: conv3x3(2 * dim, 3, bias, device),
         }
+        .with_attention(self.attention())
     }
 
     fn level<B: Backend>(
@@ -359,6 +365,13 @@ impl<B: Backend> Transformer<B> {
         let x = self.decoder_level1.forward(x, z1, None);
         let x = self.refinement.forward(x, z1, None);
         in_format(convolve(&self.output, x), blur.dtype()) + blur
+    }
+
+    /// Over which pixels MDTA's statistics are taken.
+    pub fn attention(&self) -> Attention {
+        let first = self.encoder_level1.blocks.first();
+        let window = first.and_then(|block| block.attn.window);
+        window.map_or(Attention::Global, Attention::Local)
     }
 
     /// The same with MDTA's statistics over other pixels.

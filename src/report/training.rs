@@ -49,6 +49,7 @@ impl StageLog {
                 self.trained(|record| record.frequency_loss),
             )
             .logarithmic(),
+            chart("Light loss", self.trained(|record| record.light_loss)).logarithmic(),
             chart(
                 "Diffusion loss",
                 self.trained(|record| record.diffusion_loss),

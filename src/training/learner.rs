@@ -230,10 +230,11 @@ impl<'a> StageRun<'a> {
     /// The losses that the stage has.
     fn losses(&self) -> Vec<Number<StepNumbers>> {
         let restores = self.stage.restores(self.training.objective);
-        let frequency = self.training.loss.frequency > 0.0;
+        let weights = &self.training.loss;
         let losses = [
             restores.then(Number::pixel_loss),
-            (restores && frequency).then(Number::frequency_loss),
+            (restores && weights.frequency > 0.0).then(Number::frequency_loss),
+            (restores && weights.light > 0.0).then(Number::light_loss),
             (self.stage == Stage::Two).then(Number::diffusion_loss),
         ];
         losses.into_iter().flatten().collect()

@@ -35,6 +35,21 @@ pub fn charbonnier<B: Backend, const D: usize>(a: Tensor<B, D>, b: Tensor<B, D>)
     squared.sqrt().mean()
 }
 
+/// The mean absolute difference of the images' mean light, each channel's by itself, of white's 1: `[1]`. Blur moves light
+/// and takes none away, where a pixel loss is least at the most likely values, which have less of it than the mean.
+///
+/// Light is what sRGB's curve says without its straight foot, so that black has a gradient as well.
+///
+/// # Shapes
+/// - a and b: `[batch, channels, height, width]`
+pub fn light<B: Backend>(a: Tensor<B, 4>, b: Tensor<B, 4>) -> Tensor<B, 1> {
+    let linear = |encoded: Tensor<B, 4>| {
+        let encoded = (encoded.clamp(0.0, 1.0) + 0.055) / 1.055;
+        encoded.powf_scalar(2.4)
+    };
+    (linear(a) - linear(b)).mean_dims(&[2, 3]).abs().mean()
+}
+
 /// The mean absolute difference of the real and imaginary parts of the images' two-dimensional Fourier transforms,
 /// each channel's by itself and without normalisation, `[1]`.
 ///

@@ -68,6 +68,11 @@ impl Number<StepNumbers> {
         Self::new("Frequency loss", |step| Some((step.frequency?, step.batch)))
     }
 
+    /// Between the mean light of output and sharp image, before it is weighted.
+    pub fn light_loss() -> Self {
+        Self::new("Light loss", |step| Some((step.light?, step.batch)))
+    }
+
     /// L1 between the prior and its prediction, or Eq. 7 where the diffusion is trained alone.
     pub fn diffusion_loss() -> Self {
         Self::new("Diffusion loss", |step| Some((step.diffusion?, step.batch)))
@@ -154,6 +159,8 @@ pub struct StepLosses<B: Backend> {
     pub pixel: Option<Tensor<B, 1>>,
     /// In the frequency domain, before it is weighted; none where it has no weight.
     pub frequency: Option<Tensor<B, 1>>,
+    /// Between the mean light, before it is weighted; none where it has no weight.
+    pub light: Option<Tensor<B, 1>>,
     /// The diffusion's loss; none in stage one.
     pub diffusion: Option<Tensor<B, 1>>,
     /// The step, from 0.
@@ -167,6 +174,7 @@ pub struct StepLosses<B: Backend> {
 pub struct StepNumbers {
     pixel: Option<f64>,
     frequency: Option<f64>,
+    light: Option<f64>,
     diffusion: Option<f64>,
     iteration: usize,
     batch: usize,
@@ -180,6 +188,7 @@ impl<B: Backend> ItemLazy for StepLosses<B> {
         StepNumbers {
             pixel: number(self.pixel),
             frequency: number(self.frequency),
+            light: number(self.light),
             diffusion: number(self.diffusion),
             iteration: self.iteration,
             batch: self.batch,
@@ -292,6 +301,7 @@ impl Metric for StepRecording {
             images: item.batch,
             pixel: item.pixel,
             frequency: item.frequency,
+            light: item.light,
             diffusion: item.diffusion,
             gradient_norm: self.norms.at(item.iteration + 1),
         });

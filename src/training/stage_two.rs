@@ -132,6 +132,7 @@ impl<B: AutodiffBackend> StageTwo<B> {
             total: loss.clone(),
             pixel: None,
             frequency: None,
+            light: None,
             diffusion: Some(loss),
         }
     }

@@ -10,7 +10,7 @@ use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{FloatDType, Tensor};
 use burn::train::TrainOutput;
 
-use super::loss::frequency;
+use super::loss::{frequency, light};
 use super::metrics::StepLosses;
 use super::share;
 use crate::config::{LossConfig, TrainingPrecision};
@@ -36,6 +36,7 @@ pub(super) struct Loss<B: AutodiffBackend> {
     pub total: Tensor<B, 1>,
     pub pixel: Option<Tensor<B, 1>>,
     pub frequency: Option<Tensor<B, 1>>,
+    pub light: Option<Tensor<B, 1>>,
     pub diffusion: Option<Tensor<B, 1>>,
 }
 
@@ -47,14 +48,20 @@ impl<B: AutodiffBackend> Loss<B> {
     pub fn of_image(weights: &LossConfig, output: Tensor<B, 4>, sharp: Tensor<B, 4>) -> Self {
         let pixel = weights.pixel(output.clone(), sharp.clone());
         let mut total = pixel.clone();
-        let frequency = (weights.frequency > 0.0).then(|| frequency(output, sharp));
-        if let Some(frequency) = &frequency {
-            total = total + frequency.clone().mul_scalar(weights.frequency);
-        }
+        let mut weighted = |weight: f64, loss: fn(Tensor<B, 4>, Tensor<B, 4>) -> Tensor<B, 1>| {
+            (weight > 0.0).then(|| {
+                let loss = loss(output.clone(), sharp.clone());
+                total = total.clone() + loss.clone().mul_scalar(weight);
+                loss
+            })
+        };
+        let frequency = weighted(weights.frequency, frequency);
+        let light = weighted(weights.light, light);
         Self {
             total,
             pixel: Some(pixel),
             frequency,
+            light,
             diffusion: None,
         }
     }
@@ -115,6 +122,7 @@ where
             gradients,
             pixel: weighted(loss.pixel),
             frequency: weighted(loss.frequency),
+            light: weighted(loss.light),
             diffusion: weighted(loss.diffusion),
         }
     };
@@ -124,6 +132,7 @@ where
         losses: StepLosses {
             pixel: None,
             frequency: None,
+            light: None,
             diffusion: None,
             iteration: batch.iteration,
             batch: batch.len(),
@@ -148,6 +157,7 @@ struct OfPart<B: AutodiffBackend> {
     gradients: GradientsParams,
     pixel: Option<Tensor<InnerBackend<B>, 1>>,
     frequency: Option<Tensor<InnerBackend<B>, 1>>,
+    light: Option<Tensor<InnerBackend<B>, 1>>,
     diffusion: Option<Tensor<InnerBackend<B>, 1>>,
 }
 
@@ -166,6 +176,7 @@ impl<B: AutodiffBackend, M: AutodiffModule<B>> Sum<'_, B, M> {
         for (sum, part) in [
             (&mut self.losses.pixel, part.pixel),
             (&mut self.losses.frequency, part.frequency),
+            (&mut self.losses.light, part.light),
             (&mut self.losses.diffusion, part.diffusion),
         ] {
             *sum = match (sum.take(), part) {
@@ -376,6 +387,7 @@ mod tests {
                     total: (1..=4).map(f64::from).fold(condition.clone(), step).mean(),
                     pixel: None,
                     frequency: None,
+                    light: None,
                     diffusion: None,
                 }
             };

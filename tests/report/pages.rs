@@ -197,6 +197,7 @@ fn log(folder: &Path, stage: u8, iterations: usize, done: usize, seed: usize) {
             iterations,
             pixel_loss: Some(falling * (1.0 + 0.2 * jitter)),
             frequency_loss: None,
+            light_loss: None,
             diffusion_loss: (stage == 2).then_some(0.4 * falling * (1.0 + 0.5 * jitter)),
             gradient_norm: Some(0.05 + 2.0 * falling * (1.0 + jitter)),
             learning_rate: 1e-6 + 1e-4 * (1.0 + (share * std::f64::consts::PI).cos()),

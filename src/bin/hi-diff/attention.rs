@@ -42,7 +42,7 @@ impl FromStr for AttentionArg {
 }
 
 impl AttentionArg {
-    /// For a model of this configuration.
+    /// For a model of this configuration, where no window is named the one that suits it.
     pub fn of(self, config: &Config) -> AttentionChoice {
         let suiting = config.model.transformer.window.unwrap_or(WINDOW);
         match self {

@@ -79,7 +79,7 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
         Destination::File => save_safetensors(&args.to, &config, &states, precision, args.force)?,
         Destination::Folder => save_pytorch(&args.to, &config, &states, precision, args.force)?,
         Destination::Onnx => {
-            let options = args.onnx.options(&args.from, precision);
+            let options = args.onnx.options(&args.from, precision, &config);
             save_onnx(&args.to, &config, &states, &options, args.force)?;
         }
     }
@@ -132,16 +132,19 @@ impl OnnxArgs {
             .find_map(|(flag, given)| given.then_some(flag))
     }
 
-    fn options(&self, from: &Path, precision: Precision) -> OnnxOptions {
+    /// Windows are cut out at fixed places: without a size the attention is the whole image's, if not asked for.
+    fn options(&self, from: &Path, precision: Precision, config: &Config) -> OnnxOptions {
+        let suiting = match self.size {
+            Some(_) => config.model.transformer.attention(),
+            None => Attention::Global,
+        };
         let name = from
             .file_name()
             .map(|name| name.to_string_lossy().into_owned());
         OnnxOptions {
             precision,
             size: self.size.map(|Size(size)| size),
-            attention: self
-                .attention
-                .map_or_else(Attention::default, |Windowing(kind)| kind),
+            attention: self.attention.map_or(suiting, |Windowing(kind)| kind),
             licence: self.licence.clone(),
             origin: self.origin.clone().or(name),
         }

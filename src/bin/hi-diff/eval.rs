@@ -102,7 +102,7 @@ fn run_on<B: Backend>(
 ) -> hi_diff::Result<Evaluation> {
     let device = Default::default();
     let (model, config) = args.model.load::<B>(&device)?;
-    let attention = args.model.attention.of(&config);
+    let attention = args.model.attention(&config);
     let plan = EvaluationPlan {
         command: command_line(),
         weights: args.model.name(),

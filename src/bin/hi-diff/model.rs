@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use burn::tensor::backend::Backend;
-use hi_diff::inference::Deblurrer;
+use hi_diff::inference::{AttentionChoice, Deblurrer};
 use hi_diff::kernels::Precision;
 use hi_diff::weights::{LoadOptions, Weights};
 use hi_diff::{Config, Error, HiDiff};
@@ -28,14 +28,10 @@ pub struct ModelArgs {
     #[arg(long, requires = "weights")]
     allow_non_finite: bool,
     /// Pixels that attention takes its statistics from: `global`, all; `local`, windows of the size that suits the weights, or
-    /// `local:N` of N×N; `auto`, local, or global where local makes light that was not there [default: global]
-    #[arg(
-        long,
-        value_name = "auto|global|local|local:N",
-        default_value = "global",
-        hide_default_value = true
-    )]
-    pub attention: AttentionArg,
+    /// `local:N` of N×N; `auto`, local, or global where local makes light that was not there [default: auto for weights that
+    /// name a window, else global]
+    #[arg(long, value_name = "auto|global|local|local:N")]
+    attention: Option<AttentionArg>,
     /// What computes
     #[arg(long, value_enum, default_value_t)]
     pub backend: BackendChoice,
@@ -49,6 +45,14 @@ impl ModelArgs {
     pub fn name(&self) -> String {
         let path = self.weights.as_ref();
         path.map_or_else(|| "bundled".into(), |path| path.display().to_string())
+    }
+
+    /// The attention that was asked for, or else what suits a model of this configuration.
+    pub fn attention(&self, config: &Config) -> AttentionChoice {
+        match self.attention {
+            Some(asked) => asked.of(config),
+            None => AttentionChoice::suiting(config.model.transformer.attention()),
+        }
     }
 
     /// The model with what it runs on, in the precision that was asked for.

@@ -45,6 +45,9 @@ fn training_line(record: &TrainRecord) -> String {
     let frequency = record
         .frequency_loss
         .map(|loss| format!("frequency loss {loss:.5}"));
+    let light = record
+        .light_loss
+        .map(|loss| format!("light loss {loss:.5}"));
     let diffusion = record
         .diffusion_loss
         .map(|loss| format!("diffusion loss {loss:.5}"));
@@ -56,6 +59,7 @@ fn training_line(record: &TrainRecord) -> String {
         Some(head),
         pixel,
         frequency,
+        light,
         diffusion,
         norm,
         Some(rate),
@@ -138,6 +142,7 @@ mod tests {
         );
         let record = TrainRecord {
             frequency_loss: Some(1.25),
+            light_loss: Some(0.001),
             diffusion_loss: Some(f64::NAN),
             gradient_norm: None,
             memory_bytes: None,
@@ -146,7 +151,7 @@ mod tests {
         };
         assert_eq!(
             printed(Record::Train(record)),
-            "stage two: 7/1800  pixel loss 0.03121  frequency loss 1.25000  diffusion loss NaN  lr 9.831e-4  12.3 images/s  unknown time left\n"
+            "stage two: 7/1800  pixel loss 0.03121  frequency loss 1.25000  light loss 0.00100  diffusion loss NaN  lr 9.831e-4  12.3 images/s  unknown time left\n"
         );
         assert_eq!(
             printed(Record::Validation(validation(1, 600))),

@@ -64,6 +64,13 @@ pub struct TrainRecord {
         skip_serializing_if = "Option::is_none"
     )]
     pub frequency_loss: Option<f64>,
+    /// Mean difference of the mean light over the images, before it is weighted; none where it has no weight.
+    #[serde(
+        default,
+        deserialize_with = "some_or_nan",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub light_loss: Option<f64>,
     /// Mean loss of the diffusion over the images; none where the stage does not have it.
     #[serde(
         default,
@@ -185,6 +192,7 @@ mod tests {
             iterations: 1_800,
             pixel_loss: Some(0.031_21),
             frequency_loss: None,
+            light_loss: None,
             diffusion_loss: None,
             gradient_norm: Some(0.412_3),
             learning_rate: 9.831e-4,

@@ -23,6 +23,8 @@ pub struct Step {
     pub pixel: Option<f64>,
     /// The loss in the frequency domain before it is weighted, if the stage has it.
     pub frequency: Option<f64>,
+    /// The difference of mean light before it is weighted, if the stage has it.
+    pub light: Option<f64>,
     /// The loss of the diffusion, if the stage has it.
     pub diffusion: Option<f64>,
     /// The norm of the gradient over all parameters, if it was measured.
@@ -60,6 +62,7 @@ struct Window {
     images: usize,
     pixel: Mean,
     frequency: Mean,
+    light: Mean,
     diffusion: Mean,
     gradient_norm: Mean,
 }
@@ -129,6 +132,7 @@ impl Recorder {
         self.window.images += step.images;
         self.window.pixel.add(step.pixel, step.images);
         self.window.frequency.add(step.frequency, step.images);
+        self.window.light.add(step.light, step.images);
         self.window.diffusion.add(step.diffusion, step.images);
         self.window.gradient_norm.add(step.gradient_norm, 1);
         let last = step.iteration.saturating_sub(1);
@@ -196,6 +200,7 @@ impl Recorder {
             iterations,
             pixel_loss: window.pixel.value(),
             frequency_loss: window.frequency.value(),
+            light_loss: window.light.value(),
             diffusion_loss: window.diffusion.value(),
             gradient_norm: window.gradient_norm.value(),
             learning_rate: self.config.learning_rate.at(iteration),
@@ -308,6 +313,7 @@ mod tests {
                 images,
                 pixel: Some(pixel),
                 frequency: Some(2.0 * pixel),
+                light: Some(3.0 * pixel),
                 diffusion: None,
                 gradient_norm: Some(pixel / 2.0),
             });
@@ -349,6 +355,7 @@ mod tests {
         let record = bench.memory.take_train();
         assert_eq!(record.pixel_loss, Some(2.0));
         assert_eq!(record.frequency_loss, Some(4.0));
+        assert_eq!(record.light_loss, Some(6.0));
         assert_eq!(record.images_per_second, 1.5);
         let rate = StageConfig::default().learning_rate.at(11);
         assert_eq!(record.learning_rate, rate);

@@ -99,6 +99,7 @@ fn train_scalars(record: &TrainRecord) -> impl Iterator<Item = Message> {
     let scalars = [
         ("train/pixel_loss", record.pixel_loss),
         ("train/frequency_loss", record.frequency_loss),
+        ("train/light_loss", record.light_loss),
         ("train/diffusion_loss", record.diffusion_loss),
         ("train/gradient_norm", record.gradient_norm),
         ("train/learning_rate", Some(record.learning_rate)),

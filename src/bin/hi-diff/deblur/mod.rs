@@ -137,7 +137,7 @@ pub fn run(args: Args) -> hi_diff::Result<bool> {
             });
         }
         let room = Room::new::<B>(&config, &settings, &device);
-        let attention = args.model.attention.of(&config);
+        let attention = args.model.attention(&config);
         let deblurrer = args.model.deblurrer(model, device)?.with_attention(attention);
         let recipe = recipe::of(&deblurrer, &config, &settings, args.model.precision);
         photographs.begin(recipe.clone())?;
