@@ -260,7 +260,8 @@ fn each_image<T: CpuTensor>(x: T, change: impl Fn(usize, &mut [f32], [usize; 3])
     })
 }
 
-/// The 3×3 convolution; behind each image's outputs come its `skip` channels, if any.
+/// The 3×3 convolution; behind each image's outputs come its `skip` channels, if any. These are laid in last, when x is no more:
+/// where decoder level 1 begins there are then never x, skip and the whole output, which would be the most that inference needs.
 fn convolve<T: CpuTensor>(
     x: T,
     weight: T,
@@ -273,24 +274,29 @@ fn convolve<T: CpuTensor>(
     let (x, weight) = (x.contiguous(), weight.contiguous());
     let (bias, skip) = (bias.map(contiguous), skip.map(contiguous));
     let bias = bias.as_ref().map(CpuTensor::elements);
-    let skip = skip.as_ref().map(CpuTensor::elements);
 
     let weight = weight.elements();
     let [channels, rows, columns] = arrangement.size([to, height, width]);
     let own = channels * rows * columns;
-    let skipped = skip.map_or(0, |skip| skip.len() / batch.max(1));
+    let skipped = skip
+        .as_ref()
+        .map_or(0, |skip| skip.elements().len() / batch.max(1));
     let mut output = vec![0.0; batch * (own + skipped)];
     let channels = channels + skipped / (rows * columns).max(1);
     if !x.elements().is_empty() {
         let images = x.elements().chunks_exact(from * height * width);
         let outputs = output.chunks_exact_mut(own + skipped);
-        for (image, (x, output)) in images.zip(outputs).enumerate() {
-            let (own, rest) = output.split_at_mut(own);
+        for (x, output) in images.zip(outputs) {
             let size = [from, height, width];
-            conv3x3::convolve(x, size, weight, bias, (arrangement, precision()), own);
-            if let Some(skip) = skip {
-                rest.copy_from_slice(&skip[image * skipped..][..skipped]);
-            }
+            let output = &mut output[..own];
+            conv3x3::convolve(x, size, weight, bias, (arrangement, precision()), output);
+        }
+    }
+    drop(x);
+    if let Some(skip) = skip.filter(|_| skipped > 0) {
+        let skips = skip.elements().chunks_exact(skipped);
+        for (skip, output) in skips.zip(output.chunks_exact_mut(own + skipped)) {
+            output[own..].copy_from_slice(skip);
         }
     }
     T::from_elements(output, [batch, channels, rows, columns])
