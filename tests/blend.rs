@@ -1,6 +1,9 @@
 //! `hi-diff deblur` as strongly and where that is wanted: `--strength`, `--mask`, `--region`, `--feather`, `--preview`.
 #![cfg(all(feature = "cli", feature = "flex"))]
 
+#[path = "common/tiny.rs"]
+mod tiny;
+
 use std::fs;
 use std::path::Path;
 
@@ -9,12 +12,7 @@ use assert_cmd::assert::Assert;
 use image::{DynamicImage, GrayImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba};
 use serde_json::Value;
 use tempfile::TempDir;
-
-/// A guided model that is faster than the bundled one.
-const TINY: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/fixtures/weights/tiny.safetensors"
-);
+use tiny::TINY;
 
 /// `hi-diff deblur` in a folder.
 fn deblur(folder: &TempDir, arguments: &[&str]) -> Assert {

@@ -1,6 +1,9 @@
 //! The program as its users run it.
 #![cfg(all(feature = "cli", feature = "flex"))]
 
+#[path = "common/tiny.rs"]
+mod tiny;
+
 use std::fs;
 use std::path::Path;
 
@@ -9,12 +12,7 @@ use image::{GrayImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use predicates::prelude::*;
 use predicates::str::contains;
 use tempfile::TempDir;
-
-/// A guided model.
-const TINY: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/fixtures/weights/tiny.safetensors"
-);
+use tiny::TINY;
 
 fn hi_diff() -> Command {
     let mut command = Command::cargo_bin("hi-diff").expect("the program is built");

@@ -1,6 +1,8 @@
 //! `hi-diff deblur` with each of its flags, and the same as a library.
 #![cfg(all(feature = "cli", feature = "flex"))]
 
+#[path = "common/tiny.rs"]
+mod tiny;
 #[path = "common/wait.rs"]
 mod wait;
 
@@ -19,14 +21,9 @@ use hi_diff::{HiDiff, Noise};
 use image::{DynamicImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba};
 use serde_json::Value;
 use tempfile::TempDir;
+use tiny::TINY;
 
 const ALL: [&str; 7] = ["--tta", "--samples", "2", "--tile", "16", "--overlap", "8"];
-
-/// A guided model that is faster than the bundled one.
-const TINY: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/fixtures/weights/tiny.safetensors"
-);
 
 /// `hi-diff deblur` in a folder.
 fn deblur(folder: &TempDir, arguments: &[&str]) -> Assert {

@@ -1,6 +1,8 @@
 //! `hi-diff eval`: figures, table, interruption and what cannot be measured.
 #![cfg(all(feature = "cli", feature = "flex"))]
 
+#[path = "common/tiny.rs"]
+mod tiny;
 #[path = "common/wait.rs"]
 mod wait;
 
@@ -15,6 +17,7 @@ use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::Value;
 use tempfile::TempDir;
+use tiny::TINY;
 
 /// Coloured stripes and their blur, of another size and slant for each index.
 fn pair(root: &Path, index: u32) {
@@ -37,12 +40,6 @@ fn folder() -> TempDir {
     (4..6).for_each(|index| pair(&folder.path().join("photos"), index));
     folder
 }
-
-/// A guided model that is faster than the bundled one.
-const TINY: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/fixtures/weights/tiny.safetensors"
-);
 
 #[rustfmt::skip]
 const ARGUMENTS: [&str; 10] =

@@ -2,6 +2,9 @@
 //! refused before it is computed.
 #![cfg(all(feature = "cli", feature = "flex", target_os = "linux"))]
 
+#[path = "common/tiny.rs"]
+mod tiny;
+
 use std::fs;
 use std::process::{Command, Output};
 
@@ -9,6 +12,7 @@ use hi_diff::Config;
 use hi_diff::inference::{DeblurOptions, Tiling, need};
 use image::{Rgb, RgbImage};
 use tempfile::TempDir;
+use tiny::TINY;
 
 /// A folder with a picture of this size.
 fn folder(width: u32, height: u32) -> TempDir {
@@ -33,10 +37,7 @@ fn deblur(folder: &TempDir, limit: Option<u64>, flags: &[&str]) -> Output {
             "--backend",
             "flex",
             "--weights",
-            concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/tests/fixtures/weights/tiny.safetensors"
-            ),
+            TINY,
         ])
         .args(flags)
         .current_dir(folder)

@@ -2,6 +2,8 @@
 #![cfg(all(feature = "cli", feature = "flex"))]
 
 mod common;
+#[path = "common/tiny.rs"]
+mod tiny;
 
 use std::collections::HashMap;
 use std::fs;
@@ -23,14 +25,12 @@ use predicates::str::contains;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-const TINY: &str = "tests/fixtures/weights/tiny.safetensors";
+use tiny::TINY;
 
 fn convert(folder: &Path, flags: &[&str]) -> assert_cmd::assert::Assert {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::cargo_bin("hi-diff").expect("the program is built");
     command.env_remove("RUST_BACKTRACE").arg("convert");
-    command.arg(root.join(TINY)).current_dir(folder);
+    command.arg(TINY).current_dir(folder);
     command.args(flags).assert()
 }
 

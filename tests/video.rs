@@ -2,12 +2,16 @@
 //! `HI_DIFF_REQUIRE_FFMPEG` is set.
 #![cfg(all(feature = "cli", feature = "flex"))]
 
+#[path = "common/tiny.rs"]
+mod tiny;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use tiny::TINY;
 
 /// Whether there is an ffmpeg to test with.
 fn ffmpeg_found() -> bool {
@@ -22,12 +26,6 @@ fn ffmpeg_found() -> bool {
     }
     both
 }
-
-/// A guided model that is faster than the bundled one.
-const TINY: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/fixtures/weights/tiny.safetensors"
-);
 
 /// A folder to work in.
 struct Place(TempDir);
