@@ -1081,6 +1081,13 @@ fn weights_that_name_a_window_are_used_with_it() {
     let (always, global) = restored(Path::new(TINY));
     assert_eq!(always, AttentionChoice::Always(Attention::Global));
     assert!(local != global);
+    // Also where level 1 has no block to ask.
+    let text = "model.prior = \"none\"\nmodel.transformer = { dim = 8, blocks = [0, 1, 1, 1], window = 48 }";
+    let config = hi_diff::Config::parse(text, "test").unwrap();
+    assert_eq!(
+        config.init::<Flex>(&device).attention(),
+        Attention::Local(48)
+    );
 
     for (choice, expected) in [(&[][..], &local), (&["--attention", "global"], &global)] {
         let arguments = ["blurred.png", "-o", "sharp.png", "--force"];

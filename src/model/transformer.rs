@@ -369,9 +369,18 @@ impl<B: Backend> Transformer<B> {
 
     /// Over which pixels MDTA's statistics are taken.
     pub fn attention(&self) -> Attention {
-        let first = self.encoder_level1.blocks.first();
-        let window = first.and_then(|block| block.attn.window);
-        window.map_or(Attention::Global, Attention::Local)
+        let levels = [
+            &self.encoder_level1,
+            &self.encoder_level2,
+            &self.encoder_level3,
+            &self.latent,
+        ];
+        // A level may have no blocks.
+        let first = levels.into_iter().enumerate().find_map(|(index, level)| {
+            let block = level.blocks.first()?;
+            Some(block.attn.window.map(|pixels| pixels << index))
+        });
+        first.flatten().map_or(Attention::Global, Attention::Local)
     }
 
     /// The same with MDTA's statistics over other pixels.
