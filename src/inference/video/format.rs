@@ -98,8 +98,8 @@ impl Container {
         matches!(self, Self::Mp4 | Self::Mov)
     }
 
-    /// The flags of the video encoder. `quality` is 1 to 100: of H.264, 95 is the constant rate factor 16 and 75 is x264's
-    /// own default, 23; of VP9 they are 22 and 31.
+    /// The flags of the video encoder. `quality` is 1 to 100: of H.264, 97 is the constant rate factor 15 and 75 is x264's
+    /// own default, 23; of VP9 they are 21 and 31.
     pub(super) fn encoder(self, quality: u8) -> Vec<String> {
         let loss = 100.0 - f64::from(quality.clamp(1, 100));
         let flags = |flags: &str| flags.split(' ').map(String::from).collect();
@@ -162,9 +162,9 @@ mod tests {
             let at = flags.iter().position(|flag| flag == "-crf").unwrap();
             flags[at + 1].clone()
         };
-        let factors = |container| [1, 75, 95, 100].map(|quality| factor(container, quality));
-        assert_eq!(factors(Container::Mp4), ["51", "23", "16", "14"]);
-        assert_eq!(factors(Container::WebM), ["63", "31", "22", "20"]);
+        let factors = |container| [1, 75, 97, 100].map(|quality| factor(container, quality));
+        assert_eq!(factors(Container::Mp4), ["51", "23", "15", "14"]);
+        assert_eq!(factors(Container::WebM), ["63", "31", "21", "20"]);
     }
 
     #[test]

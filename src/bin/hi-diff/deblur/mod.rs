@@ -14,7 +14,7 @@ use hi_diff::Error;
 use hi_diff::config::Prior;
 use hi_diff::inference::Region;
 use hi_diff::inference::files::Plan;
-use hi_diff::picture::Format;
+use hi_diff::picture::{EncodeOptions, Format};
 
 use self::room::Room;
 use self::settings::{Plans, Settings, is_stream};
@@ -78,7 +78,7 @@ pub struct Args {
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// Quality of JPEG and video results
-    #[arg(long, value_name = "1-100", default_value_t = 95, value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(long, value_name = "1-100", default_value_t = EncodeOptions::default().quality, value_parser = clap::value_parser!(u8).range(1..=100))]
     quality: u8,
     /// Leave out date, place, camera, author and all else that a photograph says beside its picture; colours keep their meaning
     #[arg(long)]
