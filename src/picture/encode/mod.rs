@@ -29,7 +29,7 @@ pub(crate) mod tiff;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EncodeOptions {
     /// The quality of JPEG, and of WebP that is lossy, 1 to 100. Default: 97, by which a photograph that was compressed at a
-    /// quality of 70 keeps what restoring it gained; 95 loses more than that. Other formats are written without loss.
+    /// quality of 70 keeps half of what restoring it gained; 95 loses more than all. Other formats are written without loss.
     pub quality: u8,
     /// Whether an existing file is replaced. Default: false.
     pub force: bool,
